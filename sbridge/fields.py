@@ -1,0 +1,144 @@
+"""Fields: anything (t, x) → tensor.
+
+A velocity b, a score s, a drift u, a denoiser η, in closed form, as a plug-in of a discrete plan or as a network, all
+are called as `field(t, x)` with t of shape (), (n, 1) or any shape that broadcasts with (..., 1), and x of shape
+(..., d); the value has the shape of x.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from math import pi
+
+import torch
+from torch import Tensor, nn
+
+from sbridge.storage import Storable
+
+__all__ = ["DriftPair", "Field", "Framed", "Half", "ResidualMLP", "initialise", "time_features"]
+
+
+class Field(Storable):
+    """A function of time and place; subclasses define `forward(t, x)`."""
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        value: Tensor = super().__call__(t, x)
+        return value
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+def time_features(t: Tensor, octaves: int = 3) -> Tensor:
+    """(..., 1) → (..., 1 + 2·octaves): t itself and sine/cosine pairs of periods 2, 1, ½, …"""
+    phases = [2**k * pi * t for k in range(octaves)]
+    return torch.cat([t, *map(torch.sin, phases), *map(torch.cos, phases)], dim=-1)
+
+
+class ResidualMLP(nn.Module):
+    """SiLU layers, h ← h + silu(Wh), between an input and an output layer.
+
+    Args:
+        inputs, outputs, width: sizes.
+        depth: hidden layers.
+        silent: start with an output of zero.
+    """
+
+    def __init__(self, inputs: int, outputs: int, width: int, depth: int, silent: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+        self.last = nn.Linear(width, outputs)
+        self.activation = nn.SiLU()
+        self.silent = silent
+        self.initialise(torch.Generator())
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw all weights anew, uniform in ±1/√fan-in; a silent network's output layer is zero."""
+        with torch.no_grad():
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear):
+                    bound = layer.in_features**-0.5
+                    layer.weight.uniform_(-bound, bound, generator=generator)
+                    layer.bias.uniform_(-bound, bound, generator=generator)
+            if self.silent:
+                nn.init.zeros_(self.last.weight)
+                nn.init.zeros_(self.last.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        h = self.activation(self.first(features))
+        for layer in self.hidden:
+            h = h + self.activation(layer(h))
+        value: Tensor = self.last(h)
+        return value
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw the weights of every network inside `module` from `generator` (on the CPU, like the weights)."""
+    for part in module.modules():
+        if isinstance(part, ResidualMLP):
+            part.initialise(generator)
+
+
+class DriftPair(Storable):
+    """One network for both drifts of a bridge: (t, x) ↦ (b_F, b_B), (..., d) → (..., 2d).
+
+    x is divided by √V(t), V = (1−t)²σ₀² + t²σ₁² + 2εt(1−t) (the variance of a bridge between uncorrelated ends), so that
+    the input has unit size at every time; the output is multiplied by max(σ₀, σ₁).  The drifts share a trunk because
+    they differ by 2ε times the score only.
+
+    Args:
+        dim: dimension d of the points.
+        spread0, spread1: standard deviations σ₀, σ₁ of the two datasets (root mean square over coordinates).
+        epsilon: the bridge's ε.
+        width, depth: size of the residual network.
+    """
+
+    def __init__(
+        self, dim: int, spread0: float, spread1: float, epsilon: float, width: int = 128, depth: int = 3
+    ) -> None:
+        super().__init__()
+        self.dim, self.width, self.depth = dim, width, depth
+        self.spread0, self.spread1, self.epsilon = spread0, spread1, epsilon
+        self.body = ResidualMLP(dim + time_features(torch.zeros(1)).numel(), 2 * dim, width, depth)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        r = 1 - t
+        spread = (r**2 * self.spread0**2 + t**2 * self.spread1**2 + 2 * self.epsilon * t * r).sqrt()
+        features = time_features(t.expand(*x.shape[:-1], 1))
+        value: Tensor = max(self.spread0, self.spread1) * self.body(torch.cat([x / spread, features], dim=-1))
+        return value
+
+
+class Half(Field):
+    """The forward (index 0) or backward (index 1) drift of a pair."""
+
+    def __init__(self, pair: DriftPair, index: int) -> None:
+        super().__init__()
+        self.pair, self.index = pair, index
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        drifts: Tensor = self.pair(t, x)
+        return drifts.chunk(2, dim=-1)[self.index]
+
+
+class Framed(Field):
+    """A drift found in a `Frame`'s coordinates, seen from the user's.
+
+    With y = (x − m_t)/a and m_t = (1−t)m₀ + t m₁, a drift ũ(t, y) becomes a·ũ(t, y) + (m₁ − m₀).  y is of order one
+    whatever x is, so the inner field may work in less precision than x has.
+    """
+
+    def __init__(self, inner: Field, shift0: Tensor, shift1: Tensor, scale: float) -> None:
+        super().__init__()
+        self.inner, self.scale = inner, scale
+        self.shift0: Tensor
+        self.shift1: Tensor
+        self.register_buffer("shift0", shift0)
+        self.register_buffer("shift1", shift1)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        centre = (1 - t) * self.shift0 + t * self.shift1
+        y = (x - centre) / self.scale
+        like = next(chain(self.inner.parameters(), self.inner.buffers()))
+        return self.scale * self.inner(t.to(like), y.to(like)).to(y) + (self.shift1 - self.shift0)

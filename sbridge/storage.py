@@ -1,0 +1,105 @@
+"""Saving and loading trees of modules without pickle.
+
+Every storable class keeps each constructor argument in an attribute of the same name (scikit-learn's
+`get_params` habit).  A module is then described by its class name and those arguments; tensors go to a
+safetensors file, everything else to that file's JSON header.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sbridge.errors import InputError
+
+__all__ = ["Storable", "load", "replace_atomically", "save"]
+
+_HEADER = "sbridge"
+_DAMAGE = (OSError, SafetensorError, ImportError, KeyError, TypeError, ValueError, AttributeError, RuntimeError)
+
+
+class Storable(nn.Module):
+    """A module that can be rebuilt from its constructor arguments and its state."""
+
+    classes: ClassVar[dict[str, type[Storable]]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Storable.classes[cls.__name__] = cls
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor arguments, by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+
+def _describe(value: Any) -> Any:
+    if isinstance(value, Storable):
+        arguments = {name: _describe(v) for name, v in value.arguments().items()}
+        return {"class": type(value).__name__, "module": type(value).__module__, "arguments": arguments}
+    return {"tensor": True} if isinstance(value, Tensor) else value
+
+
+def _build(description: Any, tensors: dict[str, Tensor], prefix: str) -> Any:
+    if not isinstance(description, dict):
+        return description
+    if "tensor" in description:
+        return tensors[prefix]
+    arguments = {
+        name: _build(inner, tensors, f"{prefix}.{name}" if prefix else name)
+        for name, inner in description["arguments"].items()
+    }
+    return _class(description["class"], description["module"])(**arguments)
+
+
+def _class(name: str, module: str) -> type[Storable]:
+    """A storable class; the module that defines it need not have been imported before."""
+    if name not in Storable.classes and module.startswith(f"{_HEADER}."):
+        import_module(module)
+    return Storable.classes[name]
+
+
+def replace_atomically(path: Path, write: Any) -> None:
+    """Call `write(temporary)` and move the finished file to `path`, so a reader never sees half a file."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(module: Storable, path: str | Path) -> None:
+    """Write `module` to a safetensors file at `path`."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    header = {_HEADER: json.dumps(_describe(module))}
+    replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata=header))
+
+
+def load(path: str | Path) -> Storable:
+    """Read a module written by `save`.
+
+    Raises:
+        InputError: the file is missing, damaged or not written by sbridge.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {})[_HEADER]
+        tensors = load_file(path)
+        module: Storable = _build(json.loads(header), tensors, "")
+        module.load_state_dict(tensors, assign=True)  # assigned, not copied: the precision is the file's
+    except _DAMAGE as error:
+        raise InputError(f"{path} is not a file written by sbridge, or it is damaged: {error}") from error
+    return module.eval()

@@ -1,0 +1,287 @@
+"""Problems, frames and bridges: what comes in goes out, and the processes of a bridge share their marginals."""
+
+from __future__ import annotations
+
+from math import nan
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sbridge.bridge import Bridge, Direction, Frame, Problem
+from sbridge.errors import InputError
+from sbridge.fields import DriftPair, Half
+from sbridge.interpolants import Brownian, Linear
+from sbridge.problems.gaussian import GaussianBridge
+from sbridge.sampling import HEUN, RK4
+
+FLOAT, EPSILON = torch.float64, 0.3
+GAUSSIANS = (
+    torch.tensor([0.5, -1.0], dtype=FLOAT),
+    torch.tensor([[1.0, 0.4], [0.4, 0.7]], dtype=FLOAT),
+    torch.tensor([-1.0, 1.5], dtype=FLOAT),
+    torch.tensor([[0.6, -0.3], [-0.3, 1.2]], dtype=FLOAT),
+)
+EXACT = GaussianBridge(*GAUSSIANS, EPSILON)
+X = torch.tensor([[0.1, -0.4], [1.2, 0.3], [-2.0, 0.5], [0.0, 0.0]], dtype=FLOAT)
+
+
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _sample(mean: Tensor, cov: Tensor, n: int, seed: int = 0) -> Tensor:
+    z = torch.randn(n, len(mean), generator=_generator(seed), dtype=FLOAT)
+    return mean + z @ torch.linalg.cholesky(cov).T
+
+
+def _problem(n: int = 40) -> Problem:
+    x0, x1 = _sample(*GAUSSIANS[:2], n), _sample(*GAUSSIANS[2:], n, seed=1)
+    return Problem(x0, x1, EPSILON, x0[:15], x1[:15])
+
+
+# Problem
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, nan, float("inf")])
+def test_epsilon_must_be_positive(epsilon: float) -> None:
+    x = torch.zeros(20, 2)
+    with pytest.raises(InputError, match="epsilon must be a positive number"):
+        Problem(x, x, epsilon, x, x)
+
+
+@pytest.mark.parametrize("which", ["x0", "x1", "test0", "test1"])
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.zeros(20), r"must have shape \(n, d\), not \(20,\)"),
+        (torch.zeros(20, 1, 1), r"must have shape \(n, d\)"),
+        (torch.zeros(9, 2), "has 9 points; at least 10 are needed"),
+        (torch.full((20, 2), nan), "has 20 rows with NaN or infinite values"),
+        (torch.zeros(20, 2).index_fill(0, torch.tensor([3]), torch.inf), "has 1 rows with NaN or infinite"),
+    ],
+    ids=["vector", "cube", "few", "nan", "infinite"],
+)
+def test_points_are_checked(which: str, bad: Tensor, message: str) -> None:
+    points = dict.fromkeys(("x0", "x1", "test0", "test1"), torch.zeros(20, 2)) | {which: bad}
+    with pytest.raises(InputError, match=f"{which} {message}"):
+        Problem(epsilon=1.0, **points)
+
+
+@pytest.mark.parametrize("which", ["x1", "test0", "test1"])
+def test_columns_must_agree(which: str) -> None:
+    points = dict.fromkeys(("x0", "x1", "test0", "test1"), torch.zeros(20, 2)) | {which: torch.zeros(20, 3)}
+    with pytest.raises(InputError, match=f"{which} has 3 columns where x0 has 2"):
+        Problem(epsilon=1.0, **points)
+
+
+def test_split_keeps_every_point_once() -> None:
+    x0, x1 = torch.arange(120.0).reshape(60, 2), torch.arange(200.0).reshape(100, 2)
+    problem = Problem.split(x0, x1, 0.5, held_out=0.25, generator=_generator(), name="halves")
+    assert (len(problem.x0), len(problem.test0), len(problem.x1), len(problem.test1)) == (45, 15, 75, 25)
+    assert torch.equal(torch.cat([problem.x0, problem.test0]).sort(0).values, x0)
+    assert torch.equal(torch.cat([problem.x1, problem.test1]).sort(0).values, x1)
+    assert (problem.name, problem.dim, problem.truth) == ("halves", 2, None)
+
+
+def test_split_follows_its_generator() -> None:
+    x = torch.arange(120.0).reshape(60, 2)
+    first, again, other = (Problem.split(x, x, 0.5, 0.25, _generator(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first.x0, again.x0)
+    assert not torch.equal(first.x0, other.x0)
+
+
+# Frame
+
+
+def test_inside_a_frame_the_data_are_centred_and_of_one_scale() -> None:
+    inside = Frame.of(_problem()).inside(_problem())
+    for x in (inside.x0, inside.x1):
+        assert x.mean(0).abs().max() < 1e-12
+    assert (inside.x0.var(0).mean() + inside.x1.var(0).mean()).item() / 2 == pytest.approx(1)
+
+
+def test_frame_of_points_that_do_not_vary_is_refused() -> None:
+    x = torch.ones(20, 2)
+    with pytest.raises(InputError, match="do not vary at all"):
+        Frame.of(Problem(x, x + 1, 1.0, x, x))
+
+
+def _framed_exact(frame: Frame) -> Bridge:
+    """The exact bridge of the Gaussians as the frame sees them, brought back to the user's units."""
+    mean0, cov0, mean1, cov1 = GAUSSIANS
+    inside = GaussianBridge(
+        (mean0 - frame.shift0) / frame.scale,
+        cov0 / frame.scale**2,
+        (mean1 - frame.shift1) / frame.scale,
+        cov1 / frame.scale**2,
+        EPSILON / frame.scale**2,
+    )
+    return frame.outside(inside)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
+def test_bridges_are_equivariant_under_frames(t: float) -> None:
+    bridge = _framed_exact(Frame(X[0], X[1], 2.7))
+    assert bridge.epsilon == pytest.approx(EPSILON)
+    for of in ("forward_drift", "backward_drift", "velocity", "score"):
+        torch.testing.assert_close(getattr(bridge, of)(t, X), getattr(EXACT, of)(t, X))
+
+
+def test_frames_carry_interpolant_and_remark() -> None:
+    field = Half(DriftPair(2, 1.0, 1.0, 0.5, width=4, depth=1), 0)
+    bridge = Frame(X[0], X[1], 2.0).outside(Bridge(field, field, 0.5, Linear(Brownian(0.5)), "stopped early"))
+    assert bridge.remark == "stopped early"
+    assert bridge.interpolant is not None
+    t = torch.tensor(0.3, dtype=FLOAT)
+    torch.testing.assert_close(bridge.interpolant.mean(t, X, X.flip(0)), 0.7 * X + 0.3 * X.flip(0))
+    torch.testing.assert_close(bridge.interpolant.variance(t), Brownian(bridge.epsilon)(t))
+
+
+# Bridge: what goes in and what comes out
+
+METHODS = ["forward_drift", "backward_drift", "velocity", "score"]
+
+
+@pytest.mark.parametrize("bridge", [EXACT, GaussianBridge(*(v.float() for v in GAUSSIANS), EPSILON)], ids=["64", "32"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_come_back_as_arrays_and_tensors_as_tensors(bridge: Bridge, dtype: type) -> None:
+    array = X.numpy().astype(dtype)
+    for method in METHODS:
+        found, same = getattr(bridge, method)(0.3, array), getattr(bridge, method)(0.3, torch.from_numpy(array))
+        assert isinstance(found, np.ndarray) and found.dtype == dtype and found.shape == (4, 2)
+        assert isinstance(same, Tensor) and same.dtype == torch.from_numpy(array).dtype
+        np.testing.assert_array_equal(found, same.numpy())
+    moved = bridge.transport(array, steps=3)
+    path = bridge.trajectories(torch.from_numpy(array), (0.0, 0.5, 1.0), steps=3)
+    assert isinstance(moved, np.ndarray) and moved.dtype == dtype and moved.shape == (4, 2)
+    assert isinstance(path, Tensor) and path.dtype == torch.from_numpy(array).dtype and path.shape == (3, 4, 2)
+
+
+def test_each_point_may_have_its_own_time() -> None:
+    times = np.array([[0.1], [0.5], [0.7], [0.9]])
+    found = EXACT.forward_drift(times, X.numpy())
+    for i, t in enumerate(times[:, 0]):
+        np.testing.assert_allclose(found[i], EXACT.forward_drift(float(t), X.numpy())[i])
+
+
+def test_velocity_and_score_are_mean_and_difference_of_the_drifts() -> None:
+    forward, backward = EXACT.forward_drift(0.4, X), EXACT.backward_drift(0.4, X)
+    torch.testing.assert_close(EXACT.velocity(0.4, X), (forward + backward) / 2)
+    torch.testing.assert_close(EXACT.score(0.4, X), (forward - backward) / (2 * EPSILON))
+
+
+def test_no_gradient_is_kept() -> None:
+    field = Half(DriftPair(2, 1.0, 1.0, 0.5, width=4, depth=1), 0)
+    bridge = Bridge(field, field, 0.5)
+    assert not bridge.velocity(0.3, X.float()).requires_grad
+    assert not bridge.transport(X.float(), steps=2).requires_grad
+
+
+@pytest.mark.parametrize("bad", [X[0], X[None], torch.full_like(X, nan), torch.full_like(X, torch.inf)], ids=range(4))
+def test_points_must_be_finite_rows(bad: Tensor) -> None:
+    for call in (EXACT.transport, lambda x: EXACT.velocity(0.5, x)):
+        with pytest.raises(InputError, match=r"points must be finite and of shape \(n, d\)"):
+            call(bad)
+        with pytest.raises(InputError, match="points must be finite"):
+            call(bad.numpy())
+
+
+@pytest.mark.parametrize("times", [(0.0,), (), (0.0, 1.2), (-0.1, 1.0), (0.0, 0.5, 0.5), (0.0, 0.6, 0.4), (0.0, nan)])
+def test_times_must_be_monotone_and_within_the_bridge(times: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match=r"times must be at least two numbers in \[0, 1\], rising or falling"):
+        EXACT.trajectories(X, times)
+
+
+def test_direction_must_be_one_of_two() -> None:
+    direction: Direction = "sideways"  # type: ignore[assignment]
+    with pytest.raises(InputError, match="direction must be forward or backward, not 'sideways'"):
+        EXACT.transport(X, direction)
+
+
+@pytest.mark.parametrize("diffusion", [-0.1, nan])
+def test_diffusion_must_not_be_negative(diffusion: float) -> None:
+    with pytest.raises(InputError, match="diffusion must be ≥ 0"):
+        EXACT.transport(X, diffusion=diffusion)
+
+
+def test_seeds_fix_the_noise_and_none_does_not() -> None:
+    first, again, other = (EXACT.transport(X, steps=5, random_state=seed) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+    assert not torch.allclose(EXACT.transport(X, steps=5), EXACT.transport(X, steps=5))
+
+
+def test_global_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    EXACT.transport(X, steps=5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_batches_only_bound_memory() -> None:
+    x = _sample(*GAUSSIANS[:2], 50)
+    whole, parts = (EXACT.trajectories(x, (0.0, 0.4, 1.0), diffusion=0, steps=10, batch=b) for b in (50, 7))
+    torch.testing.assert_close(whole, parts)
+
+
+def test_trajectories_start_where_they_are_told_and_end_as_transport_does() -> None:
+    path = EXACT.trajectories(X, (0.0, 0.25, 1.0), steps=20, random_state=1)
+    assert torch.equal(path[0], X)
+    torch.testing.assert_close(path[2], EXACT.transport(X, steps=20, random_state=1))
+
+
+def test_flow_forward_and_back_is_the_identity() -> None:
+    there = EXACT.trajectories(X, (0.2, 0.9), diffusion=0, steps=50, stepper=RK4)[1]
+    back = EXACT.trajectories(there, (0.9, 0.2), diffusion=0, steps=50, stepper=RK4)[1]
+    torch.testing.assert_close(back, X, atol=1e-6, rtol=0)
+
+
+# Bridge: its processes
+
+
+def _moments_at(t: float) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of ρ_t, from the score, which is −Σ_t⁻¹(x − m_t)."""
+    rows = torch.cat([torch.zeros(1, 2, dtype=FLOAT), torch.eye(2, dtype=FLOAT)])
+    values = EXACT.score(t, rows)
+    precision = values[0] - values[1:]
+    return torch.linalg.solve(precision, values[0]), torch.linalg.inv(precision)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("times", [(0.0, 0.4, 1.0), (1.0, 0.4, 0.0)], ids=["forward", "backward"])
+def test_every_diffusion_has_the_marginals_of_the_bridge(share: float, times: tuple[float, ...]) -> None:
+    start = GAUSSIANS[:2] if times[0] == 0 else GAUSSIANS[2:]
+    x, n = _sample(*start, 20_000), 20_000
+    path = EXACT.trajectories(x, times, share * EPSILON, steps=30, stepper=HEUN, random_state=2)
+    for t, states in zip(times, path, strict=True):
+        mean, cov = _moments_at(t)
+        spread = cov.diagonal().sqrt()
+        assert ((states.mean(0) - mean).abs() / spread).max() < 4.5 / n**0.5 + 2e-3
+        error = (states.T.cov() - cov).abs() / torch.outer(spread, spread)
+        assert error.max() < 4.5 * (2 / n) ** 0.5 + 4e-3
+
+
+def test_only_the_bridges_own_diffusion_has_its_plan() -> None:
+    """Cov(x0, x1) of the process; other diffusions have the marginals but other couplings."""
+    mean0, cov0, _, _ = GAUSSIANS
+    x = _sample(mean0, cov0, 20_000)
+    exact = EXACT.conditional_moments(x)[0] - EXACT.endpoint_moments()[0]
+    expected = (x - mean0).T @ exact / len(x)
+
+    def cross(share: float) -> Tensor:
+        ends = EXACT.transport(x, diffusion=share * EPSILON, steps=30, stepper=HEUN, random_state=2)
+        return (x - mean0).T @ (ends - ends.mean(0)) / len(x)
+
+    torch.testing.assert_close(cross(1.0), expected, atol=0.03, rtol=0)
+    assert (cross(0.0) - expected).abs().max() > 0.1
+    assert (cross(2.0) - expected).abs().max() > 0.05
+
+
+def test_points_between_given_ends_are_those_of_a_brownian_bridge() -> None:
+    n = 40_000
+    x0, x1 = (row.expand(n, 2) for row in X[:2])
+    between = EXACT.between(torch.tensor(0.3, dtype=FLOAT), x0, x1, _generator())
+    torch.testing.assert_close(between.mean(0), 0.7 * X[0] + 0.3 * X[1], atol=4e-3 * 4, rtol=0)
+    variance = 2 * EPSILON * 0.3 * 0.7
+    assert between.var(0).sub(variance).abs().max() < 5 * variance * (2 / n) ** 0.5
