@@ -1,0 +1,133 @@
+"""The Schrödinger bridge by optimising the interpolant: max over I (and γ) of min over u.
+
+Theorem 3.13 (Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797): the law of the interpolant that maximises
+min_u ∫E[½|u|² − (∂tI + (γ̇ − ε/γ)z)·u]dt is the Schrödinger bridge, and u its drift.  The inner player is
+`Regression`'s; the outer player moves I between its rounds.
+
+With u frozen, the objective's derivative along a displacement δx_t of the interpolant's points is E[F·δx_t] for the
+residual F = ∂tu + (∇u)u + εΔu of the Hamilton–Jacobi–Bellman equation (u a gradient).  F is the rate at which u fails to
+be a martingale along its own process, so a finite difference along one simulated step of it measures F without any
+derivative of u, and F·x_t is ascended.  The backward drift gives the same force in reversed time; the mean of both
+is used.
+
+Two traps: the outer batch must be fresh, because a network has just moved towards the targets of the points it was
+trained on and F, a difference in time, takes that for a force; and I must not vary faster in time than the drift network
+resolves (`LearnedMean`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
+
+from sbridge.bridge import Problem
+from sbridge.errors import InputError
+from sbridge.interpolants import Interpolant, LearnedGamma, LearnedMean
+from sbridge.solvers.regression import Regression, Training, warm_cosine
+
+__all__ = ["MaxMin", "MaxMinTraining", "hjb_force", "martingale_defect"]
+
+Drift = Callable[[Tensor, Tensor], Tensor]
+_SPAN = 0.05  # of the time left: the step over which the martingale defect is taken
+
+
+@dataclass(frozen=True)
+class MaxMin(Regression):
+    """Find the Schrödinger bridge by max–min over the interpolant.
+
+    Args:
+        learn_mean: whether I is learned, as the base interpolant and a network t(1−t)N(t, x0, x1).
+        learn_gamma: whether γ² is learned, as a bounded multiple of the base's.
+        outer_rate: Adam's rate for the interpolant at its height, with the same schedule as the drifts'.
+        outer_width, outer_depth: size of the interpolant's network.
+
+    `round_steps` is the number of drift steps between two steps of the interpolant; the other arguments are
+    `Regression`'s.
+    """
+
+    learn_mean: bool = True
+    learn_gamma: bool = False
+    outer_rate: float = 2e-3
+    outer_width: int = 64
+    outer_depth: int = 3
+
+    def __post_init__(self) -> None:
+        if not (self.learn_mean or self.learn_gamma):
+            raise InputError("max–min needs something to learn, the mean or γ; for a fixed interpolant use Regression")
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return "max–min"
+
+    def start(self, problem: Problem, random_state: int = 0) -> MaxMinTraining:
+        """A training to iterate over; each round of steps yields a `Progress`."""
+        return MaxMinTraining(self, problem, random_state)
+
+
+def martingale_defect(drift: Drift, t: Tensor, x: Tensor, dt: Tensor, noise: Tensor) -> Tensor:
+    """E[f(t + dt, X_{t+dt}) − f(t, x)]/dt for the drift f along a step of its own process from x.
+
+    The expectation is the mean over ±`noise`, √(2ε|dt|) dW; dt < 0 is a step of the backward process.
+    """
+    here = drift(t, x)
+    ahead = drift(t + dt, torch.stack([x + here * dt + noise, x + here * dt - noise])).mean(0)
+    return (ahead - here) / dt
+
+
+def hjb_force(pair: Drift, t: Tensor, x: Tensor, epsilon: float, xi: Tensor) -> Tensor:
+    """The force F of frozen drifts on the interpolant at x, the mean of its forward and its backward estimate.
+
+    Args:
+        pair: (t, x) ↦ both drifts side by side, (..., 2d).
+        t, x, xi: times that broadcast with (..., 1), points and standard normal noise, (..., d).
+    """
+    forward, backward = (lambda s, y, half=half: pair(s, y).chunk(2, dim=-1)[half] for half in (0, 1))
+    with torch.no_grad():
+        defects = [
+            martingale_defect(drift, t, x, dt, (2 * epsilon * dt.abs()).sqrt() * xi)
+            for drift, dt in ((forward, _SPAN * (1 - t)), (backward, -_SPAN * t))
+        ]
+        return torch.stack(defects).mean(0)
+
+
+class MaxMinTraining(Training):
+    """`Training` with an outer player, who moves the interpolant once a round."""
+
+    solver: MaxMin
+
+    def __init__(self, solver: MaxMin, problem: Problem, random_state: int) -> None:
+        super().__init__(solver, problem, random_state)
+        self.outer = Adam(self.interpolant.parameters(), lr=solver.outer_rate, betas=(0.5, 0.99), fused=True)
+        rounds = solver.steps / solver.round_steps
+        self.outer_schedule = LambdaLR(self.outer, lambda done: warm_cosine(done / rounds))
+
+    def make_interpolant(self, dim: int, spread0: float, spread1: float) -> Interpolant:
+        interpolant = super().make_interpolant(dim, spread0, spread1)
+        if self.solver.learn_mean:
+            size = (self.solver.outer_width, self.solver.outer_depth)
+            interpolant = LearnedMean(interpolant, dim, spread0, spread1, *size)
+        return LearnedGamma(interpolant) if self.solver.learn_gamma else interpolant
+
+    def round(self) -> None:
+        super().round()
+        self.ascend()
+
+    def ascend(self) -> None:
+        """One step of the interpolant along the force, on fresh pairs."""
+        t, x0, x1, z = self.draw(self.coupling, 1)
+        x = self.interpolant.mean(t, x0, x1) + self.interpolant.variance(t).sqrt() * z
+        xi = torch.randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        force = hjb_force(self.pair, t, x.detach(), self.epsilon, xi)
+        self.outer.zero_grad()
+        (-(force * x).sum(-1).mean()).backward()
+        self.outer.step()
+        self.outer_schedule.step()
+
+    def _parts(self) -> dict[str, object]:
+        return {**super()._parts(), "outer": self.outer, "outer_schedule": self.outer_schedule}

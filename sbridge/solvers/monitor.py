@@ -1,0 +1,110 @@
+"""Held-out points: how well a pair of drifts does on them, which iterate to keep and when to stop.
+
+The Schrödinger bridge is its own entropic plan with a Brownian bridge on each pair.  Between held-out points that plan is
+computed once, by Sinkhorn's algorithm, and a fixed set of times and noises drawn on it.  The quadratic objective of the
+drifts there, over 2ε, is the path KL to the held-out bridge in nats up to a constant: it tells iterates apart and rises
+when a network starts to memorise its training points.  The plan of a finite sample is biased, so the value is no
+measure of the distance to the bridge between the laws.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sbridge.couplings import annealed_potential, log_sinkhorn_step
+from sbridge.fields import DriftPair
+from sbridge.interpolants import Brownian, Linear, Path
+from sbridge.objectives import Drift
+
+__all__ = ["Monitor", "Selection", "drift_losses", "drift_targets", "set_aside"]
+
+_POINTS = 2048
+_ITERATIONS = 50
+
+
+def drift_targets(path: Path, epsilon: float) -> Tensor:
+    """Targets of both drifts side by side, as `DriftPair` answers: (..., 2d)."""
+    return torch.cat([Drift(epsilon).target(path), Drift(-epsilon).target(path)], dim=-1)
+
+
+def drift_losses(value: Tensor, target: Tensor, epsilon: float) -> Tensor:
+    """½|f|² − f·target over 2ε, the mean of both drifts: (..., 2d) → (...), in nats of path KL up to a constant."""
+    return (value * (0.5 * value - target)).sum(-1) / (4 * epsilon)
+
+
+def set_aside(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Split x (n, d) at random into training points and a tenth of them, 2048 at most, to check on."""
+    order = torch.randperm(len(x), generator=generator, device=generator.device)
+    count = min(_POINTS, len(x) // 10)
+    return x[order[count:]], x[order[:count]]
+
+
+class Monitor:
+    """The drifts' objective on a bridge between held-out points, the same points and noises every time.
+
+    Args:
+        x0, x1: held-out points, (n0, d) and (n1, d).
+        epsilon: the bridge's ε.
+        generator: for the pairs, times and noises.
+    """
+
+    def __init__(self, x0: Tensor, x1: Tensor, epsilon: float, generator: torch.Generator) -> None:
+        rows = torch.randint(len(x0), (_POINTS,), generator=generator, device=x0.device)
+        columns = torch.multinomial(_conditional_plan(x0, x1, epsilon)[rows], 1, generator=generator).squeeze(1)
+        z = torch.randn((_POINTS, 1, x0.shape[1]), generator=generator, dtype=x0.dtype, device=x0.device)
+        t = ((torch.arange(_POINTS, dtype=x0.dtype, device=x0.device) + 0.5) / _POINTS).view(-1, 1, 1)
+        path = Linear(Brownian(epsilon)).path(t, x0[rows, None], x1[columns, None], z).antithetic()
+        self.t, self.x, self.epsilon = path.t, path.x, epsilon
+        self.target = drift_targets(path, epsilon)
+
+    def losses(self, pair: DriftPair) -> Tensor:
+        """The objective at each bridge point in nats, (points,)."""
+        with torch.no_grad():
+            return drift_losses(pair(self.t, self.x), self.target, self.epsilon).mean(-1)
+
+
+def _conditional_plan(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
+    """Probability of each x1 given x0, (n0, n1)."""
+    cost = torch.cdist(x0, x1).square() / (4 * epsilon)
+    g = annealed_potential(cost)
+    for _ in range(_ITERATIONS):
+        _, g = log_sinkhorn_step(g, cost)
+    return torch.softmax(g - cost, dim=1)
+
+
+class Selection:
+    """Keeps the latest weights that are not significantly worse than the best.
+
+    Significant is a mean of paired differences of more than two standard errors.
+
+    Args:
+        weights: what to answer before the first check.
+    """
+
+    def __init__(self, weights: dict[str, Any]) -> None:
+        self.kept = weights
+        self.best: Tensor | None = None
+        self.worse_in_a_row = 0
+
+    def offer(self, losses: Tensor, weights: dict[str, Any]) -> None:
+        """Weigh new `weights` by their losses, one for each held-out bridge point."""
+        excess = losses - losses if self.best is None else losses - self.best
+        mean, error = excess.mean(), excess.std() / len(excess) ** 0.5
+        if self.best is None or mean < 0:
+            self.best = losses
+        if mean <= 2 * error:
+            self.kept, self.worse_in_a_row = copy.deepcopy(weights), 0
+        else:
+            self.worse_in_a_row += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        vars(self).update(state)

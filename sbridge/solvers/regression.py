@@ -1,0 +1,248 @@
+"""Stochastic-interpolant regression: both drifts of a given interpolant between two datasets.
+
+The law of x_t = I(t, x0, x1) + γ(t) z is that of the diffusions with drifts b ± εs, each the minimiser of its quadratic
+objective (`sbridge.objectives.Drift`).  One network answers for both.  Batches are groups of pairs that share a time;
+within a group every pair serves with z and −z and the targets are Rao–Blackwellised (`Path.conditioned`); times are
+stratified.  The answer is an exponential average of the network's weights.
+
+Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797, sections 2 and 6.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from sbridge.bridge import Bridge, Frame, Problem
+from sbridge.couplings import Coupling, MinibatchSinkhorn
+from sbridge.errors import DivergenceError
+from sbridge.fields import DriftPair, Half, initialise
+from sbridge.interpolants import Brownian, Gamma, Interpolant, Linear, Path
+from sbridge.solvers.monitor import Monitor, Selection, drift_losses, drift_targets, set_aside
+
+__all__ = ["Progress", "Regression", "Training", "warm_cosine"]
+
+_EDGE = 0.005  # times are drawn in [edge, 1 − edge]
+_CHECKS = 50  # of the held-out points in a whole training
+_CHECK_BATCHES = 8  # held-out pairs in a check, in batches
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands: steps done, steps to do, and the values of its last check."""
+
+    step: int
+    steps: int
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Fit both drifts of a given interpolant: stochastic interpolants without the search for the bridge.
+
+    With a linear interpolant of Brownian γ and pairs close to the entropic plan this is already close to the
+    Schrödinger bridge (Tong et al., arXiv 2307.03672); with the product coupling it is not.
+
+    Args:
+        interpolant: makes the interpolant from γ² = 2εt(1−t).
+        coupling: makes the rule that draws pairs from (x0, x1, epsilon).
+        steps: gradient steps on the drifts.
+        batch: points in a step.
+        group: points that share a time; half as many pairs, each with z and −z.
+        round_steps: steps whose pairs and paths are drawn at once.
+        rate: Adam's rate at its height; it rises over 5 % of the steps and falls to zero on half a cosine.
+        decay: of the exponential average of the weights.
+        width, depth: size of the drift network.
+        patience: checks in a row that are significantly worse than the best before the training ends early.
+    """
+
+    interpolant: Callable[[Gamma], Interpolant] = Linear
+    coupling: Callable[[Tensor, Tensor, float], Coupling] = MinibatchSinkhorn
+    steps: int = 6000
+    batch: int = 512
+    group: int = 128
+    round_steps: int = 3
+    rate: float = 4e-3
+    decay: float = 0.998
+    width: int = 128
+    depth: int = 3
+    patience: int = 10
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return "fixed interpolant"
+
+    def start(self, problem: Problem, random_state: int = 0) -> Training:
+        """A training to iterate over; each round of steps yields a `Progress`."""
+        return Training(self, problem, random_state)
+
+    def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
+        """Train to the end.
+
+        Raises:
+            DivergenceError: the training became unstable; with `start`, `Training.bridge` has its last good state.
+        """
+        training = self.start(problem, random_state)
+        for _ in training:
+            pass
+        return training.bridge()
+
+
+def warm_cosine(fraction: float) -> float:
+    """Share of the highest rate after this fraction of the steps: a linear rise over 5 %, then half a cosine to zero."""
+    return min(1.0, 20 * fraction + 1e-3) * (1 + cos(pi * min(1.0, fraction))) / 2
+
+
+class Training:
+    """A fit in progress: iterate over it, stop whenever; `bridge()` is the answer so far.
+
+    Everything happens in the problem's `Frame`.  A tenth of the training points is set aside to check the averaged
+    network on, and the answer is the latest average that is not significantly worse there than the best.
+
+    Args:
+        solver: its settings.
+        problem: whose x0, x1 and epsilon are used, on their device.
+        random_state: seed of all randomness.
+    """
+
+    def __init__(self, solver: Regression, problem: Problem, random_state: int) -> None:
+        self.solver, self.frame = solver, Frame.of(problem)
+        inside = self.frame.inside(problem)
+        self.epsilon = inside.epsilon
+        self.generator = torch.Generator(inside.x0.device).manual_seed(random_state)
+        (x0, check0), (x1, check1) = (set_aside(x.float(), self.generator) for x in (inside.x0, inside.x1))
+        self.coupling = solver.coupling(x0, x1, self.epsilon)
+        self.check_coupling = solver.coupling(check0, check1, self.epsilon)
+        self.monitor = Monitor(check0, check1, self.epsilon, self.generator)
+        spreads = [x.var(0).mean().sqrt().item() for x in (x0, x1)]
+        self.pair = DriftPair(inside.dim, *spreads, self.epsilon, solver.width, solver.depth)
+        self.interpolant = self.make_interpolant(inside.dim, *spreads)
+        for network in (self.pair, self.interpolant):
+            initialise(network, torch.Generator().manual_seed(random_state))
+            network.to(x0)
+        self.average = AveragedModel(self.pair, multi_avg_fn=get_ema_multi_avg_fn(solver.decay))
+        self.optimiser = Adam(self.pair.parameters(), lr=solver.rate, fused=True)
+        self.schedule = LambdaLR(self.optimiser, lambda step: warm_cosine(step / solver.steps))
+        self.step = 0
+        self.losses: list[Tensor] = []  # of the steps since the last check
+        self.history: list[dict[str, float]] = []
+        self.selection = Selection(self.weights())
+
+    def make_interpolant(self, dim: int, spread0: float, spread1: float) -> Interpolant:
+        """The interpolant whose drifts are fitted."""
+        return self.solver.interpolant(Brownian(self.epsilon))
+
+    def __iter__(self) -> Iterator[Progress]:
+        """Train to the end, or until the answer has stopped improving.
+
+        Raises:
+            DivergenceError: the training became unstable; `bridge()` is its last good state.
+        """
+        while self.step < self.solver.steps and self.selection.worse_in_a_row < self.solver.patience:
+            checks = self.step * _CHECKS // self.solver.steps
+            self.round()
+            if self.step * _CHECKS // self.solver.steps > checks:
+                self.check()
+            yield Progress(self.step, self.solver.steps, self.history[-1] if self.history else {})
+
+    def round(self) -> None:
+        """Some gradient steps on the drifts."""
+        count = self.solver.round_steps
+        path = self.conditioned_path(self.coupling, count)
+        targets = drift_targets(path, self.epsilon)
+        for t, x, target in zip(path.t.chunk(count), path.x.chunk(count), targets.chunk(count), strict=True):
+            loss = drift_losses(self.pair(t, x), target, self.epsilon).mean()
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            self.schedule.step()
+            self.average.update_parameters(self.pair)
+            self.losses.append(loss.detach())
+            self.step += 1
+
+    def conditioned_path(self, coupling: Coupling, batches: int) -> Path:
+        """Points for that many steps, in groups: (groups, group, d)."""
+        with torch.no_grad():
+            return self.interpolant.path(*self.draw(coupling, batches)).antithetic().conditioned()
+
+    def draw(self, coupling: Coupling, batches: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """t (groups, 1, 1), x0, x1 and z (groups, group/2, d); the times of every batch cover the interval evenly."""
+        per_batch, size = self.solver.batch // self.solver.group, self.solver.group // 2
+        groups = batches * per_batch
+        x0, x1 = (x.view(groups, size, -1) for x in coupling.pairs(groups * size, self.generator))
+        uniform = torch.rand(groups, generator=self.generator, dtype=x0.dtype, device=x0.device)
+        strata = torch.arange(groups, device=x0.device).view(per_batch, batches).T.reshape(-1)
+        t = _EDGE + (1 - 2 * _EDGE) * (strata + uniform) / groups
+        z = torch.randn(x0.shape, generator=self.generator, dtype=x0.dtype, device=x0.device)
+        return t.view(-1, 1, 1), x0, x1, z
+
+    def check(self) -> None:
+        """Judge the average on held-out points and enter the values in `history`.
+
+        All losses are both drifts' objectives in nats of path KL up to a constant: `training_loss` over the last steps,
+        `held_out_loss` on held-out pairs of the same interpolant, `bridge_loss` on the `Monitor`'s.  `kinetic_energy`
+        is ½E∫|b_F|²dt on the held-out pairs, in the problem's units.
+
+        Raises:
+            DivergenceError: a value is not finite, or the bridge loss has left the range of its past.
+        """
+        path = self.conditioned_path(self.check_coupling, _CHECK_BATCHES)
+        with torch.no_grad():
+            drifts = self.average.module(path.t, path.x)
+        held_out = drift_losses(drifts, drift_targets(path, self.epsilon), self.epsilon).mean()
+        energy = self.frame.kinetic_energy(0.5 * drifts.chunk(2, dim=-1)[0].square().sum(-1).mean())
+        bridge_losses = self.monitor.losses(self.average.module)
+        values = torch.stack([torch.stack(self.losses).mean(), held_out, bridge_losses.mean(), energy]).tolist()
+        names = ("training_loss", "held_out_loss", "bridge_loss", "kinetic_energy")
+        self._refuse_divergence(values)
+        self.losses.clear()
+        self.history.append({"step": float(self.step), **dict(zip(names, values, strict=True))})
+        self.selection.offer(bridge_losses, self.weights())
+
+    def _refuse_divergence(self, values: list[float]) -> None:
+        past = [row["bridge_loss"] for row in self.history]
+        runaway = bool(past) and values[2] > min(past) + 10 * abs(min(past))
+        if runaway or not torch.tensor(values).isfinite().all():
+            raise DivergenceError(
+                f"the training became unstable at step {self.step} (held-out bridge loss {values[2]:.3g}); its last good "
+                "state is kept. Lower the rates or train more drift steps for each step of the interpolant."
+            )
+
+    def weights(self) -> dict[str, Any]:
+        """The averaged drifts and the interpolant."""
+        return {"pair": self.average.module.state_dict(), "interpolant": self.interpolant.state_dict()}
+
+    def bridge(self) -> Bridge:
+        """The answer so far, in the problem's units."""
+        pair, interpolant = copy.deepcopy(self.average.module), copy.deepcopy(self.interpolant)
+        pair.load_state_dict(self.selection.kept["pair"])
+        interpolant.load_state_dict(self.selection.kept["interpolant"])
+        answer = Bridge(Half(pair, 0), Half(pair, 1), self.epsilon, interpolant)
+        return self.frame.outside(answer).requires_grad_(False).eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on as if never stopped, to the last bit on a CPU."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        plain = {"step": self.step, "losses": self.losses, "history": self.history}
+        return {**parts, **plain, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict` of a training with the same settings and problem."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.step, self.losses, self.history = state["step"], list(state["losses"]), list(state["history"])
+        self.generator.set_state(state["generator"].cpu())
+
+    def _parts(self) -> dict[str, Any]:
+        names = ("pair", "interpolant", "average", "optimiser", "schedule", "coupling", "check_coupling", "selection")
+        return {name: getattr(self, name) for name in names}

@@ -1,0 +1,210 @@
+"""The trainings: the outer player's force, what the game finds, resuming, selection and divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+
+import pytest
+import torch
+from torch import Tensor
+
+from sbridge.bridge import Bridge, Problem
+from sbridge.couplings import Independent
+from sbridge.errors import DivergenceError, InputError
+from sbridge.evidence import path_kl
+from sbridge.interpolants import Brownian, LearnedGamma, Linear
+from sbridge.problems.gaussian import GaussianBridge
+from sbridge.problems.oracle import MixtureOracle
+from sbridge.solvers.maxmin import MaxMin, hjb_force, martingale_defect
+from sbridge.solvers.monitor import Selection
+from sbridge.solvers.regression import Regression, Training
+
+EPSILON = 0.5
+TINY = {"steps": 60, "width": 16, "depth": 2, "batch": 128, "group": 32}
+SOLVERS = [
+    Regression(**TINY),
+    MaxMin(**TINY),
+    MaxMin(**TINY, coupling=Independent),
+    MaxMin(**TINY, learn_gamma=True),
+    MaxMin(**TINY, learn_mean=False, learn_gamma=True),
+]
+
+IDS = ["fixed", "mean", "mean-independent", "mean-gamma", "gamma"]
+
+
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _truth() -> GaussianBridge:
+    cov0, cov1 = torch.tensor([[1.0, 0.6], [0.6, 1.0]]), torch.tensor([[1.0, -0.7], [-0.7, 1.5]])
+    return GaussianBridge(torch.zeros(2), cov0, torch.tensor([1.0, -1.0]), cov1, EPSILON)
+
+
+def _problem(n: int = 4000, shift: float = 0.0, scale: float = 1.0) -> Problem:
+    truth, generator = _truth(), _generator(5)
+    x0, other = (
+        truth.mean0 + torch.randn(n, 2, generator=generator) @ torch.linalg.cholesky(truth.cov0).T.to(torch.float32)
+        for _ in range(2)
+    )
+    x1 = truth.endpoints(other, generator)
+    x0, x1 = (scale * x.float() + shift for x in (x0, x1))
+    return Problem(x0, x1, scale**2 * EPSILON, x0, x1)
+
+
+# The outer player's force
+
+
+def _swirl(t: Tensor, x: Tensor) -> Tensor:
+    """A smooth drift with curvature in time and space."""
+    return torch.sin(x + t) + t * x.flip(-1) ** 2 / 4
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["forward", "backward"])
+def test_martingale_defect_is_the_generator_to_first_order(sign: int) -> None:
+    """(∂t + f·∇ ± εΔ) f, by the chain rule with automatic differentiation."""
+    x = torch.randn(6, 2, generator=_generator(), dtype=torch.float64)
+    t = torch.full((6, 1), 0.4, dtype=torch.float64)
+
+    def at(t_: Tensor, y: Tensor) -> Tensor:
+        return _swirl(t_, y[None])[0]
+
+    hessian = torch.func.vmap(torch.func.hessian(at, argnums=1))(t, x)
+    jacobian = torch.func.vmap(torch.func.jacrev(at, argnums=1))(t, x)
+    _, rate = torch.func.jvp(lambda s: _swirl(s, x), (t,), (torch.ones_like(t),))
+    exact = rate + torch.einsum("nij,nj->ni", jacobian, _swirl(t, x)) + sign * EPSILON * hessian.diagonal(0, 2, 3).sum(-1)
+
+    def error(size: float) -> float:
+        dt = torch.full_like(t, sign * size)
+        corners = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=x.dtype)  # ± these: the moments of noise, to third order
+        defects = [martingale_defect(_swirl, t, x, dt, (2 * EPSILON * size) ** 0.5 * xi) for xi in corners]
+        return (torch.stack(defects).mean(0) - exact).abs().max().item()
+
+    assert error(0.002) < 0.02 * exact.abs().max()
+    assert error(0.004) / error(0.002) == pytest.approx(2, rel=0.1)
+
+
+def _both(truth: Bridge | MixtureOracle) -> Callable[[Tensor, Tensor], Tensor]:
+    def drifts(t: Tensor, x: Tensor) -> Tensor:
+        if isinstance(truth, MixtureOracle):
+            return torch.cat([truth.drift(t, x, sign * EPSILON) for sign in (1, -1)], dim=-1)
+        return torch.cat([truth.forward_field(t, x), truth.backward_field(t, x)], dim=-1)
+
+    return drifts
+
+
+def test_the_bridge_feels_no_force() -> None:
+    """Against the force on the linear interpolant's law, which is what max–min starts from."""
+    truth, generator = _truth(), _generator()
+    t = torch.linspace(0.1, 0.9, 9).view(-1, 1, 1)
+    x, xi = torch.randn((2, 9, 500, 2), generator=generator)
+    ends = [(torch.ones(1), mean[None], cov[None]) for mean, cov in ((truth.mean0, truth.cov0), (truth.mean1, truth.cov1))]
+    linear = MixtureOracle(Linear(Brownian(EPSILON)), *ends[0], *ends[1])
+    at_rest, at_start = (hjb_force(_both(law), t, x, EPSILON, xi).square().mean() for law in (truth, linear))
+    assert at_rest < 0.01 * at_start
+
+
+def test_force_on_gamma_vanishes_at_the_known_optimum() -> None:
+    """N(0, 1) → N(0, s²): a linear I reaches the bridge with γ² = 2√(s² + ε²) t(1−t) alone (THEORY of Gaussians)."""
+    spread, generator = 0.8, _generator()
+    best = (spread**2 + EPSILON**2) ** 0.5
+
+    def push(level: float) -> float:
+        one, zero = torch.ones(1), torch.zeros(1, 1)
+        ends = (one, zero, torch.ones(1, 1, 1)), (one, zero, spread**2 * torch.ones(1, 1, 1))
+        law = MixtureOracle(Linear(Brownian(level)), *ends[0], *ends[1])
+        t = torch.linspace(0.05, 0.95, 19).view(-1, 1, 1)
+        x0, x1, z, xi = torch.randn((4, 19, 20_000, 1), generator=generator)
+        path = Linear(Brownian(level)).path(t, x0, spread * x1, z)
+        force = hjb_force(_both(law), t, path.x, EPSILON, xi)
+        return (force * path.gamma * z).mean().item()
+
+    assert push(0.5 * best) > 0 > push(1.5 * best)
+    assert abs(push(best)) < 0.1 * min(push(0.5 * best), -push(1.5 * best))
+
+
+# Trainings
+
+
+def _run(training: Training, rounds: int = 10**6) -> Training:
+    for _, _ in zip(range(rounds), training, strict=False):
+        pass
+    return training
+
+
+def _weights(training: Training) -> list[Tensor]:
+    return [*training.bridge().state_dict().values()]
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=IDS)
+def test_resumed_training_is_bit_identical(solver: Regression) -> None:
+    problem = _problem(400)
+    straight = _run(solver.start(problem, 3))
+    stopped, file = _run(solver.start(problem, 3), rounds=9), BytesIO()
+    torch.save(stopped.state_dict(), file)
+    file.seek(0)
+    resumed = solver.start(problem, 3)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    _run(resumed)
+    assert resumed.step == straight.step == 60
+    assert resumed.history == straight.history
+    for one, other in zip(_weights(resumed), _weights(straight), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=IDS)
+def test_fit_is_equivariant_under_shift_and_scale(solver: Regression) -> None:
+    """x ↦ 4x + 64 turns ε into 16ε and the drift u into 4u; both are exact in binary, so is the training."""
+    here, there = (solver.solve(_problem(400, shift, scale)) for shift, scale in ((0.0, 1.0), (64.0, 4.0)))
+    x = torch.randn(50, 2, generator=_generator())
+    for name in ("forward_drift", "backward_drift"):
+        expected = 4 * getattr(here, name)(0.3, x)
+        assert torch.allclose(getattr(there, name)(0.3, 4 * x + 64), expected, atol=2e-2 * expected.std().item())
+
+
+def test_learning_the_interpolant_finds_the_bridge() -> None:
+    problem, truth = replace(_problem(20_000), truth=None), _truth()
+    settings = {"coupling": Independent, "steps": 900, "width": 32, "depth": 2, "batch": 256, "group": 64}
+    fixed, learned = (kind(**settings).solve(problem) for kind in (Regression, MaxMin))
+    kl = [path_kl(bridge, truth, problem.x0[:2000], _generator(8)).value for bridge in (fixed, learned)]
+    assert kl[1] < 0.4 * kl[0]
+
+
+def test_divergence_keeps_the_last_good_state() -> None:
+    training = MaxMin(**{**TINY, "steps": 600}, coupling=Independent, rate=30.0).start(_problem(400))
+    with pytest.raises(DivergenceError, match="Lower the rates"):
+        _run(training)
+    assert training.bridge().transport(torch.zeros(5, 2), random_state=0).isfinite().all()
+
+
+def test_nothing_to_learn_is_refused() -> None:
+    with pytest.raises(InputError, match="something to learn"):
+        MaxMin(learn_mean=False)
+
+
+def test_selection_keeps_the_latest_that_is_not_significantly_worse() -> None:
+    noise = torch.randn(500, generator=_generator())
+    selection = Selection({"w": torch.tensor(0.0)})
+    for number, level in enumerate((3.0, 1.0, 1.001, 2.0, 2.0), start=1):
+        selection.offer(level + 0.1 * noise.roll(number), {"w": torch.tensor(float(number))})
+    assert selection.kept["w"] == 3
+    assert selection.worse_in_a_row == 2
+
+
+def test_overfitting_ends_a_training_early() -> None:
+    problem = _problem(60)
+    training = _run(Regression(coupling=Independent, steps=4000, width=64, patience=3).start(problem))
+    assert training.step < 4000
+    bridge_losses = [row["bridge_loss"] for row in training.history]
+    assert bridge_losses[-1] > min(bridge_losses)
+
+
+def test_learned_gamma_stays_within_its_bound() -> None:
+    gamma = LearnedGamma(Linear(Brownian(EPSILON)), bound=0.5)
+    with torch.no_grad():
+        gamma.body.last.bias.fill_(100.0)
+    t = torch.linspace(0.01, 0.99, 9).unsqueeze(1)
+    ratio = gamma.variance(t) / (2 * EPSILON * t * (1 - t))
+    assert torch.allclose(ratio, torch.full_like(ratio, 0.5).exp(), rtol=1e-4)
