@@ -1,0 +1,135 @@
+"""How far a bridge is from the true one, and what it costs to run.
+
+Path KL            KL(P*‖P_û) = (1/4ε) E_{P*} ∫|u* − û|² dt           (Girsanov; ε of dX = u dt + √(2ε) dW)
+Kinetic energy     ½ E ∫|û|² dt along û's own paths; the Schrödinger bridge has the least for its two ends
+BW₂²-UVP           100 · BW²(moments of the endpoint) / (½ Var ρ1)     (Korotin et al., arXiv 2106.01954, section 4)
+cBW₂²-UVP          the same of the endpoint given x0, mean over x0     (Gushchin et al., arXiv 2306.10161, section 5)
+
+Var ρ1 is the trace of ρ1's covariance.  Monte Carlo figures come with their standard error over starting points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from sbridge.bridge import Bridge, Direction, ExactBridge
+from sbridge.errors import DivergenceError
+from sbridge.evidence.distances import bures_wasserstein, moments
+from sbridge.sampling import EULER, integrate
+
+__all__ = ["HORIZON", "Estimate", "bw_uvp", "cbw_uvp", "cbw_uvp_exact", "cbw_uvp_floor", "kinetic_energy", "move"]
+__all__ += ["path_kl"]
+
+HORIZON = 0.99  # where path KL stops: u* = (E[x1|x_t] − x)/(1−t) of a plug-in has no limit at t = 1
+_BATCH = 4096  # points moved at once; more of them leave a processor's cache and take twice as long
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A Monte Carlo figure and its standard error."""
+
+    value: float
+    standard_error: float
+
+    @staticmethod
+    def of(draws: Tensor) -> Estimate:
+        """The mean of independent draws (n,)."""
+        return Estimate(float(draws.mean()), float(draws.std()) / sqrt(len(draws)))
+
+
+def path_kl(bridge: Bridge, truth: ExactBridge, x0: Tensor, generator: torch.Generator, times: int = 32) -> Estimate:
+    """KL(P*‖P_û) in nats, up to t = .99, of the forward process.
+
+    Args:
+        bridge: û is its forward drift.
+        truth: P*.
+        x0: true starting points (n, d); an exact path is drawn from each.
+        generator: source of the paths and times.
+        times: random times per path, one in each of as many equal parts of [0, .99].
+    """
+    x1 = truth.endpoints(x0, generator)
+    total = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
+    for part in range(times):
+        uniform = torch.rand(len(x0), 1, dtype=x0.dtype, device=x0.device, generator=generator)
+        t = HORIZON * (part + uniform) / times
+        x = truth.between(t, x0, x1, generator)
+        total += (truth.forward_drift(t, x) - bridge.forward_drift(t, x)).double().square().sum(-1)
+    return Estimate.of(HORIZON / (4 * truth.epsilon * times) * total)
+
+
+def kinetic_energy(bridge: Bridge, x0: Tensor, generator: torch.Generator, steps: int = 100) -> Estimate:
+    """½ E∫|û|²dt, in squared units of the data, along the bridge's own paths from x0 (n, d).
+
+    It is the exact energy of the Euler–Maruyama process of `steps` steps that `Bridge.transport` runs, which differs
+    from the continuous process's by O(1/steps).
+    """
+    return Estimate.of(torch.cat([_path_energy(bridge, part, generator, steps) for part in torch.split(x0, _BATCH)]))
+
+
+def _path_energy(bridge: Bridge, x0: Tensor, generator: torch.Generator, steps: int) -> Tensor:
+    energy = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
+
+    def drift(t: Tensor, x: Tensor) -> Tensor:
+        u = bridge.forward_drift(t, x)
+        energy.add_(u.double().square().sum(-1), alpha=0.5 / steps)
+        return u
+
+    list(integrate(drift, x0, (0.0, 1.0), bridge.epsilon, steps, EULER, generator))
+    return energy
+
+
+def move(
+    bridge: Bridge, x: Tensor, generator: torch.Generator, steps: int = 100, direction: Direction = "forward"
+) -> Tensor:
+    """Points x (n, d) moved to the other end by the bridge's own process in Euler–Maruyama steps.
+
+    Raises:
+        DivergenceError: a point ends at no finite place.
+    """
+    seed = int(torch.randint(2**62, (), device=generator.device, generator=generator))
+    moved = bridge.transport(x, direction, steps=steps, random_state=seed, batch=_BATCH)
+    lost = int((~torch.isfinite(moved)).any(-1).sum())
+    if lost:
+        raise DivergenceError(f"the {direction} process moves {lost} of {len(x)} points to no finite place")
+    return moved
+
+
+def bw_uvp(samples: Tensor, mean: Tensor, covariance: Tensor) -> float:
+    """BW₂²-UVP, in percent, of samples (n, d) against the true mean (d,) and covariance (d, d) of ρ1."""
+    return float(200 * bures_wasserstein(*moments(samples), mean, covariance) / covariance.trace())
+
+
+def cbw_uvp(
+    bridge: Bridge, truth: ExactBridge, x0: Tensor, per_point: int, generator: torch.Generator, steps: int = 100
+) -> Estimate:
+    """cBW₂²-UVP, in percent, with the bridge's conditional moments estimated from `per_point` endpoints for each x0.
+
+    Their sampling error adds a floor of order d/per_point that even the truth has: `cbw_uvp_floor`.
+
+    Args:
+        x0: starting points (n, d); about 200 are enough.
+        per_point: endpoints simulated from each.
+        steps: Euler–Maruyama steps.
+    """
+    ends = move(bridge, x0.repeat_interleave(per_point, dim=0), generator, steps)
+    return _conditional_uvp(truth, x0, *moments(ends.reshape(len(x0), per_point, -1)))
+
+
+def cbw_uvp_floor(truth: ExactBridge, x0: Tensor, per_point: int, generator: torch.Generator) -> Estimate:
+    """What `cbw_uvp` gives for endpoints drawn from the exact plan itself."""
+    ends = truth.endpoints(x0.repeat_interleave(per_point, dim=0), generator)
+    return _conditional_uvp(truth, x0, *moments(ends.reshape(len(x0), per_point, -1)))
+
+
+def cbw_uvp_exact(bridge: ExactBridge, truth: ExactBridge, x0: Tensor) -> Estimate:
+    """cBW₂²-UVP, in percent, of a bridge that knows its own conditional moments: nothing is sampled but x0 (n, d)."""
+    return _conditional_uvp(truth, x0, *bridge.conditional_moments(x0))
+
+
+def _conditional_uvp(truth: ExactBridge, x0: Tensor, mean: Tensor, covariance: Tensor) -> Estimate:
+    gap = bures_wasserstein(mean, covariance, *truth.conditional_moments(x0))
+    return Estimate.of(200 * gap / truth.endpoint_moments()[1].trace())

@@ -1,0 +1,221 @@
+"""The table that a comparison fills: its columns, its rows, and their files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from sbridge.errors import InputError
+from sbridge.storage import replace_atomically
+
+__all__ = ["COLUMNS", "FLOOR", "TRUTH", "Column", "Comparison", "Effort", "Row", "merge", "unique"]
+
+Row = Mapping[str, float | str]
+FLOOR = "floor (two true samples)"
+TRUTH = "truth"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of every method.
+
+    Args:
+        name: key in rows and in files.
+        title: heading for people.
+        unit: of the figure; x is the unit of the data.
+        meaning: one sentence.
+        lower_is_better: whether the smallest figure is the best one.
+        error: key of the figure's standard error, where it has one.
+    """
+
+    name: str
+    title: str
+    unit: str
+    meaning: str
+    lower_is_better: bool = True
+    error: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Title and unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keys this column reads: the figure's and its error's."""
+        return (self.name, self.error) if self.error else (self.name,)
+
+    def cell(self, row: Row) -> str:
+        """What a table shows: three digits, ± the standard error; empty where the row has no figure."""
+        value, error = row.get(self.name, ""), row.get(self.error, "")
+        text = f"{value:.3g}" if isinstance(value, float) else value
+        return f"{text} ± {error:.1g}" if isinstance(error, float) else text
+
+
+def _distances(direction: str, short: str, end: str) -> list[Column]:
+    moved = f"between held-out points moved {direction} and held-out points of {end}"
+    return [
+        Column(f"{direction}_energy", f"energy distance {short}", "x", f"Unbiased energy distance {moved}."),
+        Column(f"{direction}_sliced", f"sliced W2 {short}", "x", f"W2 along random directions (their RMS) {moved}."),
+        Column(f"{direction}_wasserstein", f"W2 {short}", "x", f"Exact W2 {moved}."),
+    ]
+
+
+COLUMNS: Sequence[Column] = (
+    *_distances("forward", "→", "x1"),
+    *_distances("backward", "←", "x0"),
+    Column(
+        "kinetic_energy",
+        "kinetic energy",
+        "x²",
+        "½E∫|u|²dt along the method's own forward paths; of all processes between these ends the bridge has the least.",
+        lower_is_better=False,
+        error="kinetic_energy_se",
+    ),
+    Column(
+        "path_kl",
+        "path KL",
+        "nats",
+        "KL divergence of the true bridge's path law from the method's, up to t = .99; 0 for the truth by definition.",
+        error="path_kl_se",
+    ),
+    Column(
+        "cbw_uvp",
+        "cBW-UVP",
+        "%",
+        "Bures–Wasserstein error of sampled mean and covariance of x1 given x0, over half the variance of x1.",
+        error="cbw_uvp_se",
+    ),
+    Column(
+        "cbw_uvp_exact",
+        "exact cBW-UVP",
+        "%",
+        "The same from the method's own exact conditional moments, for methods in closed form: it has no floor.",
+        error="cbw_uvp_exact_se",
+    ),
+    Column("bw_uvp", "BW-UVP", "%", "Bures–Wasserstein error of mean and covariance of x1, over half its variance."),
+    Column("fit_seconds", "fit", "s", "Wall time of the fit; empty where a fitted bridge was handed in."),
+    Column("move_seconds", "move", "s", "Wall time to move the held-out points forward."),
+    Column("remark", "remark", "", "What else to know of the row.", lower_is_better=False),
+)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many points, paths and steps every method is judged with."""
+
+    points: int = 4096
+    """Held-out points moved each way and compared (points)."""
+    matched: int = 2000
+    """How many of them the exact W2 compares; its time grows like their cube (points)."""
+    projections: int = 256
+    """Random directions of the sliced W2 (directions)."""
+    steps: int = 100
+    """Euler-Maruyama steps of every simulation (steps)."""
+    times: int = 32
+    """Random times on every exact path for the path KL (times)."""
+    starts: int = 200
+    """Starting points of the cBW-UVP (points)."""
+    per_start: int = 200
+    """Endpoints simulated from each of them; the cBW-UVP's floor falls like their inverse (points)."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several methods made of one problem, judged alike.
+
+    Args:
+        problem: the problem's name.
+        epsilon: its ε.
+        dim: its dimension.
+        random_state: seed of the solvers and of the judging.
+        effort: the sizes that were used.
+        rows: by the methods' names; rows[FLOOR] holds each metric between two true samples, and rows[TRUTH] the exact
+            bridge judged like every method, where it is known.  A figure that a row doesn't have is absent.
+    """
+
+    problem: str
+    epsilon: float
+    dim: int
+    random_state: int
+    effort: Effort
+    rows: Mapping[str, Row]
+
+    @property
+    def columns(self) -> list[Column]:
+        """The columns in which some row has an entry."""
+        return [column for column in COLUMNS if any(row.get(column.name, "") != "" for row in self.rows.values())]
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the rows, with a first column `method`, standard errors in columns of their own."""
+        names = ["method", *(name for column in COLUMNS for name in column.names)]
+        replace_atomically(Path(path), lambda temporary: self._write_csv(temporary, names))
+
+    def _write_csv(self, path: Path, names: Sequence[str]) -> None:
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({"method": method, **row} for method, row in self.rows.items())
+
+    def to_json(self, path: str | Path) -> None:
+        """Write everything, with the columns' meanings, to a file that `read` reads."""
+        content = {**asdict(self), "columns": [asdict(column) for column in COLUMNS]}
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        replace_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+    def to_markdown(self) -> str:
+        """A table in Markdown, one line a method."""
+        lines = [["method", *(column.heading for column in self.columns)], ["---", *["---:"] * len(self.columns)]]
+        lines += [[method, *(column.cell(row) for column in self.columns)] for method, row in self.rows.items()]
+        return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+    @staticmethod
+    def read(path: str | Path) -> Comparison:
+        """Read a file written by `to_json`.
+
+        Raises:
+            InputError: the file is missing, damaged or holds something else.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            del content["columns"]
+            return Comparison(**{**content, "effort": Effort(**content["effort"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path} is not a comparison written by sbridge, or it is damaged: {error}") from error
+
+
+def merge(comparisons: Sequence[Comparison]) -> Comparison:
+    """One table of several comparisons of the same problem; a name that comes again is numbered, "name (2)".
+
+    Raises:
+        InputError: there is none, or they differ in problem, seed or sizes, so their figures cannot be compared.
+    """
+    if not comparisons:
+        raise InputError("there is no comparison to merge")
+    first = comparisons[0]
+    for other in comparisons[1:]:
+        _check_alike(first, other)
+    methods = [item for one in comparisons for item in one.rows.items() if item[0] not in (FLOOR, TRUTH)]
+    names = unique(name for name, _ in methods)
+    references = {name: first.rows[name] for name in (TRUTH, FLOOR) if name in first.rows}
+    return replace(first, rows={**dict(zip(names, (row for _, row in methods), strict=True)), **references})
+
+
+def _check_alike(first: Comparison, other: Comparison) -> None:
+    one, two = ({**asdict(each), "rows": None} for each in (first, other))
+    differing = [f"{key} ({one[key]} and {two[key]})" for key in one if one[key] != two[key]]
+    if differing:
+        raise InputError(f"comparisons can only be merged when judged alike; these differ in {', '.join(differing)}")
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """The names, later copies of one numbered: a, a (2), a (3)."""
+    seen: dict[str, int] = {}
+    numbered = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        numbered.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return numbered

@@ -1,0 +1,290 @@
+"""Comparisons: methods judged alike beside their references, failures that spare the others, files that come back."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sbridge.bridge import Bridge, Problem
+from sbridge.errors import DivergenceError, InputError
+from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Comparison, Effort, Judge, Method, compare, merge
+from sbridge.evidence.table import Row
+from sbridge.fields import Field
+from sbridge.problems.gaussian import GaussianBridge
+from sbridge.solvers.sinkhorn import PotSinkhorn
+
+EPSILON = 0.3
+MEAN0, COV0 = torch.tensor([0.5, -1.0]), torch.tensor([[1.0, 0.4], [0.4, 0.7]])
+MEAN1, COV1 = torch.tensor([-1.0, 1.5]), torch.tensor([[0.6, -0.3], [-0.3, 1.2]])
+EXACT = GaussianBridge(MEAN0, COV0, MEAN1, COV1, EPSILON)
+WRONG = GaussianBridge(MEAN0, COV0, MEAN1 + 1, COV1, EPSILON)
+SMALL = Effort(points=300, matched=200, projections=20, steps=20, times=4, starts=20, per_start=20)
+SINKHORN = PotSinkhorn(points=100, iterations=200)
+TIMES = ("fit_seconds", "move_seconds")
+
+
+class Runaway(Field):
+    """x ↦ factor · x."""
+
+    factor: Tensor
+
+    def __init__(self, factor: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("factor", factor)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
+class LateInfinity(Field):
+    """The exact drift, infinite in the middle of (0, 1) only between two steps of 1/20."""
+
+    def __init__(self, inner: Field) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return torch.where((t > 0.501) & (t < 0.549), torch.full_like(x, inf), self.inner(t, x))
+
+
+class Diverging:
+    """A solver whose training runs away."""
+
+    name = "diverging"
+
+    def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
+        raise DivergenceError("the loss is NaN at step 7")
+
+
+def _points(n: int, mean: Tensor, cov: Tensor, seed: int) -> Tensor:
+    z = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+    points: Tensor = mean + z @ torch.linalg.cholesky(cov).T
+    return points
+
+
+def _problem(truth: GaussianBridge | None = EXACT) -> Problem:
+    train = _points(500, MEAN0, COV0, 1), _points(600, MEAN1, COV1, 2)
+    test = _points(400, MEAN0, COV0, 3), _points(350, MEAN1, COV1, 4)
+    return Problem(*train, EPSILON, *test, name="gaussian", truth=truth)
+
+
+def _figure(row: Row, name: str) -> float:
+    value = row[name]
+    assert isinstance(value, float)
+    return value
+
+
+def _untimed(comparison: Comparison) -> dict[str, dict[str, float | str]]:
+    return {name: {k: v for k, v in row.items() if k not in TIMES} for name, row in comparison.rows.items()}
+
+
+PROBLEM = _problem()
+METHODS: dict[str, Method] = {"exact": EXACT, "wrong": WRONG, "sinkhorn": SINKHORN}
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return compare(METHODS, PROBLEM, effort=SMALL)
+
+
+def test_every_row_is_complete(comparison: Comparison) -> None:
+    assert list(comparison.rows) == ["exact", "wrong", "sinkhorn", TRUTH, FLOOR]
+    figures = {name for column in COLUMNS for name in column.names}
+    exact_only, sampled = {"cbw_uvp_exact", "cbw_uvp_exact_se"}, figures - {"fit_seconds"}
+    assert set(comparison.rows["wrong"]) == sampled
+    assert set(comparison.rows[TRUTH]) == sampled
+    assert set(comparison.rows["sinkhorn"]) == figures - exact_only
+    bare = sampled - exact_only - {"kinetic_energy", "kinetic_energy_se", "path_kl_se", "move_seconds"}
+    assert set(comparison.rows[FLOOR]) == bare
+
+
+def test_figures_tell_a_good_bridge_from_a_bad_one(comparison: Comparison) -> None:
+    exact, wrong, floor = (comparison.rows[name] for name in ("exact", "wrong", FLOOR))
+    assert exact["path_kl"] == floor["path_kl"] == 0
+    for name in ("forward_energy", "forward_sliced", "forward_wasserstein", "cbw_uvp", "bw_uvp"):
+        assert _figure(wrong, name) > 3 * abs(_figure(exact, name)), name
+    for name in ("forward_wasserstein", "backward_wasserstein", "cbw_uvp"):
+        assert exact[name] == pytest.approx(floor[name], rel=0.35), name
+    assert wrong["cbw_uvp_exact"] == pytest.approx(100 * 2 / (COV1.trace().item() / 2), rel=1e-4)
+
+
+def test_the_truth_is_judged_like_every_method(comparison: Comparison) -> None:
+    rows = _untimed(comparison)
+    assert rows["exact"] == rows[TRUTH]
+
+
+def test_a_row_does_not_depend_on_the_others(comparison: Comparison) -> None:
+    shuffled = compare({name: METHODS[name] for name in ("sinkhorn", "exact")}, PROBLEM, effort=SMALL)
+    expected = _untimed(comparison)
+    assert _untimed(shuffled) == {name: expected[name] for name in ("sinkhorn", "exact", TRUTH, FLOOR)}
+
+
+def test_the_seed_changes_the_random_numbers(comparison: Comparison) -> None:
+    other = compare({"exact": EXACT}, PROBLEM, random_state=1, effort=SMALL)
+    assert other.rows["exact"]["forward_energy"] != comparison.rows["exact"]["forward_energy"]
+
+
+def test_the_judging_leaves_the_global_random_numbers_alone() -> None:
+    state = torch.random.get_rng_state()
+    compare({"exact": EXACT}, PROBLEM, effort=SMALL)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_without_a_truth_there_are_no_figures_against_it() -> None:
+    found = compare({"exact": EXACT}, _problem(truth=None), effort=SMALL)
+    assert list(found.rows) == ["exact", FLOOR]
+    assert {"path_kl", "cbw_uvp", "cbw_uvp_exact", "bw_uvp"}.isdisjoint(found.rows["exact"].keys() | found.rows[FLOOR])
+    assert "nats" not in found.to_markdown()
+
+
+def test_held_out_points_that_are_the_training_points_give_no_floor() -> None:
+    problem = replace(PROBLEM, test0=PROBLEM.x0, test1=PROBLEM.x1)
+    floor = Judge.of(problem, effort=SMALL).floor()
+    assert "forward_energy" not in floor
+    assert floor["remark"] == "no distances: the held-out points are the training points"
+    assert _figure(floor, "bw_uvp") > 0
+
+
+def test_sizes_are_cut_to_the_data() -> None:
+    effort = Judge.of(PROBLEM, effort=Effort()).effort
+    assert (effort.points, effort.matched, effort.starts) == (350, 350, 200)
+
+
+def test_estimators_and_solvers_are_taken_with_their_names() -> None:
+    estimator: Any = SimpleNamespace(bridge_=WRONG)
+    found = compare([EXACT, SINKHORN, estimator, EXACT], PROBLEM, effort=SMALL)
+    methods = ["GaussianBridge", "POT Sinkhorn", "SimpleNamespace", "GaussianBridge (2)"]
+    assert list(found.rows) == [*methods, TRUTH, FLOOR]
+    assert _untimed(found)["SimpleNamespace"] == _untimed(compare({"wrong": WRONG}, PROBLEM, effort=SMALL))["wrong"]
+    assert "fit_seconds" in found.rows["POT Sinkhorn"]
+    assert "fit_seconds" not in found.rows["SimpleNamespace"]
+
+
+@pytest.mark.parametrize("name", [FLOOR, TRUTH])
+def test_reserved_names_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="reference row"):
+        compare({name: EXACT}, PROBLEM, effort=SMALL)
+
+
+def test_what_is_no_method_is_refused_before_anything_runs() -> None:
+    unfitted: Any = SimpleNamespace()
+    with pytest.raises(InputError, match="unfitted is no bridge, solver or fitted estimator"):
+        compare({"diverging": Diverging(), "unfitted": unfitted}, PROBLEM, effort=SMALL)
+
+
+def test_a_failing_method_spares_the_others(comparison: Comparison) -> None:
+    field = Runaway(torch.tensor(1e30))
+    other = GaussianBridge(MEAN0, COV0, MEAN1, COV1, 2 * EPSILON)
+    broken: dict[str, Method] = {"a": Diverging(), "b": Bridge(field, field, EPSILON), "c": other}
+    found = compare({**broken, "exact": EXACT}, PROBLEM, effort=SMALL)
+    assert found.rows["a"] == {"remark": "failed: the loss is NaN at step 7"}
+    assert str(found.rows["b"]["remark"]).startswith("failed: the forward process moves 300 of 300 points")
+    assert found.rows["c"] == {"remark": "failed: its epsilon is 0.6, the problem's 0.3"}
+    assert _untimed(found)["exact"] == _untimed(comparison)["exact"]
+
+
+def test_programming_errors_are_not_swallowed() -> None:
+    class Faulty(Diverging):
+        def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        compare({"faulty": Faulty()}, PROBLEM, effort=SMALL)
+
+
+def test_figures_that_are_not_finite_are_named_and_left_out(tmp_path: Path) -> None:
+    late = Bridge(LateInfinity(EXACT.forward_field), EXACT.backward_field, EPSILON, remark="own words")
+    found = compare({"late": late}, PROBLEM, effort=SMALL)
+    row = found.rows["late"]
+    assert row["remark"] == "own words; not finite: path_kl, path_kl_se"
+    assert "path_kl" not in row
+    assert "forward_energy" in row
+    found.to_json(tmp_path / "finite.json")
+
+
+# Tables and files
+
+
+def test_json_comes_back_equal(comparison: Comparison, tmp_path: Path) -> None:
+    path = tmp_path / "comparison.json"
+    comparison.to_json(path)
+    assert Comparison.read(path) == comparison
+    meanings = {column["name"]: column["meaning"] for column in json.loads(path.read_text())["columns"]}
+    assert "KL divergence" in meanings["path_kl"]
+
+
+def test_csv_holds_every_figure(comparison: Comparison, tmp_path: Path) -> None:
+    path = tmp_path / "comparison.csv"
+    comparison.to_csv(path)
+    with open(path, newline="") as file:
+        read = {row.pop("method"): row for row in csv.DictReader(file)}
+    assert list(read) == list(comparison.rows)
+    for name, row in comparison.rows.items():
+        assert {key: text for key, text in read[name].items() if text} == {
+            key: str(value) for key, value in row.items() if value != ""
+        }
+
+
+def test_markdown_has_a_line_a_method_and_the_shown_columns(comparison: Comparison) -> None:
+    lines = comparison.to_markdown().splitlines()
+    cells = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in lines]
+    assert [line[0] for line in cells] == ["method", "---", *comparison.rows]
+    assert cells[0][1:] == [column.heading for column in comparison.columns]
+    assert {len(line) for line in cells} == {1 + len(comparison.columns)}
+    assert " ± " in dict(zip(cells[0], cells[3], strict=True))["path KL (nats)"]
+
+
+def test_a_cell_shows_three_digits_and_the_error() -> None:
+    column = next(column for column in COLUMNS if column.name == "path_kl")
+    assert column.cell({"path_kl": 0.0123456, "path_kl_se": 0.000234}) == "0.0123 ± 0.0002"
+    assert column.cell({"path_kl": 0.0}) == "0"
+    assert column.cell({}) == ""
+
+
+def test_a_bar_in_a_remark_does_not_break_the_table() -> None:
+    found = Comparison("p", 1.0, 2, 0, SMALL, {"a": {"remark": "x|y"}})
+    assert found.to_markdown().splitlines()[2] == "| a | x\\|y |"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"columns": []}', '{"columns": [], "effort": {}}'])
+def test_damaged_files_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"broken\.json is not a comparison"):
+        Comparison.read(path)
+    with pytest.raises(InputError, match=r"absent\.json"):
+        Comparison.read(tmp_path / "absent.json")
+
+
+def test_column_names_are_unique_and_explained() -> None:
+    names = [name for column in COLUMNS for name in column.names]
+    assert len(set(names)) == len(names)
+    assert all(column.meaning.endswith(".") for column in COLUMNS)
+
+
+def test_merging_is_comparing_together(comparison: Comparison) -> None:
+    parts = [compare({name: method}, PROBLEM, effort=SMALL) for name, method in METHODS.items()]
+    assert _untimed(merge(parts)) == _untimed(comparison)
+    assert list(merge(parts).rows) == list(comparison.rows)
+
+
+def test_merging_numbers_equal_names(comparison: Comparison) -> None:
+    merged = merge([comparison, comparison])
+    assert list(merged.rows) == ["exact", "wrong", "sinkhorn", "exact (2)", "wrong (2)", "sinkhorn (2)", TRUTH, FLOOR]
+    assert merged.rows["wrong (2)"] == comparison.rows["wrong"]
+
+
+def test_merging_refuses_what_was_judged_differently(comparison: Comparison) -> None:
+    with pytest.raises(InputError, match=r"these differ in epsilon \(0.3 and 0.4\), random_state \(0 and 1\)"):
+        merge([comparison, replace(comparison, epsilon=0.4, random_state=1)])
+    with pytest.raises(InputError, match="no comparison to merge"):
+        merge([])
