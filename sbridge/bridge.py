@@ -6,7 +6,7 @@ A pair of drifts b_F, b_B and ε is a whole bridge: b = (b_F + b_B)/2 and s = (b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -22,7 +22,7 @@ from sbridge.fields import Field, Framed
 from sbridge.interpolants import FramedInterpolant, Interpolant
 from sbridge.sampling import EULER, Stepper, integrate
 
-__all__ = ["Bridge", "Direction", "ExactBridge", "Frame", "Problem"]
+__all__ = ["Array", "Bridge", "Direction", "ExactBridge", "Frame", "Problem", "as_points"]
 
 Array = TypeVar("Array", NDArray[Any], Tensor)
 Direction = Literal["forward", "backward"]
@@ -75,6 +75,8 @@ class Problem:
 def _check_points(label: str, x: Tensor, like: Tensor) -> None:
     if x.ndim != 2:
         raise InputError(f"{label} must have shape (n, d), not {tuple(x.shape)}")
+    if not (x.is_floating_point() and x.dtype == like.dtype):
+        raise InputError(f"{label} must be floating point like x0 ({like.dtype}), not {x.dtype}")
     if x.shape[1] != like.shape[1]:
         raise InputError(f"{label} has {x.shape[1]} columns where x0 has {like.shape[1]}; both need the same")
     if len(x) < _SMALLEST:
@@ -94,8 +96,8 @@ def _shuffle_and_cut(x: Tensor, fraction: float, generator: torch.Generator) -> 
 class Frame:
     """Coordinates in which both datasets are centred and share one scale a.
 
-    y = (x − m_t)/a with m_t = (1−t)m₀ + t m₁.  The Schrödinger bridge is equivariant: a shift adds its difference to the
-    drift, a scale turns ε into a²ε, so a bridge found in y for ε/a² is the bridge in x for ε.
+    y = (x − m_t)/a with m_t = (1−t)m₀ + t m₁.  The Schrödinger bridge is equivariant: a shift adds its difference to
+    the drift, a scale turns ε into a²ε, so a bridge found in y for ε/a² is the bridge in x for ε.
     """
 
     shift0: Tensor
@@ -231,7 +233,8 @@ class Bridge(storage.Storable):
         if direction not in ("forward", "backward"):
             raise InputError(f"direction must be forward or backward, not {direction!r}")
         times = (0.0, 1.0) if direction == "forward" else (1.0, 0.0)
-        return self.trajectories(x, times, diffusion, steps, stepper, random_state, batch)[1]
+        moved: Array = self.trajectories(x, times, diffusion, steps, stepper, random_state, batch)[1]
+        return moved
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file."""
@@ -249,23 +252,27 @@ class Bridge(storage.Storable):
             raise InputError(f"{path} holds a {type(bridge).__name__}, not a Bridge")
         return bridge
 
-    def _drift(self, level: float) -> Any:
-        """b + level·s as a function of (t, x); fields of weight zero are not evaluated."""
+    def _drift(self, level: float) -> Callable[[Tensor, Tensor], Tensor]:
+        """b + level·s as a function of (t, x); a field of weight zero is not evaluated."""
         share = level / (2 * self.epsilon)
-        weighted = ((0.5 + share, self.forward_field), (0.5 - share, self.backward_field))
-        return lambda t, x: sum(weight * field(t, x) for weight, field in weighted if weight)
+        weighted = [(0.5 + share, self.forward_field), (0.5 - share, self.backward_field)]
+        return lambda t, x: torch.stack([weight * field(t, x) for weight, field in weighted if weight]).sum(0)
 
     def _inward(self, x: Array) -> Tensor:
-        like = next(iter(self.state_dict().values()))
-        points = torch.as_tensor(x).to(like)
-        if points.ndim != 2 or not torch.isfinite(points).all():
-            raise InputError(f"points must be finite and of shape (n, d), not {tuple(points.shape)}")
+        points = as_points(x).to(next(iter(self.state_dict().values())))
+        dim = self.forward_field.dim
+        if points.ndim != 2 or (dim is not None and points.shape[1] != dim):
+            raise InputError(f"points must have shape (n, {dim or 'd'}), not {tuple(points.shape)}")
+        if not points.isfinite().all():
+            raise InputError("points have NaN or infinite values; drop or fill them first")
         return points
 
-    def _answer(self, function: Any, t: float | Array, x: Array) -> Array:
-        points = self._inward(x)
+    def _answer(self, function: Callable[[Tensor, Tensor], Tensor], t: float | Array, x: Array) -> Array:
+        points, time = self._inward(x), torch.as_tensor(t)
+        if not ((time >= 0) & (time <= 1)).all():
+            raise InputError("t must lie in [0, 1]")
         with torch.no_grad():
-            return _outward(function(torch.as_tensor(t).to(points), points), x)
+            return _outward(function(time.to(points), points), x)
 
 
 class ExactBridge(Bridge):
@@ -310,5 +317,22 @@ def _generator(random_state: int | None, device: torch.device) -> torch.Generato
     return generator
 
 
+def as_points(x: NDArray[Any] | Tensor) -> Tensor:
+    """Numbers of any kind as a floating tensor.
+
+    Raises:
+        InputError: they are no numbers.
+    """
+    try:
+        points = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"points must be an array of numbers of shape (n, d): {error}") from error
+    return points if points.is_floating_point() else points.double()
+
+
 def _outward(value: Tensor, like: Array) -> Array:
-    return value.to(like) if isinstance(like, Tensor) else value.cpu().numpy().astype(like.dtype)
+    """The value as the kind, floating precision and place of what was asked with."""
+    if isinstance(like, Tensor):
+        return value.to(device=like.device, dtype=like.dtype if like.is_floating_point() else value.dtype)
+    kind = np.asarray(like).dtype
+    return value.cpu().numpy().astype(kind if np.issubdtype(kind, np.floating) else np.float64)

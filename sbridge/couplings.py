@@ -1,7 +1,7 @@
 """Couplings: how pairs (x0, x1) are drawn from two datasets.
 
-The marginals are always the data's; what differs is the dependence, and with it how far a linear interpolant starts from
-the Schrödinger bridge.
+The marginals are always the data's; what differs is the dependence, and with it how far a linear interpolant starts
+from the Schrödinger bridge.
 """
 
 from __future__ import annotations

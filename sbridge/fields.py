@@ -16,10 +16,16 @@ from torch import Tensor, nn
 from sbridge.storage import Storable
 
 __all__ = ["DriftPair", "Field", "Framed", "Half", "ResidualMLP", "initialise", "time_features"]
+__all__ += ["working_dtype"]
 
 
 class Field(Storable):
     """A function of time and place; subclasses define `forward(t, x)`."""
+
+    @property
+    def dim(self) -> int | None:
+        """Dimension d of the points; None where any will do."""
+        return None
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         value: Tensor = super().__call__(t, x)
@@ -83,9 +89,9 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
 class DriftPair(Storable):
     """One network for both drifts of a bridge: (t, x) ↦ (b_F, b_B), (..., d) → (..., 2d).
 
-    x is divided by √V(t), V = (1−t)²σ₀² + t²σ₁² + 2εt(1−t) (the variance of a bridge between uncorrelated ends), so that
-    the input has unit size at every time; the output is multiplied by max(σ₀, σ₁).  The drifts share a trunk because
-    they differ by 2ε times the score only.
+    x is divided by √V(t), V = (1−t)²σ₀² + t²σ₁² + 2εt(1−t) (the variance of a bridge between uncorrelated ends), so
+    that the input has unit size at every time; the output is multiplied by max(σ₀, σ₁).  The drifts share a trunk
+    because they differ by 2ε times the score only.
 
     Args:
         dim: dimension d of the points.
@@ -117,6 +123,10 @@ class Half(Field):
         super().__init__()
         self.pair, self.index = pair, index
 
+    @property
+    def dim(self) -> int:
+        return self.pair.dim
+
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         drifts: Tensor = self.pair(t, x)
         return drifts.chunk(2, dim=-1)[self.index]
@@ -137,8 +147,17 @@ class Framed(Field):
         self.register_buffer("shift0", shift0)
         self.register_buffer("shift1", shift1)
 
+    @property
+    def dim(self) -> int:
+        return len(self.shift0)
+
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         centre = (1 - t) * self.shift0 + t * self.shift1
         y = (x - centre) / self.scale
-        like = next(chain(self.inner.parameters(), self.inner.buffers()))
-        return self.scale * self.inner(t.to(like), y.to(like)).to(y) + (self.shift1 - self.shift0)
+        dtype = working_dtype(self.inner, y)
+        return self.scale * self.inner(t.to(dtype), y.to(dtype)).to(y) + (self.shift1 - self.shift0)
+
+
+def working_dtype(module: nn.Module, x: Tensor) -> torch.dtype:
+    """The dtype a module computes in: that of its tensors, or x's where it has none."""
+    return next(chain(module.parameters(), module.buffers()), x).dtype

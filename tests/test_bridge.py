@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import nan
+from typing import cast
 
 import numpy as np
 import pytest
@@ -179,13 +180,35 @@ def test_no_gradient_is_kept() -> None:
     assert not bridge.transport(X.float(), steps=2).requires_grad
 
 
-@pytest.mark.parametrize("bad", [X[0], X[None], torch.full_like(X, nan), torch.full_like(X, torch.inf)], ids=range(4))
-def test_points_must_be_finite_rows(bad: Tensor) -> None:
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (X[0], r"must have shape \(n, 2\), not \(2,\)"),
+        (X[None], r"must have shape \(n, 2\), not \(1, 4, 2\)"),
+        (X[:, :1], r"must have shape \(n, 2\), not \(4, 1\)"),
+        (X.repeat(1, 2), r"must have shape \(n, 2\), not \(4, 4\)"),
+        (torch.full_like(X, nan), "NaN or infinite"),
+        (torch.full_like(X, torch.inf), "NaN or infinite"),
+        ([["one", "two"]], "array of numbers"),
+    ],
+    ids=range(7),
+)
+def test_points_must_be_finite_rows(bad: Tensor, message: str) -> None:
     for call in (EXACT.transport, lambda x: EXACT.velocity(0.5, x)):
-        with pytest.raises(InputError, match=r"points must be finite and of shape \(n, d\)"):
+        with pytest.raises(InputError, match=message):
             call(bad)
-        with pytest.raises(InputError, match="points must be finite"):
-            call(bad.numpy())
+
+
+@pytest.mark.parametrize("t", [-0.1, 1.5, nan])
+def test_times_must_lie_on_the_way(t: float) -> None:
+    with pytest.raises(InputError, match="t must lie in"):
+        EXACT.velocity(t, X)
+
+
+def test_integers_and_lists_are_numbers_too() -> None:
+    points = [[1, 2], [3, -4]]
+    for same in (points, np.array(points), torch.tensor(points)):
+        assert np.allclose(EXACT.velocity(0.5, same), EXACT.velocity(0.5, np.array(points, dtype=float)))
 
 
 @pytest.mark.parametrize("times", [(0.0,), (), (0.0, 1.2), (-0.1, 1.0), (0.0, 0.5, 0.5), (0.0, 0.6, 0.4), (0.0, nan)])
@@ -195,9 +218,8 @@ def test_times_must_be_monotone_and_within_the_bridge(times: tuple[float, ...]) 
 
 
 def test_direction_must_be_one_of_two() -> None:
-    direction: Direction = "sideways"  # type: ignore[assignment]
     with pytest.raises(InputError, match="direction must be forward or backward, not 'sideways'"):
-        EXACT.transport(X, direction)
+        EXACT.transport(X, cast(Direction, "sideways"))
 
 
 @pytest.mark.parametrize("diffusion", [-0.1, nan])

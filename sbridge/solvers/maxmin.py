@@ -5,14 +5,14 @@ min_u ∫E[½|u|² − (∂tI + (γ̇ − ε/γ)z)·u]dt is the Schrödinger bri
 `Regression`'s; the outer player moves I between its rounds.
 
 With u frozen, the objective's derivative along a displacement δx_t of the interpolant's points is E[F·δx_t] for the
-residual F = ∂tu + (∇u)u + εΔu of the Hamilton–Jacobi–Bellman equation (u a gradient).  F is the rate at which u fails to
-be a martingale along its own process, so a finite difference along one simulated step of it measures F without any
-derivative of u, and F·x_t is ascended.  The backward drift gives the same force in reversed time; the mean of both
-is used.
+residual F = ∂tu + (∇u)u + εΔu of the Hamilton–Jacobi–Bellman equation (u a gradient).  F is the rate at which u fails
+to be a martingale along its own process, so a finite difference along one simulated step of it measures F without any
+derivative of u, and F·x_t is ascended.  The backward drift gives the same force in reversed time; the mean of both is
+used.
 
 Two traps: the outer batch must be fresh, because a network has just moved towards the targets of the points it was
-trained on and F, a difference in time, takes that for a force; and I must not vary faster in time than the drift network
-resolves (`LearnedMean`).
+trained on and F, a difference in time, takes that for a force; and I must not vary faster in time than the drift
+network resolves (`LearnedMean`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Held-out points: how well a pair of drifts does on them, which iterate to keep and when to stop.
 
-The Schrödinger bridge is its own entropic plan with a Brownian bridge on each pair.  Between held-out points that plan is
-computed once, by Sinkhorn's algorithm, and a fixed set of times and noises drawn on it.  The quadratic objective of the
-drifts there, over 2ε, is the path KL to the held-out bridge in nats up to a constant: it tells iterates apart and rises
-when a network starts to memorise its training points.  The plan of a finite sample is biased, so the value is no
-measure of the distance to the bridge between the laws.
+The Schrödinger bridge is its own entropic plan with a Brownian bridge on each pair.  Between held-out points that
+plan is computed once, by Sinkhorn's algorithm, and a fixed set of times and noises drawn on it.  The quadratic
+objective of the drifts there, over 2ε, is the path KL to the held-out bridge in nats up to a constant: it tells
+iterates apart and rises when a network starts to memorise its training points.  The plan of a finite sample is
+biased, so the value is no measure of the distance to the bridge between the laws.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ from sbridge.solvers.monitor import Monitor, Selection, drift_losses, drift_targ
 __all__ = ["Progress", "Regression", "Training", "warm_cosine"]
 
 _EDGE = 0.005  # times are drawn in [edge, 1 − edge]
+_NARROWEST = 0.05  # spread of a dataset that networks scale by, which may be a single point
 _CHECKS = 50  # of the held-out points in a whole training
 _CHECK_BATCHES = 8  # held-out pairs in a check, in batches
 
@@ -60,7 +61,7 @@ class Regression:
         group: points that share a time; half as many pairs, each with z and −z.
         round_steps: steps whose pairs and paths are drawn at once.
         rate: Adam's rate at its height; it rises over 5 % of the steps and falls to zero on half a cosine.
-        decay: of the exponential average of the weights.
+        decay: of the exponential average of the weights, in a round.
         width, depth: size of the drift network.
         patience: checks in a row that are significantly worse than the best before the training ends early.
     """
@@ -72,7 +73,7 @@ class Regression:
     group: int = 128
     round_steps: int = 3
     rate: float = 4e-3
-    decay: float = 0.998
+    decay: float = 0.994
     width: int = 128
     depth: int = 3
     patience: int = 10
@@ -124,9 +125,9 @@ class Training:
         self.coupling = solver.coupling(x0, x1, self.epsilon)
         self.check_coupling = solver.coupling(check0, check1, self.epsilon)
         self.monitor = Monitor(check0, check1, self.epsilon, self.generator)
-        spreads = [x.var(0).mean().sqrt().item() for x in (x0, x1)]
-        self.pair = DriftPair(inside.dim, *spreads, self.epsilon, solver.width, solver.depth)
-        self.interpolant = self.make_interpolant(inside.dim, *spreads)
+        spread0, spread1 = (max(_NARROWEST, x.var(0).mean().sqrt().item()) for x in (x0, x1))
+        self.pair = DriftPair(inside.dim, spread0, spread1, self.epsilon, solver.width, solver.depth)
+        self.interpolant = self.make_interpolant(inside.dim, spread0, spread1)
         for network in (self.pair, self.interpolant):
             initialise(network, torch.Generator().manual_seed(random_state))
             network.to(x0)
@@ -166,14 +167,14 @@ class Training:
             loss.backward()
             self.optimiser.step()
             self.schedule.step()
-            self.average.update_parameters(self.pair)
             self.losses.append(loss.detach())
             self.step += 1
+        self.average.update_parameters(self.pair)
 
     def conditioned_path(self, coupling: Coupling, batches: int) -> Path:
         """Points for that many steps, in groups: (groups, group, d)."""
         with torch.no_grad():
-            return self.interpolant.path(*self.draw(coupling, batches)).antithetic().conditioned()
+            return self.interpolant.path(*self.draw(coupling, batches)).conditioned()
 
     def draw(self, coupling: Coupling, batches: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """t (groups, 1, 1), x0, x1 and z (groups, group/2, d); the times of every batch cover the interval evenly."""
@@ -198,10 +199,10 @@ class Training:
         """
         path = self.conditioned_path(self.check_coupling, _CHECK_BATCHES)
         with torch.no_grad():
-            drifts = self.average.module(path.t, path.x)
+            drifts = self.averaged(path.t, path.x)
         held_out = drift_losses(drifts, drift_targets(path, self.epsilon), self.epsilon).mean()
         energy = self.frame.kinetic_energy(0.5 * drifts.chunk(2, dim=-1)[0].square().sum(-1).mean())
-        bridge_losses = self.monitor.losses(self.average.module)
+        bridge_losses = self.monitor.losses(self.averaged)
         values = torch.stack([torch.stack(self.losses).mean(), held_out, bridge_losses.mean(), energy]).tolist()
         names = ("training_loss", "held_out_loss", "bridge_loss", "kinetic_energy")
         self._refuse_divergence(values)
@@ -218,13 +219,18 @@ class Training:
                 "state is kept. Lower the rates or train more drift steps for each step of the interpolant."
             )
 
+    @property
+    def averaged(self) -> DriftPair:
+        """The drift network with averaged weights."""
+        return cast(DriftPair, self.average.module)
+
     def weights(self) -> dict[str, Any]:
         """The averaged drifts and the interpolant."""
-        return {"pair": self.average.module.state_dict(), "interpolant": self.interpolant.state_dict()}
+        return {"pair": self.averaged.state_dict(), "interpolant": self.interpolant.state_dict()}
 
     def bridge(self) -> Bridge:
         """The answer so far, in the problem's units."""
-        pair, interpolant = copy.deepcopy(self.average.module), copy.deepcopy(self.interpolant)
+        pair, interpolant = copy.deepcopy(self.averaged), copy.deepcopy(self.interpolant)
         pair.load_state_dict(self.selection.kept["pair"])
         interpolant.load_state_dict(self.selection.kept["interpolant"])
         answer = Bridge(Half(pair, 0), Half(pair, 1), self.epsilon, interpolant)

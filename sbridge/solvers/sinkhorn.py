@@ -54,6 +54,10 @@ class PlugIn(Field):
         self.register_buffer("points", points)
         self.register_buffer("log_scaling", log_scaling)
 
+    @property
+    def dim(self) -> int:
+        return self.points.shape[1]
+
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         rest = (1 - t).clamp(min=_LAST).expand(*x.shape[:-1], 1).reshape(-1, 1)
         rows = x.reshape(-1, x.shape[-1])
@@ -75,6 +79,10 @@ class Reversed(Field):
     def __init__(self, inner: Field) -> None:
         super().__init__()
         self.inner = inner
+
+    @property
+    def dim(self) -> int | None:
+        return self.inner.dim
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return -self.inner(1 - t, x)

@@ -1,0 +1,45 @@
+# Each target works on a fresh clone and builds the virtual environment it needs.
+# PYTHON picks the interpreter to build it with: make test PYTHON=python3.12
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$$python" && break; done)
+VENV := .venv
+RUN := runs/demo
+
+# What a shell may carry that would lead python or pip elsewhere.  Where packages come from stays the user's choice.
+unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS VIRTUAL_ENV
+unexport PIP_BREAK_SYSTEM_PACKAGES PIP_DRY_RUN PIP_IGNORE_INSTALLED PIP_NO_BUILD_ISOLATION PIP_NO_DEPS PIP_PREFIX
+unexport PIP_PYTHON PIP_REQUIREMENT PIP_REQUIRE_HASHES PIP_ROOT PIP_TARGET PIP_USER
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+# The run folder stays; a second `make demo` finds its stages finished and an interrupted one goes on.
+demo: $(VENV)/installed
+	$(VENV)/bin/sbridge recover photos --out $(RUN) --resume
+
+test: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) $(RUN)
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed; name it with PYTHON=…" >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+
+# The constraints also hold for the environment in which pip builds the package.
+install = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	$(VENV)/bin/python -m pip install --quiet --editable
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(install) .
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/installed
+	$(install) '.[dev]'
+	touch $@

@@ -1,0 +1,144 @@
+"""`sbridge sample`, `compare` and `report`: what can be done with a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from numpy.typing import NDArray
+
+from sbridge.bridge import Bridge
+from sbridge.cli.tables import print_comparison
+from sbridge.errors import InputError
+from sbridge.evidence import FLOOR, TRUTH, Comparison, merge
+from sbridge.io import Run, check_writable, read_points, write_points
+from sbridge.report.page import build
+
+__all__ = ["Compare", "Report", "Sample"]
+
+
+_OWN = "(default: the run's ε, whose paths are the bridge's)"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Move new points with a run's bridge, to the other end or to times between."""
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    input: str
+    """Points to move: a .npy, .npz, .csv or .parquet file, or FILE.npz:key."""
+    out: Path
+    """File to write, of any of these kinds."""
+    direction: Literal["forward", "backward"] = "forward"
+    """forward: the points stand at t = 0 and move to 1; backward: from t = 1 to 0."""
+    times: tuple[float, ...] = ()
+    """Times in [0, 1] to report the points at, in the order of travel; only the end by default."""
+    ode: bool = False
+    """Move without noise, along the probability flow."""
+    diffusion: Annotated[float | None, tyro.conf.arg(metavar="NUMBER", help_behavior_hint=_OWN)] = None
+    """D ≥ 0 of the noise √(2D) dW, in squared units of the data; the law at every time is the same for all D."""
+    steps: int = 100
+    """Steps per unit of time."""
+    seed: int = 0
+    """Seed of the noise."""
+    columns: tuple[str, ...] = ()
+    """Columns to take from .csv and .parquet files (all by default)."""
+
+    def run(self, command: str) -> None:
+        """Do it.
+
+        Raises:
+            InputError: the run has no bridge yet, or a file, the times or another option cannot be used.
+        """
+        self._check()
+        run = Run.open(self.folder)
+        bridge = _fitted(run)
+        points = read_points(self.input, self.columns)
+        if points.values.shape[1] != run.problem.dim:
+            raise InputError(
+                f"{self.input} has {points.values.shape[1]} columns, the run's data {run.problem.dim}; "
+                "--columns picks some of a .csv or .parquet file"
+            )
+        states = self._move(bridge, points.values.numpy())
+        write_points(self.out, states if self.times else states[-1], points.columns, self.times or None)
+        print(f"{len(points.values)} points written to {self.out}")
+
+    def _check(self) -> None:
+        check_writable(self.out)
+        if self.ode and self.diffusion is not None:
+            raise InputError("--ode means --diffusion 0; give one of them")
+        if self.steps < 1:
+            raise InputError(f"--steps must be at least 1, not {self.steps}")
+
+    def _move(self, bridge: Bridge, x: NDArray[Any]) -> NDArray[Any]:
+        """The states at the times asked for, (len(times), n, d)."""
+        start, end = (0.0, 1.0) if self.direction == "forward" else (1.0, 0.0)
+        asked = self.times or (end,)
+        times = asked if asked[0] == start else (start, *asked)
+        diffusion = 0.0 if self.ode else self.diffusion
+        return bridge.trajectories(x, times, diffusion, self.steps, random_state=self.seed)[-len(asked) :]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Print the comparison of one or several runs."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folders of the runs; those judged alike (same problem and seed) share one table."""
+
+    def run(self, command: str) -> None:
+        """Do it.
+
+        Raises:
+            InputError: no run is named, or one has no comparison yet.
+        """
+        if not self.folders:
+            raise InputError("name at least one run folder")
+        for comparison in _merged([_comparison(folder, len(self.folders) > 1) for folder in self.folders]):
+            print_comparison(comparison)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rebuild the page of a run."""
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+
+    def run(self, command: str) -> None:
+        """Do it.
+
+        Raises:
+            InputError: there is no run, or a file of it is damaged.
+        """
+        print(f"report: {build(Run.open(self.folder))}")
+
+
+def _fitted(run: Run) -> Bridge:
+    path = run.path("bridge.safetensors")
+    if not path.exists():
+        raise InputError(f"{run.folder} has no bridge yet; go on with: {run.config['command']} --resume")
+    return Bridge.load(path)
+
+
+def _comparison(folder: Path, several: bool) -> Comparison:
+    """A run's comparison; where there are several, its methods are named after it."""
+    comparison = Run.open(folder).comparison()
+    if comparison is None:
+        raise InputError(f"{folder} has no comparison yet; go on with its run by --resume")
+    if not several:
+        return comparison
+    rows = {name if name in (FLOOR, TRUTH) else f"{folder.name}: {name}": row for name, row in comparison.rows.items()}
+    return replace(comparison, rows=rows)
+
+
+def _merged(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons judged alike become one."""
+    groups: dict[tuple[object, ...], list[Comparison]] = {}
+    for one in comparisons:
+        groups.setdefault((one.problem, one.epsilon, one.dim, one.random_state, one.effort), []).append(one)
+    return [merge(group) for group in groups.values()]

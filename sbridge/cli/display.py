@@ -1,0 +1,59 @@
+"""What a person sees while a command works: a bar on a terminal, a few plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sbridge.solvers import regression
+
+__all__ = ["note", "training_display"]
+
+Update = Callable[[regression.Progress], None]
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def note(text: str) -> None:
+    """A line about what happens now."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def training_display(name: str, done: int, steps: int) -> Iterator[Update]:
+    """Gives a function that shows each `Progress` of a training that stands at `done` of `steps`."""
+    console = Console(stderr=True)
+    with (_bar(console, name, done, steps) if console.is_terminal else _lines(name, done)) as update:
+        yield update
+
+
+@contextmanager
+def _bar(console: Console, name: str, done: int, steps: int) -> Iterator[Update]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[values]}"), console=console) as bar:
+        task = bar.add_task(name, total=steps, completed=done, values="")
+        yield lambda progress: bar.update(task, completed=progress.step, values=_values(progress))
+
+
+@contextmanager
+def _lines(name: str, done: int) -> Iterator[Update]:
+    begin = last = perf_counter()
+
+    def update(progress: regression.Progress) -> None:
+        nonlocal last
+        now = perf_counter()
+        if now - last >= _SECONDS_BETWEEN_LINES:
+            last, rate = now, (now - begin) / (progress.step - done)
+            left = rate * (progress.steps - progress.step)
+            note(f"{name}: step {progress.step}/{progress.steps}, about {left:.0f} s left  {_values(progress)}")
+
+    yield update
+
+
+def _values(progress: regression.Progress) -> str:
+    values = ((name.replace("_", " "), value) for name, value in progress.values.items() if name != "step")
+    return "  ".join(f"{name} {value:.4g}" for name, value in values)

@@ -1,0 +1,115 @@
+"""`sbridge recover`: check, split, fit, fit the baselines, judge all, report.
+
+Each stage leaves its result in the run folder, and one whose result is there is not done again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Generic, Literal, TypeVar
+
+import torch
+import tyro
+
+from sbridge.bridge import Frame
+from sbridge.cli import stages
+from sbridge.cli.settings import check_same, configuration
+from sbridge.cli.signals import Stopped
+from sbridge.cli.tables import print_comparison
+from sbridge.couplings import Independent, MinibatchSinkhorn
+from sbridge.errors import InputError
+from sbridge.io import Run, check_vacant
+from sbridge.problems import Family
+from sbridge.solvers import Solver
+from sbridge.solvers.maxmin import MaxMin
+from sbridge.solvers.regression import Regression
+from sbridge.solvers.sinkhorn import GeomlossSinkhorn, PotSinkhorn
+
+__all__ = ["Recover"]
+
+BASELINES: tuple[Solver, ...] = (PotSinkhorn(), GeomlossSinkhorn())
+_COUPLINGS = {"sinkhorn": MinibatchSinkhorn, "independent": Independent}
+
+
+F = TypeVar("F", bound=Family)
+
+
+@dataclass(frozen=True)
+class Recover(Generic[F]):
+    """Find the bridge between two datasets, judge it beside Sinkhorn's on held-out points, and write a run folder.
+
+    Give a bundled problem's name, or your own files: sbridge recover --x0 FILE --x1 FILE --epsilon NUMBER
+    """
+
+    problem: F
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/PROBLEM)")] = None
+    """Run folder to write."""
+    resume: bool = False
+    """Go on with the run in the folder, if there is one: finished stages are kept."""
+    steps: int = Regression.steps
+    """Gradient steps of the fit."""
+    learn: Literal["mean", "gamma", "both", "none"] = "mean"
+    """What of the interpolant x_t = I(t, x0, x1) + γ(t) z is learned: its mean I, its noise γ, both or none."""
+    coupling: Literal["sinkhorn", "independent"] = "sinkhorn"
+    """How training pairs (x0, x1) are drawn: from minibatch Sinkhorn plans, or independently."""
+    seed: int = 0
+    """Seed of the fit, of the baselines and of the judging."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to compute."""
+    threads: int = 1
+    """CPU threads; results are the same to the last bit for the same number only."""
+    checkpoint_seconds: float = 10.0
+    """Seconds between two checkpoints of the fit; an interrupted run goes on from the last with --resume."""
+
+    def run(self, command: str) -> None:
+        """Do it.
+
+        Raises:
+            InputError: something asked for cannot be done.
+            DivergenceError: the fit became unstable; its last good state is in the run folder.
+            Stopped: by a signal.
+        """
+        self._check()
+        folder = self.out or Path("runs") / self.problem.name
+        if not self.resume:
+            check_vacant(folder)
+        torch.set_num_threads(self.threads)
+        run = self._start(folder, command)
+        try:
+            stages.work(run, self._solver(), BASELINES, self.checkpoint_seconds)
+        except Stopped as stop:
+            again = command if self.resume else f"{command} --resume"
+            raise Stopped(stop.signal, f"go on with: {again}") from None
+        _show(run)
+
+    def _check(self) -> None:
+        if self.steps < 1 or self.threads < 1 or self.checkpoint_seconds < 0:
+            raise InputError("--steps and --threads must be at least 1, and --checkpoint-seconds not negative")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("--device cuda: PyTorch finds no GPU here; use --device cpu")
+
+    def _start(self, folder: Path, command: str) -> Run:
+        problem = self.problem.build()
+        Frame.of(problem)  # refuses data without any spread, before a folder is made
+        execution = {"seed": self.seed, "device": self.device, "threads": self.threads}
+        config = configuration(problem, self.problem, self._solver(), BASELINES, execution, command)
+        if self.resume and (folder / "config.json").exists():
+            run = Run.open(folder)
+            check_same(run, config)
+            return run
+        return Run.create(folder, config, problem)
+
+    def _solver(self) -> Regression:
+        mean, gamma = self.learn in ("mean", "both"), self.learn in ("gamma", "both")
+        coupling = _COUPLINGS[self.coupling]
+        if not (mean or gamma):
+            return Regression(coupling=coupling, steps=self.steps)
+        return MaxMin(coupling=coupling, steps=self.steps, learn_mean=mean, learn_gamma=gamma)
+
+
+def _show(run: Run) -> None:
+    comparison = run.comparison()
+    assert comparison is not None
+    print_comparison(comparison)
+    print(f"report: {run.path('report.html')}")

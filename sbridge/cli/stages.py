@@ -1,0 +1,88 @@
+"""The stages of `sbridge recover`: fit, baselines, judging, page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from time import perf_counter
+
+import torch
+
+from sbridge.bridge import Bridge, Problem
+from sbridge.cli.display import note
+from sbridge.cli.fitting import fit
+from sbridge.errors import DivergenceError, InputError
+from sbridge.evidence import FLOOR, Judge
+from sbridge.evidence.table import Row
+from sbridge.io import Run
+from sbridge.report.page import build
+from sbridge.solvers import Solver
+from sbridge.solvers.regression import Regression
+
+__all__ = ["work"]
+
+
+def work(run: Run, solver: Regression, baselines: Sequence[Solver], checkpoint_seconds: float) -> None:
+    """Bring a run to its end, from wherever it stands.
+
+    Raises:
+        InputError: a file of the run is damaged.
+        DivergenceError: the fit became unstable.
+        Stopped: by a signal.
+    """
+    problem = _on_device(run.problem, torch.device(run.config["settings"]["device"]))
+    seed: int = run.config["settings"]["seed"]
+    if solver.name not in run.fits():
+        fit(run, solver, problem, seed, checkpoint_seconds)
+    for baseline in baselines:
+        if baseline.name not in run.fits():
+            _solve(run, baseline, problem, seed)
+    _judge(run, problem, seed)
+    if _page_is_stale(run):
+        note("writing the report")
+        build(run)
+
+
+def _on_device(problem: Problem, device: torch.device) -> Problem:
+    points = {label: getattr(problem, label).to(device) for label in ("x0", "x1", "test0", "test1")}
+    return replace(problem, **points, truth=problem.truth and problem.truth.to(device))
+
+
+def _solve(run: Run, baseline: Solver, problem: Problem, seed: int) -> None:
+    note(f"{baseline.name}: solving")
+    begin = perf_counter()
+    try:
+        bridge = baseline.solve(problem, seed)
+    except (InputError, DivergenceError) as error:
+        run.record(baseline.name, remark=f"failed: {error}")
+        return
+    bridge.save(run.path(run.config["methods"][baseline.name]))
+    run.record(baseline.name, fit_seconds=perf_counter() - begin)
+
+
+def _judge(run: Run, problem: Problem, seed: int) -> None:
+    """Fill comparison.json row by row, the rows of reference last; comparison.csv when all are there."""
+    judge = Judge.of(problem, seed)
+    before = run.comparison()
+    rows: dict[str, Row] = dict(before.rows) if before else {}
+    for name, facts in run.fits().items():
+        if name not in rows:
+            note(f"{name}: judging on held-out points")
+            rows[name] = {**_row(run, judge, name), **facts}
+            judge.table(rows).to_json(run.path("comparison.json"))
+    if FLOOR not in rows:
+        note(f"judging two true samples{' and the exact bridge' * (problem.truth is not None)}")
+        rows |= judge.references()
+        judge.table(rows).to_json(run.path("comparison.json"))
+    if not run.path("comparison.csv").exists():
+        judge.table(rows).to_csv(run.path("comparison.csv"))
+
+
+def _row(run: Run, judge: Judge, name: str) -> Row:
+    path = run.path(run.config["methods"][name])
+    return judge.row(Bridge.load(path).to(judge.problem.x0.device)) if path.exists() else {}
+
+
+def _page_is_stale(run: Run) -> bool:
+    page, table = run.path("report.html"), run.path("comparison.json")
+    return not page.exists() or page.stat().st_mtime < table.stat().st_mtime

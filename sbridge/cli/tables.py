@@ -1,0 +1,32 @@
+"""Comparisons on a terminal."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sbridge.evidence import Comparison
+from sbridge.report.page import heads, table
+
+__all__ = ["print_comparison"]
+
+_STYLES = {"best": "bold green", "tied": "green", "": ""}
+_PLAIN_WIDTH = 140  # characters, where the output goes to a file or a pipe
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """One line a measure, one column a method, remarks below; the best is bold, what ties with it of its colour."""
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    names = heads(comparison)
+    shown = Table("", *names, title=f"{comparison.problem}, d = {comparison.dim}, ε = {comparison.epsilon:.4g}")
+    for line in table(comparison):
+        shown.add_row(line.column.heading, *(Text(cell, _STYLES[rank]) for cell, rank in line.cells))
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    console.print(shown)
+    for name in names:
+        if remark := comparison.rows[name].get("remark"):
+            console.print(f"{name}: {remark}", markup=False, highlight=False)

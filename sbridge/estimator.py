@@ -1,0 +1,107 @@
+"""SchrodingerBridge: the package's door in the shape of a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sbridge.bridge import Array, Bridge, Direction, Problem, as_points
+from sbridge.errors import InputError
+from sbridge.solvers import Solver
+from sbridge.solvers.maxmin import MaxMin
+
+__all__ = ["SchrodingerBridge", "device_named"]
+
+
+class SchrodingerBridge(BaseEstimator):
+    """The Schrödinger bridge between two samples, for dX = u dt + √(2ε) dW.
+
+    Before the fit each dataset is centred and both are divided by one scale, which leaves the bridge what it is and ε
+    in the units of the data (`sbridge.bridge.Frame`).
+
+    Args:
+        epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise a point meets on its
+            way.
+        solver: what finds the bridge; by default max–min over the interpolant (`sbridge.MaxMin`).
+        random_state: seed of the fit.
+        device: where to fit, as torch names it ("cpu", "cuda", "cuda:1").
+
+    Attributes:
+        bridge_: the fitted `sbridge.Bridge`, which also has everything below.
+    """
+
+    bridge_: Bridge
+
+    def __init__(
+        self, epsilon: float = 0.5, solver: Solver | None = None, random_state: int = 0, device: str = "cpu"
+    ) -> None:
+        self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
+
+    def fit(self, x0: NDArray[Any] | Tensor, x1: NDArray[Any] | Tensor) -> SchrodingerBridge:
+        """Find the bridge from x0 (n0, d) to x1 (n1, d).
+
+        Raises:
+            InputError: shapes disagree, a value is no finite number, fewer than 10 points, ε is not positive, or the
+                device is not there.
+            DivergenceError: the training became unstable.
+        """
+        device = device_named(self.device)
+        start, end = (as_points(x).to(device) for x in (x0, x1))
+        end = end.to(start)
+        problem = Problem(start, end, self.epsilon, start, end)
+        solver = MaxMin() if self.solver is None else self.solver
+        self.bridge_ = solver.solve(problem, self.random_state)
+        return self
+
+    def transport(self, x: Array, direction: Direction = "forward", **options: Any) -> Array:
+        """Move points x (n, d) from one end to the other; options as in `Bridge.transport`."""
+        return self._fitted().transport(x, direction, **options)
+
+    def trajectories(self, x: Array, times: Sequence[float], **options: Any) -> Array:
+        """Paths through x (n, d) at times[0], (len(times), n, d); options as in `Bridge.trajectories`."""
+        return self._fitted().trajectories(x, times, **options)
+
+    def forward_drift(self, t: float | Array, x: Array) -> Array:
+        """b_F(t, x) of dX = b_F dt + √(2ε) dW: t a number or (n, 1), x (n, d) → (n, d)."""
+        return self._fitted().forward_drift(t, x)
+
+    def backward_drift(self, t: float | Array, x: Array) -> Array:
+        """b_B(t, x) of the process seen from t = 1: t a number or (n, 1), x (n, d) → (n, d)."""
+        return self._fitted().backward_drift(t, x)
+
+    def velocity(self, t: float | Array, x: Array) -> Array:
+        """b = (b_F + b_B)/2: t a number or (n, 1), x (n, d) → (n, d)."""
+        return self._fitted().velocity(t, x)
+
+    def score(self, t: float | Array, x: Array) -> Array:
+        """s = ∇log ρ_t: t a number or (n, 1), x (n, d) → (n, d).  Not scikit-learn's goodness of fit."""
+        return self._fitted().score(t, x)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted bridge to a safetensors file, for `Bridge.load`."""
+        self._fitted().save(path)
+
+    def _fitted(self) -> Bridge:
+        check_is_fitted(self)
+        return self.bridge_
+
+
+def device_named(name: str) -> torch.device:
+    """The torch device of that name.
+
+    Raises:
+        InputError: there is no such device, or torch was built without it.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device {name!r} is not available ({str(error).splitlines()[0]}); use --device cpu") from error
+    return torch.device(name)
+

@@ -1,0 +1,209 @@
+"""A run folder: all that one `sbridge recover` was asked, used and found.
+
+    config.json            settings, versions, seed, threads, device and command line
+    data.npz               the points as used: x0, x1, test0, test1
+    truth.safetensors      the exact bridge, where the problem has one
+    checkpoint.pt          the training, while it runs
+    history.csv            held-out monitoring rows of the fit
+    bridge.safetensors     the fitted bridge
+    <method>.safetensors   a baseline's bridge
+    fits.json              finished methods: the seconds each took, or why it failed
+    comparison.json, .csv  every method judged on the held-out points
+    figures/, report.html  the page
+
+A folder is readable at every moment: it appears whole, and its files are replaced whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from polars.exceptions import PolarsError
+from torch import Tensor
+
+from sbridge import storage
+from sbridge.bridge import Bridge, ExactBridge, Problem
+from sbridge.errors import InputError
+from sbridge.evidence import Comparison
+
+__all__ = ["Run", "check_vacant"]
+
+_POINTS = ("x0", "x1", "test0", "test1")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its configuration.
+
+    Args:
+        folder: where it lies.
+        config: what config.json holds: `settings` (all that determines the result), `methods` (name of each method
+            → its file, the fitted bridge first), `environment` (versions and machine), `command`.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+
+    @staticmethod
+    def create(folder: str | Path, config: Mapping[str, Any], problem: Problem) -> Run:
+        """A new run folder that holds the configuration and the data.
+
+        Raises:
+            InputError: the folder is not empty, or cannot be made.
+        """
+        folder = Path(folder)
+        check_vacant(folder)
+        made = Run(folder.with_name(f".{folder.name}.partial"), config)
+        try:
+            shutil.rmtree(made.folder, ignore_errors=True)
+            made.folder.mkdir(parents=True)
+            made._write_start(problem)
+            if folder.exists():
+                folder.rmdir()
+            made.folder.rename(folder)
+        except OSError as error:
+            raise InputError(f"the run folder {folder} cannot be made: {error}") from error
+        return Run(folder, config)
+
+    def _write_start(self, problem: Problem) -> None:
+        points = {label: getattr(problem, label).cpu().numpy() for label in _POINTS}
+        storage.replace_atomically(self.path("data.npz"), lambda path: _save_arrays(path, points))
+        if problem.truth is not None:
+            problem.truth.save(self.path("truth.safetensors"))
+        self.write_json("config.json", self.config)
+
+    @staticmethod
+    def open(folder: str | Path) -> Run:
+        """The run in `folder`.
+
+        Raises:
+            InputError: there is no run, or its configuration is damaged.
+        """
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{folder} is not a run folder: it holds no config.json")
+        config = _read_json(folder / "config.json")
+        if not isinstance(config, dict) or not {"settings", "methods", "environment", "command"} <= config.keys():
+            raise InputError(f"{folder / 'config.json'} is damaged: it lacks settings, methods, environment or command")
+        return Run(folder, config)
+
+    def path(self, name: str) -> Path:
+        """The file `name` of this run."""
+        return self.folder / name
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The problem as it was solved, on the CPU, with its truth where known.
+
+        Raises:
+            InputError: data.npz or truth.safetensors is missing or damaged.
+        """
+        settings = self.config["settings"]
+        points = _read_points(self.path("data.npz"))
+        truth = self.path("truth.safetensors")
+        exact = _exact(truth) if truth.exists() else None
+        return Problem(**points, epsilon=settings["epsilon"], name=settings["name"], truth=exact)
+
+    def bridges(self) -> dict[str, Bridge]:
+        """Every method's bridge by the method's name, the fitted one first; methods not yet finished are left out.
+
+        Raises:
+            InputError: a bridge's file is damaged.
+        """
+        files = {name: self.path(file) for name, file in self.config["methods"].items()}
+        return {name: Bridge.load(file) for name, file in files.items() if file.exists()}
+
+    def history(self) -> pl.DataFrame:
+        """The fit's held-out monitoring rows: column `step` and one column for each monitored value.
+
+        Raises:
+            InputError: history.csv is missing or damaged.
+        """
+        path = self.path("history.csv")
+        try:
+            return pl.read_csv(path)
+        except (OSError, PolarsError) as error:
+            raise InputError(f"{path} is missing or damaged: {error}") from error
+
+    def fits(self) -> dict[str, dict[str, float | str]]:
+        """What is known of each finished method, by its name: `fit_seconds`, or a `remark` that says why it failed.
+
+        Raises:
+            InputError: fits.json is damaged.
+        """
+        path = self.path("fits.json")
+        return dict(_read_json(path)) if path.exists() else {}
+
+    def record(self, method: str, **facts: float | str) -> None:
+        """Note that a method is finished."""
+        self.write_json("fits.json", {**self.fits(), method: facts})
+
+    def comparison(self) -> Comparison | None:
+        """The methods judged so far; None before the first.
+
+        Raises:
+            InputError: comparison.json is damaged.
+        """
+        path = self.path("comparison.json")
+        return Comparison.read(path) if path.exists() else None
+
+    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write history.csv."""
+        storage.replace_atomically(self.path("history.csv"), lambda path: pl.DataFrame(list(rows)).write_csv(path))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a file of JSON."""
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        storage.replace_atomically(self.path(name), lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def check_vacant(folder: Path) -> None:
+    """Refuse a place where a new run cannot be put.
+
+    Raises:
+        InputError: it is a file, a run folder or another folder that is not empty.
+    """
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; a run needs a folder")
+    if (folder / "config.json").is_file():
+        raise InputError(f"{folder} holds a run already; add --resume to go on with it, or choose another folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no run; choose another folder")
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def _read_points(path: Path) -> dict[str, Tensor]:
+    try:
+        with open(path, "rb") as file, np.load(file) as arrays:  # np.load leaves a damaged file open
+            return {label: torch.from_numpy(arrays[label]) for label in _POINTS}
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is missing or damaged: {error}") from error
+
+
+def _exact(path: Path) -> ExactBridge:
+    truth = Bridge.load(path)
+    if not isinstance(truth, ExactBridge):
+        raise InputError(f"{path} holds a {type(truth).__name__}, not an exact bridge")
+    return truth

@@ -1,0 +1,30 @@
+"""Problem families: each is a frozen dataclass whose fields are its options, with `name` and `build() -> Problem`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from sbridge.bridge import Problem
+from sbridge.problems.datasets import Digits, Photos
+from sbridge.problems.gaussian import Gaussian, ShiftedGaussian
+from sbridge.problems.mixture import Mixture
+from sbridge.problems.planar import MoonsToEightGaussians, NormalToEightGaussians, NormalToMoons, NormalToSCurve
+
+__all__ = ["PROBLEMS", "Family"]
+
+
+class Family(Protocol):
+    """Anything that builds a problem, and does so alike for equal options."""
+
+    name: ClassVar[str]
+
+    def build(self) -> Problem:
+        """The problem."""
+
+
+_FAMILIES: list[type[Family]] = [Gaussian, ShiftedGaussian, Mixture]
+_FAMILIES += [NormalToEightGaussians, MoonsToEightGaussians, NormalToMoons, NormalToSCurve]
+_FAMILIES += [Photos, Digits]
+
+PROBLEMS: dict[str, type[Family]] = {family.name: family for family in _FAMILIES}
+"""Every family by its name."""

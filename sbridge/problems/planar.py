@@ -1,0 +1,108 @@
+"""Transport in the plane between familiar shapes; the bridge is not known.
+
+The shapes are those of the SF²M experiments (Tong et al., arXiv 2307.03672; code of torchcfm).  Parts of a shape have
+equal masses, to within a point: random masses would differ between training and held-out points, and a metric between
+those would mostly see that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import pi, sqrt
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sbridge.bridge import Problem
+
+__all__ = ["MoonsToEightGaussians", "NormalToEightGaussians", "NormalToMoons", "NormalToSCurve", "Planar"]
+__all__ += ["eight_gaussians", "moons", "normal", "s_curve"]
+
+Shape = Callable[[int, torch.Generator], Tensor]
+
+
+def normal(n: int, generator: torch.Generator) -> Tensor:
+    """N(0, I): (n, 2)."""
+    return torch.randn(n, 2, generator=generator)
+
+
+def eight_gaussians(n: int, generator: torch.Generator) -> Tensor:
+    """Eight clusters of variance 0.1 on the circle of radius 5: (n, 2)."""
+    angles = pi / 4 * _parts(n, 8, generator)
+    return 5 * torch.stack([angles.cos(), angles.sin()], dim=1) + sqrt(0.1) * normal(n, generator)
+
+
+def moons(n: int, generator: torch.Generator) -> Tensor:
+    """Two interleaved half circles with noise 0.2, then times 3 and minus 1: (n, 2)."""
+    angles = pi * torch.rand(n, generator=generator)
+    lower = _parts(n, 2, generator)
+    sign = 1 - 2 * lower
+    curve = torch.stack([sign * angles.cos() + lower, sign * angles.sin() + lower / 2], dim=1)
+    return 3 * (curve + 0.2 * normal(n, generator)) - 1
+
+
+def s_curve(n: int, generator: torch.Generator) -> Tensor:
+    """scikit-learn's S-curve seen from the side, with noise 0.05, then times 1.5: (n, 2)."""
+    angles = 3 * pi * (torch.rand(n, generator=generator) - 0.5)
+    curve = torch.stack([angles.sin(), angles.sign() * (angles.cos() - 1)], dim=1)
+    return 1.5 * (curve + 0.05 * normal(n, generator))
+
+
+def _parts(n: int, parts: int, generator: torch.Generator) -> Tensor:
+    """The number of the part each point belongs to, in random order."""
+    return (torch.randperm(n, generator=generator) % parts).float()
+
+
+@dataclass(frozen=True)
+class Planar:
+    """Points of two shapes in the plane, drawn independently."""
+
+    name: ClassVar[str]
+    ends: ClassVar[tuple[Shape, Shape]]
+
+    epsilon: float = 0.5
+    """ε of dX = u dt + √(2ε) dW, in squared units of the data; 0.5 is the σ = 1 of the published runs."""
+    samples: int = 50_000
+    """Training points per side."""
+    test_samples: int = 10_000
+    """Held-out points per side, drawn afresh."""
+    seed: int = 0
+    """Seed of the points."""
+
+    def build(self) -> Problem:
+        """The problem; its truth is not known."""
+        generator = torch.Generator().manual_seed(self.seed)
+        (x0, x1), (test0, test1) = (
+            [shape(n, generator) for shape in self.ends] for n in (self.samples, self.test_samples)
+        )
+        return Problem(x0, x1, self.epsilon, test0, test1, self.name)
+
+
+class NormalToEightGaussians(Planar):
+    """N(0, I) to eight Gaussians on a circle."""
+
+    name = "normal-8gaussians"
+    ends = (normal, eight_gaussians)
+
+
+class MoonsToEightGaussians(Planar):
+    """Two moons to eight Gaussians on a circle."""
+
+    name = "moons-8gaussians"
+    ends = (moons, eight_gaussians)
+
+
+class NormalToMoons(Planar):
+    """N(0, I) to two moons."""
+
+    name = "normal-moons"
+    ends = (normal, moons)
+
+
+class NormalToSCurve(Planar):
+    """N(0, I) to an S-curve."""
+
+    name = "normal-scurve"
+    ends = (normal, s_curve)

@@ -1,0 +1,109 @@
+"""How every figure looks: one size of type, one colour a method, nothing that is not data.
+
+Figures are `Figure` objects, drawn with Agg, and touch no global state of pyplot.  The colours are those of Okabe and
+Ito (2008), which people with any common colour blindness can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from io import BytesIO
+from itertools import cycle
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from sbridge.evidence import TRUTH
+
+__all__ = ["DATA0", "DATA1", "DPI", "WIDTH", "canvas", "colours", "dashes", "extent", "hide_ticks", "png", "styled"]
+__all__ += ["time_axis"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DPI = 200
+WIDTH = 8.0  # inches, of a full-width figure
+DATA0, DATA1 = "#E69F00", "#56B4E9"  # orange and sky blue: the two datasets
+_METHODS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A5C00", "#5B3A8C")
+_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
+_TRUTH = "#222222"
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "figure.labelsize": 9,
+    "figure.titlesize": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "lines.linewidth": 1.5,
+    "text.parse_math": False,  # the name of a method or a file may hold dollar signs
+}
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draw in this style."""
+
+    @wraps(draw)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapped
+
+
+@styled
+def png(figure: Figure) -> bytes:
+    """The figure as a png file."""
+    target = BytesIO()
+    figure.savefig(target, format="png", metadata={"Software": None})
+    return target.getvalue()
+
+
+def colours(methods: Sequence[str]) -> dict[str, str]:
+    """A colour for each method, by its place in the run; the exact bridge is always black."""
+    return dict(zip(methods, cycle(_METHODS), strict=False)) | {TRUTH: _TRUTH}
+
+
+def dashes(methods: Sequence[str]) -> dict[str, Any]:
+    """A line style for each method, so that lines differ in print without colour too."""
+    return dict(zip(methods, cycle(_DASHES), strict=False)) | {TRUTH: "-"}
+
+
+def canvas(rows: int, columns: int, cell: tuple[float, float], **settings: Any) -> tuple[Figure, NDArray[Any]]:
+    """A figure of rows × columns panels of `cell` inches (wide, high), and its axes as a 2-d array."""
+    figure = Figure(figsize=(columns * cell[0], rows * cell[1]), dpi=DPI, layout="constrained")
+    axes: NDArray[Any] = figure.subplots(rows, columns, squeeze=False, **settings)
+    for ax in axes.flat:
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.yaxis.set_major_locator(MaxNLocator(4))
+    return figure, axes
+
+
+def hide_ticks(ax: Axes) -> None:
+    """An empty frame for a picture."""
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def time_axis(ax: Axes) -> None:
+    """The unit of time along x."""
+    ax.set(xlabel="time t", xticks=(0, 0.25, 0.5, 0.75, 1), xticklabels=("0", "¼", "½", "¾", "1"))
+
+
+def extent(values: NDArray[Any], margin: float = 0.08) -> tuple[float, float]:
+    """Axis limits that show all but the outermost thousandth of values, with a margin."""
+    low, high = np.quantile(values, [0.0005, 0.9995])
+    pad = margin * max(high - low, 1e-12)
+    return float(low - pad), float(high + pad)

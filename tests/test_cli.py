@@ -1,0 +1,576 @@
+"""The command line: a whole run, going on after any interruption to the same bridge, and a clear no to bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from sbridge.bridge import Bridge, Direction
+from sbridge.cli import main
+from sbridge.cli.recover import Recover
+from sbridge.evidence import FLOOR, Comparison
+from sbridge.io import Run
+from sbridge.problems import PROBLEMS
+from sbridge.solvers.maxmin import MaxMin
+
+METHODS = ["max–min", "POT Sinkhorn", "GeomLoss Sinkhorn"]
+STEPS = 60
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Outcome]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*words: object) -> Outcome:
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+def cloud(n: int, seed: int) -> NDArray[Any]:
+    """Points (n, 2) around (seed, seed)."""
+    return (np.random.default_rng(seed).normal(size=(n, 2)) + seed).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    np.save(folder / "a.npy", cloud(100, 0))
+    pl.DataFrame(cloud(80, 1), schema=["x", "y"]).write_csv(folder / "b.csv")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def question(data: Path) -> list[str]:
+    """The options of a run of a second."""
+    options = ["--x0", data / "a.npy", "--x1", data / "b.csv", "--epsilon", 0.5, "--steps", STEPS]
+    return [str(option) for option in options]
+
+
+@pytest.fixture(scope="session")
+def whole(question: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The folder and the words of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        code = main(["recover", *question, "--out", str(folder)])
+    return folder, Outcome(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def finished(whole: tuple[Path, Outcome]) -> Path:
+    return whole[0]
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """All that a run found, without the times it took."""
+    comparison = Comparison.read(folder / "comparison.json")
+    rows = {
+        name: {key: value for key, value in row.items() if not key.endswith("_seconds")}
+        for name, row in comparison.rows.items()
+    }
+    return {
+        **{path.name: path.read_bytes() for path in folder.glob("*.safetensors")},
+        "history": (folder / "history.csv").read_text(),
+        "rows": rows,
+    }
+
+
+# A whole run
+
+
+def test_a_run_leaves_everything(finished: Path, question: list[str]) -> None:
+    files = {"config.json", "data.npz", "bridge.safetensors", "pot-sinkhorn.safetensors"}
+    files |= {"geomloss-sinkhorn.safetensors", "fits.json", "history.csv", "comparison.csv", "comparison.json"}
+    files |= {"figures", "report.html"}
+    assert {path.name for path in finished.iterdir()} == files
+    assert list((finished / "figures").glob("*.png"))
+    run = Run.open(finished)
+    comparison = run.comparison()
+    assert comparison is not None
+    assert list(comparison.rows) == [*METHODS, FLOOR]
+    assert list(run.bridges()) == METHODS
+    assert run.history()["step"].to_list()[-1] == STEPS
+    assert all(float(comparison.rows[name]["fit_seconds"]) > 0 for name in METHODS)
+
+
+def test_a_run_can_be_repeated_from_its_configuration(finished: Path, question: list[str]) -> None:
+    config = json.loads((finished / "config.json").read_text())
+    assert config["command"] == shlex.join(["sbridge", "recover", *question, "--out", str(finished)])
+    settings = config["settings"]
+    assert (settings["seed"], settings["threads"], settings["device"], settings["epsilon"]) == (0, 1, "cpu", 0.5)
+    assert settings["solver"]["steps"] == STEPS
+    assert settings["problem"]["x0"] == question[1]
+    assert [one["class"] for one in settings["baselines"]] == ["PotSinkhorn", "GeomlossSinkhorn"]
+    assert {"python", "torch", "numpy", "pot", "geomloss", "sbridge"} <= config["environment"].keys()
+    assert config["environment"]["torch"] == torch.__version__
+
+
+def test_the_held_out_points_take_no_part_in_the_fit(finished: Path) -> None:
+    problem = Run.open(finished).problem
+    together = torch.cat([problem.x0, problem.test0])
+    assert (len(problem.x0), len(problem.test0), len(problem.x1), len(problem.test1)) == (80, 20, 64, 16)
+    assert len(np.unique(together.numpy(), axis=0)) == 100
+
+
+def test_a_run_ends_with_the_table_and_the_place_of_the_report(whole: tuple[Path, Outcome]) -> None:
+    folder, asked = whole
+    assert asked.code == 0
+    assert asked.out.rstrip().endswith(f"report: {folder / 'report.html'}")
+    assert all(name in asked.out for name in [*METHODS, "floor", "energy distance"])
+
+
+def test_progress_is_plain_and_sparse_where_there_is_no_terminal(whole: tuple[Path, Outcome]) -> None:
+    _, asked = whole
+    assert "\x1b" not in asked.out + asked.err
+    stages = [f"{name}: solving" for name in METHODS[1:]] + [f"{name}: judging on held-out points" for name in METHODS]
+    lines = [line for line in asked.err.splitlines() if not line.startswith("max–min: step")]
+    assert lines == [*stages, "judging two true samples", "writing the report"]
+
+
+def test_a_second_run_is_the_same(finished: Path, question: list[str], tmp_path: Path, call: Call) -> None:
+    """The options' order doesn't matter either."""
+    assert question[-2] == "--steps"
+    with stop_when((tmp_path / "comparison.csv").exists, signal.SIGTERM):
+        call("recover", "--out", tmp_path, "--steps", STEPS, *question[:-2])
+    assert results(tmp_path) == results(finished)
+
+
+@pytest.mark.parametrize(
+    ("options", "solver"),
+    [
+        (["--learn", "none"], {"class": "Regression"}),
+        (["--learn", "gamma"], {"class": "MaxMin", "learn_mean": False, "learn_gamma": True}),
+        (["--learn", "both"], {"class": "MaxMin", "learn_mean": True, "learn_gamma": True}),
+        (["--coupling", "independent"], {"class": "MaxMin", "coupling": "Independent"}),
+    ],
+)
+def test_options_choose_the_solver(
+    options: list[str], solver: dict[str, Any], question: list[str], tmp_path: Path, call: Call
+) -> None:
+    with stop_when((tmp_path / "checkpoint.pt").exists, signal.SIGTERM):
+        call("recover", *question, "--out", tmp_path, *options, "--checkpoint-seconds", 0)
+    assert solver.items() <= Run.open(tmp_path).config["settings"]["solver"].items()
+
+
+# Interruptions
+
+
+class stop_when:
+    """Sends this process a signal once something holds."""
+
+    def __init__(self, holds: Callable[[], bool], number: signal.Signals) -> None:
+        self.holds, self.number, self.over = holds, number, threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self.over.wait(0.005):
+            if self.holds():
+                os.kill(os.getpid(), self.number)
+                return
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_fit_and_it_goes_on_to_the_same_bridge(
+    number: signal.Signals, code: int, finished: Path, question: list[str], tmp_path: Path, call: Call
+) -> None:
+    words = ["recover", *question, "--out", str(tmp_path)]
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with stop_when((tmp_path / "config.json").exists, number):
+        stopped = call(*words)
+    assert stopped.code == code
+    again = stopped.err.rstrip().rpartition("go on with: ")[2]
+    assert again == f"sbridge {shlex.join(words)} --resume"
+    assert not (tmp_path / "bridge.safetensors").exists()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    with stop_when((tmp_path / "fits.json").exists, number):
+        assert call(*shlex.split(again)[1:]).code == code  # the later stages stop as well
+    same_fit(tmp_path, finished)
+
+
+def same_fit(one: Path, other: Path) -> None:
+    for name in ("bridge.safetensors", "history.csv"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_a_killed_run_goes_on_to_the_same_bridge(
+    finished: Path, question: list[str], tmp_path: Path, call: Call
+) -> None:
+    words = ["recover", *question, "--out", str(tmp_path), "--checkpoint-seconds", "0"]
+    process = subprocess.Popen([sys.executable, "-m", "sbridge", *words], stderr=subprocess.DEVNULL)
+    for _ in checkpoints(tmp_path / "checkpoint.pt", 5):
+        assert process.poll() is None
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "bridge.safetensors").exists()
+    with stop_when((tmp_path / "pot-sinkhorn.safetensors").exists, signal.SIGTERM):
+        asked = call(*words, "--resume")
+    assert 0 < int(asked.err.partition("going on from step ")[2].split()[0]) < STEPS
+    same_fit(tmp_path, finished)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def checkpoints(path: Path, count: int) -> Iterator[None]:
+    """Waits for a file to be written that many times."""
+    seen: set[int] = set()
+    deadline = time.monotonic() + 60
+    while len(seen) < count:
+        assert time.monotonic() < deadline, "no checkpoints"
+        if path.exists():
+            seen.add(path.stat().st_mtime_ns)
+        time.sleep(0.001)
+        yield
+
+
+def test_finished_stages_are_not_repeated(finished: Path, question: list[str], tmp_path: Path, call: Call) -> None:
+    """A run that lost its second baseline and all judging but the first method's keeps the rest."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    edit(tmp_path / "fits.json", lambda fits: fits.pop(METHODS[2]))
+    edit(tmp_path / "comparison.json", lambda content: content.update(rows={METHODS[0]: content["rows"][METHODS[0]]}))
+    for name in ("comparison.csv", "geomloss-sinkhorn.safetensors"):
+        (tmp_path / name).unlink()
+    kept = {name: (tmp_path / name).stat().st_mtime_ns for name in ("bridge.safetensors", "pot-sinkhorn.safetensors")}
+    with stop_when((tmp_path / "comparison.csv").exists, signal.SIGTERM):
+        asked = call("recover", *question, "--out", tmp_path, "--resume")
+    judged = [f"{name}: judging on held-out points" for name in METHODS[1:]]
+    wanted = [f"{METHODS[2]}: solving", *judged, "judging two true samples"]
+    assert asked.err.splitlines()[: len(wanted)] == wanted
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in kept} == kept
+    assert results(tmp_path) == results(finished)
+
+
+def test_nothing_is_left_to_do_for_a_finished_run(finished: Path, question: list[str], call: Call) -> None:
+    asked = call("recover", *question, "--out", finished, "--resume")
+    assert (asked.code, asked.err) == (0, "")
+    assert "energy distance" in asked.out
+
+
+def edit(path: Path, change: Callable[[Any], Any]) -> None:
+    """Change the content of a JSON file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_diverged_fit_keeps_its_last_good_bridge(
+    question: list[str], tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a rate far too high."""
+    monkeypatch.setattr(Recover, "_solver", lambda self: MaxMin(steps=600, rate=1.0))
+    asked = call("recover", *question, "--out", tmp_path)
+    assert asked.code == 1
+    assert str(tmp_path / "bridge.safetensors") in asked.err
+    x = torch.zeros(1, 2)
+    assert Bridge.load(tmp_path / "bridge.safetensors").forward_drift(0.5, x).isfinite().all()
+    assert not (tmp_path / "comparison.json").exists()
+
+
+# New points
+
+
+@pytest.mark.parametrize(("direction", "start", "end"), [("forward", 0, 1), ("backward", 1, 0)])
+def test_points_move_to_the_other_end(
+    direction: Direction, start: int, end: int, finished: Path, tmp_path: Path, call: Call
+) -> None:
+    """Moved points are what the run's bridge makes of them, by the same numbers."""
+    x = cloud(500, start)
+    np.save(tmp_path / "new.npy", x)
+    words = ["--input", tmp_path / "new.npy", "--direction", direction, "--out", tmp_path / "to.npy"]
+    assert call("sample", finished, *words).code == 0
+    moved = np.load(tmp_path / "to.npy")
+    bridge = Bridge.load(finished / "bridge.safetensors")
+    np.testing.assert_array_equal(moved, bridge.transport(x, direction, random_state=0))
+    assert np.abs(moved.mean(0) - end).max() < np.abs(x.mean(0) - end).min()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv", ".parquet"])
+@pytest.mark.parametrize(("direction", "times"), [("forward", "0,.25,1"), ("backward", "0.75,0")])
+def test_points_at_intermediate_times(
+    suffix: str, direction: str, times: str, finished: Path, data: Path, tmp_path: Path, call: Call
+) -> None:
+    """A leading time axis in arrays, a column t and the input's names in tables; the times need not hold the start."""
+    path, asked_times = tmp_path / f"to{suffix}", [float(t) for t in times.split(",")]
+    words = ["--input", data / "b.csv", "--direction", direction, "--times", times, "--ode", "--out", path]
+    assert call("sample", finished, *words).code == 0
+    start = 0.0 if direction == "forward" else 1.0
+    grid = asked_times if asked_times[0] == start else [start, *asked_times]
+    x = pl.read_csv(data / "b.csv").to_numpy().astype(np.float32)
+    wanted = Bridge.load(finished / "bridge.safetensors").trajectories(x, grid, diffusion=0.0)[-len(asked_times) :]
+    if suffix in (".csv", ".parquet"):
+        table = pl.read_csv(path) if suffix == ".csv" else pl.read_parquet(path)
+        assert table.columns == ["t", "x", "y"]
+        np.testing.assert_array_equal(table["t"].to_numpy().reshape(wanted.shape[:2])[:, 0], asked_times)
+        got = table[:, 1:].to_numpy().astype(np.float32).reshape(wanted.shape)
+    else:
+        got = np.load(path) if suffix == ".npy" else np.load(path)["x"]
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_noise_is_chosen_and_seeded(finished: Path, data: Path, tmp_path: Path, call: Call) -> None:
+    def moved(*options: object) -> NDArray[Any]:
+        words = ["--input", data / "a.npy", "--out", tmp_path / "to.npy", "--steps", 20, *options]
+        assert call("sample", finished, *words).code == 0
+        points: NDArray[Any] = np.load(tmp_path / "to.npy")
+        return points
+
+    plain = moved()
+    assert np.array_equal(plain, moved("--seed", 0))
+    assert not np.array_equal(plain, moved("--seed", 1))
+    assert np.array_equal(moved("--ode"), moved("--diffusion", 0, "--seed", 1))
+    assert np.array_equal(plain, moved("--diffusion", 0.5))
+
+
+# Looking again
+
+
+def test_compare_prints_the_table_again(finished: Path, call: Call) -> None:
+    asked = call("compare", finished)
+    assert asked.code == 0
+    assert all(name in asked.out for name in [*METHODS, "floor", "energy distance"])
+
+
+def test_compare_puts_runs_judged_alike_side_by_side(finished: Path, tmp_path: Path, call: Call) -> None:
+    shutil.copytree(finished, tmp_path / "again")
+    other = tmp_path / "other"
+    shutil.copytree(finished, other)
+    edit(other / "comparison.json", lambda content: content.update(random_state=1))
+    asked = call("compare", finished, tmp_path / "again", other)
+    assert asked.out.count("d = 2, ε = 0.5") == 2  # two tables
+    assert "again: POT" in " ".join(asked.out.split())
+
+
+def test_the_page_is_rebuilt_without_the_data_files(finished: Path, tmp_path: Path, call: Call) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "figures")
+    (folder / "report.html").unlink()
+    config = (folder / "config.json").read_text().replace("a.npy", "moved.npy")
+    (folder / "config.json").write_text(config)
+    asked = call("report", folder)
+    assert (asked.code, asked.out) == (0, f"report: {folder / 'report.html'}\n")
+    assert (folder / "report.html").exists()
+    assert {path.name for path in (folder / "figures").iterdir()} == {p.name for p in (finished / "figures").iterdir()}
+
+
+# Help
+
+
+@pytest.mark.parametrize("words", [[], ["recover"], ["sample"], ["compare"], ["report"]])
+def test_every_command_has_help(words: list[str], call: Call) -> None:
+    asked = call(*words, "--help")
+    assert (asked.code, asked.err) == (0, "")
+    assert f"usage: {' '.join(['sbridge', *words])}" in asked.out
+
+
+@pytest.mark.parametrize("problem", ["files", *PROBLEMS])
+def test_every_problem_explains_its_options(problem: str, call: Call) -> None:
+    """Options of the run and of the problem, each with a sentence."""
+    asked = call("recover", problem, "--help")
+    assert asked.code == 0
+    assert "--out" in asked.out
+    assert "squared units" in asked.out or problem != "files"
+    assert problem in call("recover", "--help").out
+
+
+# Bad input
+
+
+def test_a_new_run_does_not_overwrite_an_old_one(finished: Path, question: list[str], call: Call) -> None:
+    before = results(finished)
+    asked = call("recover", *question, "--out", finished)
+    assert (asked.code, asked.out) == (2, "")
+    assert "--resume" in asked.err
+    assert results(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        (["--steps", 61], f"solver.steps ({STEPS} there, 61 now)"),
+        (["--epsilon", 1], "epsilon (0.5 there, 1.0 now)"),
+        (["--seed", 1], "seed (0 there, 1 now)"),
+        (["--threads", 2], "threads (1 there, 2 now)"),
+        (["--held-out", 0.3], "data ("),
+        (["--learn", "none"], "solver.class (MaxMin there, Regression now)"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_settings(
+    options: list[object], difference: str, finished: Path, question: list[str], call: Call
+) -> None:
+    before = results(finished)
+    asked = call("recover", *question, *options, "--out", finished, "--resume")
+    torch.set_num_threads(1)
+    assert (asked.code, asked.out) == (2, "")
+    assert difference in asked.err
+    assert results(finished) == before
+
+
+BAD_RUNS: dict[str, tuple[list[object], str]] = {
+    "no epsilon": (["--x0", "a.npy", "--x1", "b.csv"], "--epsilon"),
+    "epsilon zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 0], "epsilon must be a positive number, not 0"),
+    "epsilon below zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon=-1"], "epsilon must be a positive number"),
+    "epsilon no number": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", "x"], "--epsilon"),
+    "missing file": (["--x0", "none.npy", "--x1", "b.csv", "--epsilon", 1], "none.npy: there is no such file"),
+    "other kind": (["--x0", "a.txt", "--x1", "b.csv", "--epsilon", 1], ".npy, .npz, .csv or .parquet"),
+    "empty": (["--x0", "empty.csv", "--x1", "b.csv", "--epsilon", 1], "empty.csv is empty"),
+    "NaN": (["--x0", "nan.npy", "--x1", "b.csv", "--epsilon", 1], "nan.npy: 1 of 100 rows"),
+    "few": (["--x0", "few.npy", "--x1", "b.csv", "--epsilon", 1], "few.npy has 9 points"),
+    "other dimension": (["--x0", "wide.csv", "--x1", "b.csv", "--epsilon", 1], "wide.csv has 3 columns"),
+    "text": (["--x0", "words.csv", "--x1", "b.csv", "--epsilon", 1], "column kind holds no numbers"),
+    "unknown column": (["--x0", "b.csv", "--x1", "b.csv", "--epsilon", 1, "--columns", "x,q"], "no column q"),
+    "only one file": (["--x0", "a.npy", "--epsilon", 1], "--x1"),
+    "unknown problem": (["moonshine"], "there is no problem 'moonshine'"),
+    "unknown option": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--speed", 3], "--speed"),
+    "no steps": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--steps", 0], "--steps"),
+    "no threads": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--threads", 0], "--threads"),
+    "no variation": (["--x0", "same.npy", "--x1", "same.npy", "--epsilon", 1], "do not vary"),
+}
+
+
+@pytest.fixture
+def bad_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(data, tmp_path / "bad")
+    monkeypatch.chdir(tmp_path / "bad")
+    hole = cloud(100, 0)
+    hole[5, 1] = np.nan
+    np.save("nan.npy", hole)
+    np.save("few.npy", cloud(9, 0))
+    np.save("same.npy", np.ones((100, 2)))
+    Path("empty.csv").write_text("")
+    pl.DataFrame(np.ones((60, 3)), schema=["x", "y", "z"]).write_csv("wide.csv")
+    pl.DataFrame({"x": ["1"] * 60, "kind": ["B"] * 60}).write_csv("words.csv")
+    return tmp_path / "bad"
+
+
+def refused(asked: Outcome, message: str) -> None:
+    """Exit code 2, the message and nothing else."""
+    assert asked.code == 2
+    assert message in asked.err
+    assert "Traceback" not in asked.err
+    assert asked.out == ""
+
+
+@pytest.mark.parametrize(("words", "message"), BAD_RUNS.values(), ids=BAD_RUNS.keys())
+def test_bad_questions_are_refused_before_any_work(
+    words: list[object], message: str, bad_data: Path, call: Call
+) -> None:
+    refused(call("recover", *words, "--out", "run"), message)
+    assert not Path("run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_no_reason_to_use_the_cpu(question: list[str], tmp_path: Path, call: Call) -> None:
+    refused(call("recover", *question, "--out", tmp_path / "run", "--device", "cuda"), "finds no GPU")
+    assert not (tmp_path / "run").exists()
+
+
+BAD_SAMPLES: dict[str, tuple[list[object], str]] = {
+    "missing file": (["--input", "none.npy", "--out", "to.npy"], "no such file"),
+    "NaN": (["--input", "nan.npy", "--out", "to.npy"], "1 of 100 rows"),
+    "other dimension": (["--input", "wide.csv", "--out", "to.npy"], "wide.csv has 3 columns, the run's data 2"),
+    "other kind of output": (["--input", "a.npy", "--out", "to.txt"], "to.txt: files may be"),
+    "times outside": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,2"], "times must be"),
+    "times back and forth": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,0.2"], "times must be"),
+    "times no numbers": (["--input", "a.npy", "--out", "to.npy", "--times", "soon"], "--times"),
+    "other direction": (["--input", "a.npy", "--out", "to.npy", "--direction", "up"], "--direction"),
+    "noise below zero": (["--input", "a.npy", "--out", "to.npy", "--diffusion=-1"], "diffusion must be ≥ 0"),
+    "two noises": (["--input", "a.npy", "--out", "to.npy", "--ode", "--diffusion", 1], "--ode means --diffusion 0"),
+    "no steps": (["--input", "a.npy", "--out", "to.npy", "--steps", 0], "--steps must be at least 1"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), BAD_SAMPLES.values(), ids=BAD_SAMPLES.keys())
+def test_bad_samples_are_refused(words: list[object], message: str, finished: Path, bad_data: Path, call: Call) -> None:
+    refused(call("sample", finished, *words), message)
+    assert not list(Path().glob("to.*"))
+
+
+@pytest.mark.parametrize("command", ["sample", "compare", "report"])
+def test_no_run_is_no_run(command: str, data: Path, tmp_path: Path, call: Call) -> None:
+    rest = ["--input", data / "a.npy", "--out", tmp_path / "to.npy"] if command == "sample" else []
+    for folder in (tmp_path, tmp_path / "none"):
+        refused(call(command, folder, *rest), f"{folder} is not a run folder")
+
+
+DAMAGES = {
+    "config.json": ["sample", "compare", "report"],
+    "data.npz": ["sample", "report"],
+    "bridge.safetensors": ["sample", "report"],
+    "comparison.json": ["compare"],
+    "history.csv": ["report"],
+}
+
+
+@pytest.mark.parametrize(("name", "command"), [(name, one) for name, many in DAMAGES.items() for one in many])
+def test_a_damaged_run_is_refused(
+    name: str, command: str, finished: Path, data: Path, tmp_path: Path, call: Call
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    damaged = tmp_path / "run" / name
+    damaged.write_bytes(damaged.read_bytes()[:20] if name != "history.csv" else b"a,b\n1,2,3\n")
+    rest = ["--input", data / "a.npy", "--out", tmp_path / "to.npy"] if command == "sample" else []
+    refused(call(command, tmp_path / "run", *rest), name)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_damaged_checkpoint_is_refused(
+    content: bytes | None, finished: Path, question: list[str], tmp_path: Path, call: Call
+) -> None:
+    """Also one that holds something else than a training."""
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "fits.json").unlink()
+    path = tmp_path / "run" / "checkpoint.pt"
+    if content is None:
+        torch.save({"training": {"step": 3}, "seconds": 1.0}, path)
+    else:
+        path.write_bytes(content)
+    refused(call("recover", *question, "--out", tmp_path / "run", "--resume"), "checkpoint.pt is damaged")
+
+
+def test_an_unfinished_run_says_how_to_go_on(finished: Path, data: Path, tmp_path: Path, call: Call) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("config.json", "data.npz"):
+        shutil.copy(finished / name, folder)
+    refused(call("sample", folder, "--input", data / "a.npy", "--out", tmp_path / "to.npy"), "--resume")
+    refused(call("compare", folder), "--resume")
+    refused(call("compare"), "name at least one run folder")
