@@ -1,4 +1,4 @@
-"""Claim: max–min recovers exact non-Gaussian bridges of the EOT mixture benchmark, from either coupling, in two minutes.
+"""Claim: max–min recovers exact non-Gaussian bridges (EOT mixture benchmark) from either coupling in two minutes.
 
     .venv/bin/python experiments/recover_mixture.py 2 0.5
     .venv/bin/python experiments/recover_mixture.py 16 0.5

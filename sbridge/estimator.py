@@ -102,6 +102,7 @@ def device_named(name: str) -> torch.device:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device {name!r} is not available ({str(error).splitlines()[0]}); use --device cpu") from error
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} is not available ({reason}); use cpu") from error
     return torch.device(name)
 

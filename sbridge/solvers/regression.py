@@ -100,7 +100,7 @@ class Regression:
 
 
 def warm_cosine(fraction: float) -> float:
-    """Share of the highest rate after this fraction of the steps: a linear rise over 5 %, then half a cosine to zero."""
+    """Share of the highest rate after this fraction of the steps: linear over the first 5 %, and half a cosine to zero."""
     return min(1.0, 20 * fraction + 1e-3) * (1 + cos(pi * min(1.0, fraction))) / 2
 
 
@@ -215,8 +215,8 @@ class Training:
         runaway = bool(past) and values[2] > min(past) + 10 * abs(min(past))
         if runaway or not torch.tensor(values).isfinite().all():
             raise DivergenceError(
-                f"the training became unstable at step {self.step} (held-out bridge loss {values[2]:.3g}); its last good "
-                "state is kept. Lower the rates or train more drift steps for each step of the interpolant."
+                f"the training became unstable at step {self.step} (held-out bridge loss {values[2]:.3g}); its last "
+                "good state is kept. Lower the rates or train more drift steps for each step of the interpolant."
             )
 
     @property
