@@ -268,11 +268,12 @@ class Bridge(storage.Storable):
         return points
 
     def _answer(self, function: Callable[[Tensor, Tensor], Tensor], t: float | Array, x: Array) -> Array:
-        points, time = self._inward(x), torch.as_tensor(t)
+        points = self._inward(x)
+        time = torch.as_tensor(t, dtype=points.dtype, device=points.device)
         if not ((time >= 0) & (time <= 1)).all():
             raise InputError("t must lie in [0, 1]")
         with torch.no_grad():
-            return _outward(function(time.to(points), points), x)
+            return _outward(function(time, points), x)
 
 
 class ExactBridge(Bridge):

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from sbridge.bridge import Bridge, Direction
 from sbridge.cli import main
 from sbridge.cli.recover import Recover
+from sbridge.couplings import Independent
 from sbridge.evidence import FLOOR, Comparison
 from sbridge.io import Run
 from sbridge.problems import PROBLEMS
@@ -157,7 +158,7 @@ def test_progress_is_plain_and_sparse_where_there_is_no_terminal(whole: tuple[Pa
     assert "\x1b" not in asked.out + asked.err
     stages = [f"{name}: solving" for name in METHODS[1:]] + [f"{name}: judging on held-out points" for name in METHODS]
     lines = [line for line in asked.err.splitlines() if not line.startswith("max–min: step")]
-    assert lines == [*stages, "judging two true samples", "writing the report"]
+    assert lines == ["max–min: fitting", *stages, "judging two true samples", "writing the report"]
 
 
 def test_a_second_run_is_the_same(finished: Path, question: list[str], tmp_path: Path, call: Call) -> None:
@@ -295,7 +296,8 @@ def test_a_diverged_fit_keeps_its_last_good_bridge(
     question: list[str], tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a rate far too high."""
-    monkeypatch.setattr(Recover, "_solver", lambda self: MaxMin(steps=600, rate=1.0))
+    hot = MaxMin(coupling=Independent, steps=600, batch=128, group=32, rate=30.0, width=16, depth=2)
+    monkeypatch.setattr(Recover, "_solver", lambda self: hot)
     asked = call("recover", *question, "--out", tmp_path)
     assert asked.code == 1
     assert str(tmp_path / "bridge.safetensors") in asked.err

@@ -37,7 +37,7 @@ def names(d: int) -> list[str]:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(x=points)
 def test_points_survive_a_round_trip(tmp_path_factory: pytest.TempPathFactory, suffix: str, x: NDArray[Any]) -> None:
     """Single precision to the last bit, whatever the format; tables keep the columns' names."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -36,7 +36,7 @@ def _bar(console: Console, name: str, done: int, steps: int) -> Iterator[Update]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[values]}"), console=console) as bar:
         task = bar.add_task(name, total=steps, completed=done, values="")
-        yield lambda progress: bar.update(task, completed=progress.step, values=_values(progress))
+        yield lambda progress: bar.update(task, completed=progress.step, values=_values(progress, ["bridge_loss"]))
 
 
 @contextmanager
@@ -49,11 +49,12 @@ def _lines(name: str, done: int) -> Iterator[Update]:
         if now - last >= _SECONDS_BETWEEN_LINES:
             last, rate = now, (now - begin) / (progress.step - done)
             left = rate * (progress.steps - progress.step)
-            note(f"{name}: step {progress.step}/{progress.steps}, about {left:.0f} s left  {_values(progress)}")
+            note(f"{name}: step {progress.step}/{progress.steps}, about {left:.0f} s left  {_values(progress, progress.values)}")
 
     yield update
 
 
-def _values(progress: regression.Progress) -> str:
-    values = ((name.replace("_", " "), value) for name, value in progress.values.items() if name != "step")
-    return "  ".join(f"{name} {value:.4g}" for name, value in values)
+def _values(progress: regression.Progress, names: Iterable[str]) -> str:
+    """The named values of the last check, if there was one."""
+    shown = [name for name in names if name in progress.values and name != "step"]
+    return "  ".join(f"{name.replace('_', ' ')} {progress.values[name]:.4g}" for name in shown)

@@ -12,8 +12,8 @@ __all__ = ["Stopped", "postponed", "stoppable"]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(Exception):
-    """The program was asked to stop; raised where it can.
+class Stopped(BaseException):
+    """The program was asked to stop; like KeyboardInterrupt, nothing that catches errors takes it for one.
 
     Args:
         signal: the number of the signal that asked.

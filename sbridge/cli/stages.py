@@ -33,6 +33,7 @@ def work(run: Run, solver: Regression, baselines: Sequence[Solver], checkpoint_s
     problem = _on_device(run.problem, torch.device(run.config["settings"]["device"]))
     seed: int = run.config["settings"]["seed"]
     if solver.name not in run.fits():
+        note(f"{solver.name}: fitting")
         fit(run, solver, problem, seed, checkpoint_seconds)
     for baseline in baselines:
         if baseline.name not in run.fits():

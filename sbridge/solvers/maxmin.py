@@ -28,7 +28,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from sbridge.bridge import Problem
 from sbridge.errors import InputError
 from sbridge.interpolants import Interpolant, LearnedGamma, LearnedMean
-from sbridge.solvers.regression import Regression, Training, warm_cosine
+from sbridge.solvers.regression import Draw, Regression, Training, warm_cosine
 
 __all__ = ["MaxMin", "MaxMinTraining", "hjb_force", "martingale_defect"]
 
@@ -115,12 +115,15 @@ class MaxMinTraining(Training):
         return LearnedGamma(interpolant) if self.solver.learn_gamma else interpolant
 
     def round(self) -> None:
-        super().round()
-        self.ascend()
+        fresh, trained_on = self.draw(self.coupling, self.solver.round_steps + 1).split(
+            self.solver.batch // self.solver.group
+        )
+        self.descend(trained_on)
+        self.ascend(fresh)
 
-    def ascend(self) -> None:
-        """One step of the interpolant along the force, on fresh pairs."""
-        t, x0, x1, z = self.draw(self.coupling, 1)
+    def ascend(self, draw: Draw) -> None:
+        """One step of the interpolant along the force, with pairs that the drifts were not trained on."""
+        t, x0, x1, z = draw
         x = self.interpolant.mean(t, x0, x1) + self.interpolant.variance(t).sqrt() * z
         xi = torch.randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
         force = hjb_force(self.pair, t, x.detach(), self.epsilon, xi)

@@ -14,7 +14,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from sbridge.fields import DriftPair, Half, initialise
 from sbridge.interpolants import Brownian, Gamma, Interpolant, Linear, Path
 from sbridge.solvers.monitor import Monitor, Selection, drift_losses, drift_targets, set_aside
 
-__all__ = ["Progress", "Regression", "Training", "warm_cosine"]
+__all__ = ["Draw", "Progress", "Regression", "Training", "warm_cosine"]
 
 _EDGE = 0.005  # times are drawn in [edge, 1 − edge]
 _NARROWEST = 0.05  # spread of a dataset that networks scale by, which may be a single point
@@ -104,6 +104,19 @@ def warm_cosine(fraction: float) -> float:
     return min(1.0, 20 * fraction + 1e-3) * (1 + cos(pi * min(1.0, fraction))) / 2
 
 
+class Draw(NamedTuple):
+    """What the points of an interpolant are made of: t (groups, 1, 1); x0, x1 and z (groups, group/2, d)."""
+
+    t: Tensor
+    x0: Tensor
+    x1: Tensor
+    z: Tensor
+
+    def split(self, groups: int) -> tuple[Draw, Draw]:
+        """The first `groups` groups, and the others."""
+        return Draw(*(part[:groups] for part in self)), Draw(*(part[groups:] for part in self))
+
+
 class Training:
     """A fit in progress: iterate over it, stop whenever; `bridge()` is the answer so far.
 
@@ -158,10 +171,14 @@ class Training:
 
     def round(self) -> None:
         """Some gradient steps on the drifts."""
-        count = self.solver.round_steps
-        path = self.conditioned_path(self.coupling, count)
+        self.descend(self.draw(self.coupling, self.solver.round_steps))
+
+    def descend(self, draw: Draw) -> None:
+        """A gradient step on the drifts with each batch of a draw, and a step of their average."""
+        path = self.conditioned_path(draw)
         targets = drift_targets(path, self.epsilon)
-        for t, x, target in zip(path.t.chunk(count), path.x.chunk(count), targets.chunk(count), strict=True):
+        size = self.solver.batch // self.solver.group
+        for t, x, target in zip(path.t.split(size), path.x.split(size), targets.split(size), strict=True):
             loss = drift_losses(self.pair(t, x), target, self.epsilon).mean()
             self.optimiser.zero_grad()
             loss.backward()
@@ -171,13 +188,13 @@ class Training:
             self.step += 1
         self.average.update_parameters(self.pair)
 
-    def conditioned_path(self, coupling: Coupling, batches: int) -> Path:
-        """Points for that many steps, in groups: (groups, group, d)."""
+    def conditioned_path(self, draw: Draw) -> Path:
+        """Points of the interpolant with their targets' ingredients, in groups: (groups, group, d)."""
         with torch.no_grad():
-            return self.interpolant.path(*self.draw(coupling, batches)).conditioned()
+            return self.interpolant.path(*draw).conditioned()
 
-    def draw(self, coupling: Coupling, batches: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """t (groups, 1, 1), x0, x1 and z (groups, group/2, d); the times of every batch cover the interval evenly."""
+    def draw(self, coupling: Coupling, batches: int) -> Draw:
+        """Times, pairs and noises for that many batches; the times of every batch cover the interval evenly."""
         per_batch, size = self.solver.batch // self.solver.group, self.solver.group // 2
         groups = batches * per_batch
         x0, x1 = (x.view(groups, size, -1) for x in coupling.pairs(groups * size, self.generator))
@@ -185,7 +202,7 @@ class Training:
         strata = torch.arange(groups, device=x0.device).view(per_batch, batches).T.reshape(-1)
         t = _EDGE + (1 - 2 * _EDGE) * (strata + uniform) / groups
         z = torch.randn(x0.shape, generator=self.generator, dtype=x0.dtype, device=x0.device)
-        return t.view(-1, 1, 1), x0, x1, z
+        return Draw(t.view(-1, 1, 1), x0, x1, z)
 
     def check(self) -> None:
         """Judge the average on held-out points and enter the values in `history`.
@@ -197,7 +214,7 @@ class Training:
         Raises:
             DivergenceError: a value is not finite, or the bridge loss has left the range of its past.
         """
-        path = self.conditioned_path(self.check_coupling, _CHECK_BATCHES)
+        path = self.conditioned_path(self.draw(self.check_coupling, _CHECK_BATCHES))
         with torch.no_grad():
             drifts = self.averaged(path.t, path.x)
         held_out = drift_losses(drifts, drift_targets(path, self.epsilon), self.epsilon).mean()
