@@ -13,7 +13,7 @@ from sbridge.evidence import FLOOR, TRUTH, Comparison, Effort, Judge
 from sbridge.solvers import Solver
 
 RESULTS = Path(__file__).parent.parent / "results"
-EFFORT = Effort(starts=200, per_start=1000)
+EFFORT = Effort(points=2000, matched=1000, starts=100, per_start=1000)
 
 
 def recover(name: str, problem: Problem, methods: Mapping[str, Solver], effort: Effort = EFFORT) -> None:
@@ -25,7 +25,7 @@ def recover(name: str, problem: Problem, methods: Mapping[str, Solver], effort: 
     rows = dict(Comparison.read(folder / "comparison.json").rows) if (folder / "comparison.json").exists() else {}
     for method, solver in methods.items():
         if method not in rows:
-            print(f"{name}: {method} …", flush=True)
+            print(f"{name}: {method}", flush=True)
             rows[method] = judge.row(solver)
             write(judge.table(rows), folder)
     if not {TRUTH, FLOOR} <= rows.keys():

@@ -12,10 +12,10 @@ recover(
     "recover_gaussian",
     Gaussian(dim=2, epsilon=0.5).build(),
     {
-        "linear interpolant, product coupling": Regression(coupling=Independent, steps=6000),
-        "max–min, product coupling": MaxMin(coupling=Independent, steps=9000),
-        "max–min, minibatch Sinkhorn": MaxMin(steps=6000),
-        "POT Sinkhorn": PotSinkhorn(),
-        "GeomLoss Sinkhorn": GeomlossSinkhorn(),
+        "linear interpolant, product coupling": Regression(coupling=Independent),
+        "max–min, product coupling": MaxMin(coupling=Independent),
+        "max–min, minibatch Sinkhorn": MaxMin(),
+        "POT Sinkhorn": PotSinkhorn(points=1024),
+        "GeomLoss Sinkhorn": GeomlossSinkhorn(points=1024),
     },
 )

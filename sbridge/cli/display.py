@@ -49,7 +49,8 @@ def _lines(name: str, done: int) -> Iterator[Update]:
         if now - last >= _SECONDS_BETWEEN_LINES:
             last, rate = now, (now - begin) / (progress.step - done)
             left = rate * (progress.steps - progress.step)
-            note(f"{name}: step {progress.step}/{progress.steps}, about {left:.0f} s left  {_values(progress, progress.values)}")
+            values = _values(progress, progress.values)
+            note(f"{name}: step {progress.step}/{progress.steps}, about {left:.0f} s left  {values}")
 
     yield update
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import pi
 
 import torch
 from torch import Tensor
@@ -128,7 +129,8 @@ class MaxMinTraining(Training):
         xi = torch.randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
         force = hjb_force(self.pair, t, x.detach(), self.epsilon, xi)
         self.outer.zero_grad()
-        (-(force * x).sum(-1).mean()).backward()
+        uniform = pi * (t * (1 - t)).sqrt()  # undoes the arcsine density of times: the game is an integral over dt
+        (-(uniform * force * x).sum(-1).mean()).backward()
         self.outer.step()
         self.outer_schedule.step()
 
