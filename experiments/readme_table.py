@@ -37,4 +37,5 @@ def lines() -> list[str]:
 
 text = README.read_text(encoding="utf-8")
 block = "<!-- results -->\n" + "\n".join(lines()) + "\n<!-- end of results -->"
-README.write_text(re.sub(r"<!-- results -->.*<!-- end of results -->", lambda _: block, text, flags=re.S), encoding="utf-8")
+text = re.sub(r"<!-- results -->.*<!-- end of results -->", lambda _: block, text, flags=re.DOTALL)
+README.write_text(text, encoding="utf-8")

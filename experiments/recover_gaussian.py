@@ -1,4 +1,4 @@
-"""Claim: max–min finds the Gaussian bridge (d = 2, ε = .5) from the product coupling; the linear interpolant is 6 % off.
+"""Claim: max–min finds the Gaussian bridge (d = 2, ε = .5) from the product coupling; the linear one is 6 % off.
 
     .venv/bin/python experiments/recover_gaussian.py
 """

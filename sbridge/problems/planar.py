@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import pi
+from math import pi, sqrt
 from typing import ClassVar
 
 import torch
@@ -30,8 +30,8 @@ def normal(n: int, generator: torch.Generator) -> Tensor:
 
 def eight_gaussians(n: int, generator: torch.Generator) -> Tensor:
     """Eight clusters of covariance √0.1·I on the circle of radius 5, as torchcfm samples them: (n, 2)."""
-    angles = pi / 4 * _parts(n, 8, generator)
-    return 5 * torch.stack([angles.cos(), angles.sin()], dim=1) + 0.1**0.25 * normal(n, generator)
+    angles, deviation = pi / 4 * _parts(n, 8, generator), sqrt(sqrt(0.1))
+    return 5 * torch.stack([angles.cos(), angles.sin()], dim=1) + deviation * normal(n, generator)
 
 
 def moons(n: int, generator: torch.Generator) -> Tensor:

@@ -100,7 +100,7 @@ class Regression:
 
 
 def warm_cosine(fraction: float) -> float:
-    """Share of the highest rate after this fraction of the steps: linear over the first 5 %, and half a cosine to zero."""
+    """Share of the highest rate after this fraction of the steps: linear over 5 %, then half a cosine to zero."""
     return min(1.0, 20 * fraction + 1e-3) * (1 + cos(pi * min(1.0, fraction))) / 2
 
 
