@@ -64,7 +64,7 @@ class Checkpoint:
         self._begin = perf_counter()
 
     def seconds(self) -> float:
-        """Time spent on the training, in earlier sessions too."""
+        """Time spent on the training, before interruptions too."""
         return perf_counter() - self._begin
 
     def save(self) -> None:

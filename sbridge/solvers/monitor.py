@@ -18,7 +18,7 @@ from torch import Tensor
 from sbridge.couplings import annealed_potential, log_sinkhorn_step
 from sbridge.fields import DriftPair
 from sbridge.interpolants import Brownian, Linear, Path
-from sbridge.objectives import Drift
+from sbridge.objectives import Drift, quadratic_loss
 
 __all__ = ["Monitor", "Selection", "drift_losses", "drift_targets", "set_aside"]
 
@@ -32,8 +32,8 @@ def drift_targets(path: Path, epsilon: float) -> Tensor:
 
 
 def drift_losses(value: Tensor, target: Tensor, epsilon: float) -> Tensor:
-    """½|f|² − f·target over 2ε, the mean of both drifts: (..., 2d) → (...), in nats of path KL up to a constant."""
-    return (value * (0.5 * value - target)).sum(-1) / (4 * epsilon)
+    """The mean of both drifts' quadratic loss, over 2ε: (..., 2d) → (...), in nats of path KL up to a constant."""
+    return quadratic_loss(value, target) / (4 * epsilon)
 
 
 def set_aside(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
