@@ -20,8 +20,8 @@ recover(
     Mixture(dim=dim, epsilon=epsilon).build(),
     {
         "linear interpolant, product coupling": Regression(coupling=Independent),
-        "max–min, product coupling": MaxMin(coupling=Independent, steps=14000 if dim == 2 else 12000),
+        "max–min, product coupling": MaxMin(coupling=Independent, steps=20000 if dim == 2 else 13000),
         "linear interpolant, minibatch Sinkhorn": Regression(steps=13000),
-        "max–min, minibatch Sinkhorn": MaxMin(steps=12000, outer_rate=5e-4),
+        "max–min, minibatch Sinkhorn": MaxMin(steps=13000, outer_rate=5e-4),
     },
 )

@@ -93,7 +93,7 @@ def annealed_potential(cost: Tensor, steps_per_halving: int = 10) -> Tensor:
     g = cost.new_zeros(cost.shape[1])
     halvings = max(0, int(cost.max().clamp(min=1).log2().ceil()))
     for level in range(halvings, 0, -1):
-        eased = cost / 2**level
+        eased = cost / 2.0**level
         for _ in range(steps_per_halving):
             _, g = log_sinkhorn_step(g, eased)
         g = 2 * g  # the potential in units of cost stays, ε halves

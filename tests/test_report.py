@@ -130,7 +130,7 @@ def make_run(folder: Path, kind: str) -> Run:
     run = Run.create(folder / kind, config, problem)
     for method, file in files.items():
         methods[method].save(run.path(file))
-    values = {"held_out_loss": -1.0, "training_loss": -2.0, "bridge_loss": 0.5, "kinetic_energy": 3.0}
+    values = {"held_out_loss": -1.0, "training_loss": -2.0, "reference_loss": 0.5, "kinetic_energy": 3.0}
     run.write_history(
         [{"step": float(step), **{key: value / (1 + step) for key, value in values.items()}} for step in range(5)]
     )

@@ -36,7 +36,7 @@ def _bar(console: Console, name: str, done: int, steps: int) -> Iterator[Update]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[values]}"), console=console) as bar:
         task = bar.add_task(name, total=steps, completed=done, values="")
-        yield lambda progress: bar.update(task, completed=progress.step, values=_values(progress, ["bridge_loss"]))
+        yield lambda progress: bar.update(task, completed=progress.step, values=_values(progress, ["reference_loss"]))
 
 
 @contextmanager

@@ -51,9 +51,9 @@ def _train(checkpoint: Checkpoint, solver: Regression, checkpoint_seconds: float
             if perf_counter() - last >= checkpoint_seconds:
                 checkpoint.save()
                 last = perf_counter()
-        if signals:
-            checkpoint.save()
-            raise Stopped(signals[0])
+    if signals:
+        checkpoint.save()
+        raise Stopped(signals[0])
 
 
 class Checkpoint:

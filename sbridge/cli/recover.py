@@ -75,8 +75,8 @@ class Recover(Generic[F]):
         if not self.resume:
             check_vacant(folder)
         torch.set_num_threads(self.threads)
-        run = self._start(folder, command)
         try:
+            run = self._start(folder, command)
             stages.work(run, self._solver(), BASELINES, self.checkpoint_seconds)
         except Stopped as stop:
             again = command if self.resume else f"{command} --resume"

@@ -47,7 +47,7 @@ _PANELS = (
     Panel(
         "loss on the held-out plan",
         "nats, up to a constant",
-        {"bridge_loss": "held-out points"},
+        {"reference_loss": "held-out points"},
         "the same loss on a Sinkhorn bridge between held-out points, a fixed yardstick: up to a constant it is the "
         "path KL to that bridge",
     ),

@@ -28,13 +28,14 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sbridge.bridge import Problem
 from sbridge.errors import InputError
-from sbridge.interpolants import Interpolant, LearnedGamma, LearnedMean
+from sbridge.interpolants import Brownian, Interpolant, LearnedGamma, LearnedMean, Linear, Path
+from sbridge.solvers.monitor import antithetic_path, bridge_pairs
 from sbridge.solvers.regression import Draw, Regression, Training, warm_cosine
 
 __all__ = ["MaxMin", "MaxMinTraining", "hjb_force", "martingale_defect"]
 
 Drift = Callable[[Tensor, Tensor], Tensor]
-_SPAN = 0.05  # of the time left: the step over which the martingale defect is taken
+_SPAN = 0.005  # of the time left: the step of the martingale defect, whose bias is proportional to it
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,11 @@ class MaxMinTraining(Training):
         self.outer = Adam(self.interpolant.parameters(), lr=solver.outer_rate, betas=(0.5, 0.99), fused=True)
         rounds = solver.steps / solver.round_steps
         self.outer_schedule = LambdaLR(self.outer, lambda done: warm_cosine(done / rounds))
+
+    def reference_path(self, x0: Tensor, x1: Tensor) -> Path:
+        """Brownian bridges on the entropic plan between held-out points."""
+        pairs = bridge_pairs(x0, x1, self.epsilon, self.generator)
+        return antithetic_path(Linear(Brownian(self.epsilon)), *pairs, self.generator)
 
     def make_interpolant(self, dim: int, spread0: float, spread1: float) -> Interpolant:
         interpolant = super().make_interpolant(dim, spread0, spread1)

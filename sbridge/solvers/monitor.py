@@ -1,10 +1,12 @@
 """Held-out points: how well a pair of drifts does on them, which iterate to keep and when to stop.
 
-The Schrödinger bridge is its own entropic plan with a Brownian bridge on each pair.  Between held-out points that
-plan is computed once, by Sinkhorn's algorithm, and a fixed set of times and noises drawn on it.  The quadratic
-objective of the drifts there, over 2ε, is the path KL to the held-out bridge in nats up to a constant: it tells
-iterates apart and rises when a network starts to memorise its training points.  The plan of a finite sample is
-biased, so the value is no measure of the distance to the bridge between the laws.
+A fixed set of held-out points x_t with their targets gives the drifts' quadratic objective the same noise at every
+check. Over 2ε it is, up to a constant, the path KL to the law of those points in nats: it tells iterates apart and
+rises when a network starts to memorise its training points.
+
+For the search for the Schrödinger bridge that law is the entropic plan between held-out points with a Brownian bridge
+on each pair (`bridge_pairs`).  The plan of a finite sample is biased, so the value is no measure of the distance to
+the bridge between the two laws.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ from torch import Tensor
 
 from sbridge.couplings import annealed_potential, log_sinkhorn_step
 from sbridge.fields import DriftPair
-from sbridge.interpolants import Brownian, Linear, Path
+from sbridge.interpolants import Interpolant, Path
 from sbridge.objectives import Drift, quadratic_loss
 
-__all__ = ["Monitor", "Selection", "drift_losses", "drift_targets", "set_aside"]
+__all__ = ["POINTS", "Monitor", "Selection", "antithetic_path", "bridge_pairs", "drift_losses", "drift_targets"]
+__all__ += ["set_aside"]
 
-_POINTS = 2048
+POINTS = 2048
 _ITERATIONS = 50
 
 
@@ -39,32 +42,45 @@ def drift_losses(value: Tensor, target: Tensor, epsilon: float) -> Tensor:
 def set_aside(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Split x (n, d) at random into training points and a tenth of them, 2048 at most, to check on."""
     order = torch.randperm(len(x), generator=generator, device=generator.device)
-    count = min(_POINTS, len(x) // 10)
+    count = min(POINTS, len(x) // 10)
     return x[order[count:]], x[order[:count]]
 
 
 class Monitor:
-    """The drifts' objective on a bridge between held-out points, the same points and noises every time.
+    """The drifts' objective on the same points every time.
 
     Args:
-        x0, x1: held-out points, (n0, d) and (n1, d).
+        path: held-out points, in groups: (groups, points, d).
         epsilon: the bridge's ε.
-        generator: for the pairs, times and noises.
+
+    Attributes:
+        scale: the size of the losses, in nats: what the mean squared velocity and the noise make of them.
     """
 
-    def __init__(self, x0: Tensor, x1: Tensor, epsilon: float, generator: torch.Generator) -> None:
-        rows = torch.randint(len(x0), (_POINTS,), generator=generator, device=x0.device)
-        columns = torch.multinomial(_conditional_plan(x0, x1, epsilon)[rows], 1, generator=generator).squeeze(1)
-        z = torch.randn((_POINTS, 1, x0.shape[1]), generator=generator, dtype=x0.dtype, device=x0.device)
-        t = ((torch.arange(_POINTS, dtype=x0.dtype, device=x0.device) + 0.5) / _POINTS).view(-1, 1, 1)
-        path = Linear(Brownian(epsilon)).path(t, x0[rows, None], x1[columns, None], z).antithetic()
+    def __init__(self, path: Path, epsilon: float) -> None:
         self.t, self.x, self.epsilon = path.t, path.x, epsilon
         self.target = drift_targets(path, epsilon)
+        self.scale = path.mean_rate.square().sum(-1).mean().item() / (4 * epsilon) + path.x.shape[-1]
 
     def losses(self, pair: DriftPair) -> Tensor:
-        """The objective at each bridge point in nats, (points,)."""
+        """The objective in nats, averaged over each group: (groups,)."""
         with torch.no_grad():
             return drift_losses(pair(self.t, self.x), self.target, self.epsilon).mean(-1)
+
+
+def antithetic_path(interpolant: Interpolant, x0: Tensor, x1: Tensor, generator: torch.Generator) -> Path:
+    """Each pair at one time, evenly spread over [0, 1], with two opposite noises: (n, d), (n, d) → (n, 2, d)."""
+    t = (torch.arange(len(x0), dtype=x0.dtype, device=x0.device) + 0.5) / len(x0)
+    z = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+    with torch.no_grad():
+        return interpolant.path(t.view(-1, 1, 1), x0[:, None], x1[:, None], z[:, None]).antithetic()
+
+
+def bridge_pairs(x0: Tensor, x1: Tensor, epsilon: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pairs from the whole entropic plan between two samples, (points, d) each."""
+    rows = torch.randint(len(x0), (POINTS,), generator=generator, device=x0.device)
+    columns = torch.multinomial(_conditional_plan(x0, x1, epsilon)[rows], 1, generator=generator).squeeze(1)
+    return x0[rows], x1[columns]
 
 
 def _conditional_plan(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:

@@ -24,14 +24,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sbridge.bridge import Bridge, Frame, Problem
 from sbridge.couplings import Coupling, MinibatchSinkhorn
-from sbridge.errors import DivergenceError
+from sbridge.errors import DivergenceError, InputError
 from sbridge.fields import DriftPair, Half, initialise
 from sbridge.interpolants import Brownian, Gamma, Interpolant, Linear, Path
-from sbridge.solvers.monitor import Monitor, Selection, drift_losses, drift_targets, set_aside
+from sbridge.solvers.monitor import POINTS, Monitor, Selection, antithetic_path, drift_losses, drift_targets, set_aside
 
 __all__ = ["Draw", "Progress", "Regression", "Training", "arcsine", "warm_cosine"]
 
 _EDGE = 0.045  # share of the arcsine law of times left out at either end: t stays in [0.005, 0.995]
+_SMALLEST_EPSILON = 1e-4  # in units of the data's variance; single precision ends a little below
 _NARROWEST = 0.05  # spread of a dataset that networks scale by, which may be a single point
 _CHECKS = 50  # of the held-out points in a whole training
 _CHECK_BATCHES = 8  # held-out pairs in a check, in batches
@@ -61,7 +62,7 @@ class Regression:
         group: points that share a time; half as many pairs, each with z and −z.
         round_steps: steps whose pairs and paths are drawn at once.
         rate: Adam's rate at its height; it rises over 5 % of the steps and falls to zero on half a cosine.
-        decay: of the exponential average of the weights, in a round.
+        memory: share of the training that the exponential average of the weights looks back on.
         width, depth: size of the drift network.
         patience: checks in a row that are significantly worse than the best before the training ends early.
     """
@@ -73,7 +74,7 @@ class Regression:
     group: int = 128
     round_steps: int = 3
     rate: float = 4e-3
-    decay: float = 0.994
+    memory: float = 0.03
     width: int = 128
     depth: int = 3
     patience: int = 10
@@ -141,24 +142,36 @@ class Training:
         self.solver, self.frame = solver, Frame.of(problem)
         inside = self.frame.inside(problem)
         self.epsilon = inside.epsilon
+        if self.epsilon < _SMALLEST_EPSILON:
+            least = _SMALLEST_EPSILON * self.frame.scale**2
+            raise InputError(
+                f"epsilon = {problem.epsilon:g} is too small for data of variance {self.frame.scale**2:.2g}: its bridge "
+                f"is transport almost without noise. Use at least {least:.1g}, or plain optimal transport."
+            )
         self.generator = torch.Generator(inside.x0.device).manual_seed(random_state)
         (x0, check0), (x1, check1) = (set_aside(x.float(), self.generator) for x in (inside.x0, inside.x1))
         self.coupling = solver.coupling(x0, x1, self.epsilon)
         self.check_coupling = solver.coupling(check0, check1, self.epsilon)
-        self.monitor = Monitor(check0, check1, self.epsilon, self.generator)
+        self.monitor = Monitor(self.reference_path(check0, check1), self.epsilon)
         spread0, spread1 = (max(_NARROWEST, x.var(0).mean().sqrt().item()) for x in (x0, x1))
         self.pair = DriftPair(inside.dim, spread0, spread1, self.epsilon, solver.width, solver.depth)
         self.interpolant = self.make_interpolant(inside.dim, spread0, spread1)
         for network in (self.pair, self.interpolant):
             initialise(network, torch.Generator().manual_seed(random_state))
             network.to(x0)
-        self.average = AveragedModel(self.pair, multi_avg_fn=get_ema_multi_avg_fn(solver.decay))
+        rounds_back = max(1.0, solver.memory * solver.steps / solver.round_steps)
+        self.average = AveragedModel(self.pair, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / rounds_back))
         self.optimiser = Adam(self.pair.parameters(), lr=solver.rate, fused=True)
         self.schedule = LambdaLR(self.optimiser, lambda step: warm_cosine(step / solver.steps))
         self.step = 0
         self.losses: list[Tensor] = []  # of the steps since the last check
         self.history: list[dict[str, float]] = []
-        self.selection = Selection(self.weights())
+        self.selection = Selection(copy.deepcopy(self.weights()))
+
+    def reference_path(self, x0: Tensor, x1: Tensor) -> Path:
+        """Held-out points to choose the answer by: those of the interpolant itself."""
+        pairs = self.check_coupling.pairs(POINTS, self.generator)
+        return antithetic_path(self.solver.interpolant(Brownian(self.epsilon)), *pairs, self.generator)
 
     def make_interpolant(self, dim: int, spread0: float, spread1: float) -> Interpolant:
         """The interpolant whose drifts are fitted."""
@@ -216,32 +229,30 @@ class Training:
     def check(self) -> None:
         """Judge the average on held-out points and enter the values in `history`.
 
-        All losses are both drifts' objectives in nats of path KL up to a constant: `training_loss` over the last steps,
-        `held_out_loss` on held-out pairs of the same interpolant, `bridge_loss` on the `Monitor`'s.  `kinetic_energy`
-        is ½E∫|b_F|²dt on the held-out pairs, in the problem's units.
+        All losses are both drifts' objectives in nats of path KL up to a constant: `training_loss` over the last
+        steps, `held_out_loss` on held-out pairs of the same interpolant, `reference_loss` on the fixed
+        `reference_path`.  `kinetic_energy` is ½E∫|b_F|²dt on the held-out pairs, in the problem's units.
 
         Raises:
-            DivergenceError: a value is not finite, or the bridge loss has left the range of its past.
+            DivergenceError: a value is not finite, or the reference loss is far from where any fit has it.
         """
         path = self.conditioned_path(self.draw(self.check_coupling, _CHECK_BATCHES))
         with torch.no_grad():
             drifts = self.averaged(path.t, path.x)
         held_out = drift_losses(drifts, drift_targets(path, self.epsilon), self.epsilon).mean()
         energy = self.frame.kinetic_energy(0.5 * drifts.chunk(2, dim=-1)[0].square().sum(-1).mean())
-        bridge_losses = self.monitor.losses(self.averaged)
-        values = torch.stack([torch.stack(self.losses).mean(), held_out, bridge_losses.mean(), energy]).tolist()
-        names = ("training_loss", "held_out_loss", "bridge_loss", "kinetic_energy")
+        reference_losses = self.monitor.losses(self.averaged)
+        values = torch.stack([torch.stack(self.losses).mean(), held_out, reference_losses.mean(), energy]).tolist()
+        names = ("training_loss", "held_out_loss", "reference_loss", "kinetic_energy")
         self._refuse_divergence(values)
         self.losses.clear()
         self.history.append({"step": float(self.step), **dict(zip(names, values, strict=True))})
-        self.selection.offer(bridge_losses, self.weights())
+        self.selection.offer(reference_losses, self.weights())
 
     def _refuse_divergence(self, values: list[float]) -> None:
-        past = [row["bridge_loss"] for row in self.history]
-        runaway = bool(past) and values[2] > min(past) + 10 * abs(min(past))
-        if runaway or not torch.tensor(values).isfinite().all():
+        if values[2] > 10 * self.monitor.scale or not torch.tensor(values).isfinite().all():
             raise DivergenceError(
-                f"the training became unstable at step {self.step} (held-out bridge loss {values[2]:.3g}); its last "
+                f"the training became unstable at step {self.step} (held-out loss {values[2]:.3g}); its last "
                 "good state is kept. Lower the rates or train more drift steps for each step of the interpolant."
             )
 
