@@ -72,11 +72,12 @@ class ResidualMLP(nn.Module):
                 nn.init.zeros_(self.last.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        h = self.activation(self.first(features.flatten(0, -2)))  # the backward pass is faster on matrices
+        rows = features.reshape(-1, features.shape[-1])  # the backward pass is faster on matrices
+        h = self.activation(self.first(rows))
         for layer in self.hidden:
             h = h + self.activation(layer(h))
         value: Tensor = self.last(h)
-        return value.reshape(*features.shape[:-1], -1)
+        return value.reshape(*features.shape[:-1], value.shape[-1])
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:

@@ -512,7 +512,7 @@ def test_truth_fits_the_points(name: str) -> None:
 def test_eight_gaussians_have_equal_masses() -> None:
     x = eight_gaussians(800, _generator())
     angle = torch.round(torch.atan2(x[:, 1], x[:, 0]) / (pi / 4)).long() % 8
-    assert (torch.bincount(angle) == 100).all()
+    assert ((torch.bincount(angle) - 100).abs() <= 3).all()  # a point of a cluster may fall nearer to the next
     assert (x.norm(dim=1) - 5).abs().max() < 5 * 0.1**0.25
 
 

@@ -64,7 +64,7 @@ class Regression:
         rate: Adam's rate at its height; it rises over 5 % of the steps and falls to zero on half a cosine.
         memory: share of the training that the exponential average of the weights looks back on.
         width, depth: size of the drift network.
-        patience: checks in a row that are significantly worse than the best before the training ends early.
+        patience: checks in a row significantly worse than the best that end a training in its second half; it has 50.
     """
 
     interpolant: Callable[[Gamma], Interpolant] = Linear
@@ -143,9 +143,10 @@ class Training:
         inside = self.frame.inside(problem)
         self.epsilon = inside.epsilon
         if self.epsilon < _SMALLEST_EPSILON:
-            least = _SMALLEST_EPSILON * self.frame.scale**2
+            variance = self.frame.scale**2
+            least = _SMALLEST_EPSILON * variance
             raise InputError(
-                f"epsilon = {problem.epsilon:g} is too small for data of variance {self.frame.scale**2:.2g}: its bridge "
+                f"epsilon = {problem.epsilon:g} is too small for data of variance {variance:.2g}: the bridge "
                 f"is transport almost without noise. Use at least {least:.1g}, or plain optimal transport."
             )
         self.generator = torch.Generator(inside.x0.device).manual_seed(random_state)
@@ -183,12 +184,18 @@ class Training:
         Raises:
             DivergenceError: the training became unstable; `bridge()` is its last good state.
         """
-        while self.step < self.solver.steps and self.selection.worse_in_a_row < self.solver.patience:
+        while not self.finished:
             checks = self.step * _CHECKS // self.solver.steps
             self.round()
             if self.step * _CHECKS // self.solver.steps > checks:
                 self.check()
             yield Progress(self.step, self.solver.steps, self.history[-1] if self.history else {})
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done or, in the second half of them, the answer has stopped improving."""
+        overdone = self.selection.worse_in_a_row >= self.solver.patience
+        return self.step >= self.solver.steps or (overdone and 2 * self.step >= self.solver.steps)
 
     def round(self) -> None:
         """Some gradient steps on the drifts."""
