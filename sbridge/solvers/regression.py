@@ -74,7 +74,7 @@ class Regression:
     group: int = 128
     round_steps: int = 3
     rate: float = 4e-3
-    memory: float = 0.03
+    memory: float = 0.1
     width: int = 128
     depth: int = 3
     patience: int = 10
