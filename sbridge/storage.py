@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from sbridge.errors import InputError
@@ -85,7 +86,9 @@ def save(module: Storable, path: str | Path) -> None:
     """Write `module` to a safetensors file at `path`."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
     header = {_HEADER: json.dumps(_describe(module))}
-    replace_atomically(Path(path), lambda temporary: save_file(tensors, temporary, metadata=header))
+    # As bytes, because safetensors writes files that nobody else may read.
+    content = serialise(tensors, metadata=header)
+    replace_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
 
 
 def load(path: str | Path) -> Storable:
