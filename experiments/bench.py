@@ -23,16 +23,15 @@ def recover(name: str, problem: Problem, methods: Mapping[str, Solver], effort: 
     folder.mkdir(parents=True, exist_ok=True)
     judge = Judge.of(problem, effort=effort)
     rows = dict(Comparison.read(folder / "comparison.json").rows) if (folder / "comparison.json").exists() else {}
+    if not {TRUTH, FLOOR} <= rows.keys():
+        rows |= judge.references()
     for method, solver in methods.items():
         if method not in rows:
             print(f"{name}: {method}", flush=True)
             rows[method] = judge.row(solver)
-            write(judge.table(rows), folder)
-    if not {TRUTH, FLOOR} <= rows.keys():
-        rows |= judge.references()
-    ordered = {**{method: rows[method] for method in methods}, TRUTH: rows[TRUTH], FLOOR: rows[FLOOR]}
-    write(judge.table(ordered), folder)
-    print(judge.table(ordered).to_markdown())
+            order = [known for known in methods if known in rows] + [TRUTH, FLOOR]
+            write(judge.table({key: rows[key] for key in order}), folder)
+    print((folder / "comparison.md").read_text(encoding="utf-8"))
 
 
 def write(table: Comparison, folder: Path) -> None:

@@ -52,6 +52,7 @@ class MaxMin(Regression):
     `Regression`'s.
     """
 
+    round_steps: int = 5
     learn_mean: bool = True
     learn_gamma: bool = False
     outer_rate: float = 2e-3
