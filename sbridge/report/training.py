@@ -45,11 +45,11 @@ _PANELS = (
         "held-out and training points part, the fit has begun to memorise",
     ),
     Panel(
-        "loss on the held-out plan",
+        "loss on fixed points",
         "nats, up to a constant",
         {"reference_loss": "held-out points"},
-        "the same loss on a Sinkhorn bridge between held-out points, a fixed yardstick: up to a constant it is the "
-        "path KL to that bridge",
+        "the same loss on held-out points that stay the same, for max–min those of a Sinkhorn bridge: up to a constant "
+        "it is the path KL to that bridge, and it chooses the answer",
     ),
     Panel(
         "kinetic energy",

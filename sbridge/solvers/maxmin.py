@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import pi
 
 import torch
 from torch import Tensor
@@ -30,7 +29,7 @@ from sbridge.bridge import Problem
 from sbridge.errors import InputError
 from sbridge.interpolants import Brownian, Interpolant, LearnedGamma, LearnedMean, Linear, Path
 from sbridge.solvers.monitor import antithetic_path, bridge_pairs
-from sbridge.solvers.regression import Draw, Regression, Training, warm_cosine
+from sbridge.solvers.regression import Draw, Regression, Training, per_time, warm_cosine
 
 __all__ = ["MaxMin", "MaxMinTraining", "hjb_force", "martingale_defect"]
 
@@ -136,8 +135,7 @@ class MaxMinTraining(Training):
         xi = torch.randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
         force = hjb_force(self.pair, t, x.detach(), self.epsilon, xi)
         self.outer.zero_grad()
-        uniform = pi * (t * (1 - t)).sqrt()  # undoes the arcsine density of times: the game is an integral over dt
-        (-(uniform * force * x).sum(-1).mean()).backward()
+        (-(per_time(t) * force * x).sum(-1).mean()).backward()
         self.outer.step()
         self.outer_schedule.step()
 

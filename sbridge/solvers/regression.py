@@ -29,7 +29,7 @@ from sbridge.fields import DriftPair, Half, initialise
 from sbridge.interpolants import Brownian, Gamma, Interpolant, Linear, Path
 from sbridge.solvers.monitor import POINTS, Monitor, Selection, antithetic_path, drift_losses, drift_targets, set_aside
 
-__all__ = ["Draw", "Progress", "Regression", "Training", "arcsine", "warm_cosine"]
+__all__ = ["Draw", "Progress", "Regression", "Training", "arcsine", "per_time", "warm_cosine"]
 
 _EDGE = 0.045  # share of the arcsine law of times left out at either end: t stays in [0.005, 0.995]
 _SMALLEST_EPSILON = 1e-4  # in units of the data's variance; single precision ends a little below
@@ -111,6 +111,11 @@ def arcsine(uniform: Tensor) -> Tensor:
     The drifts vary fastest near the ends, where a uniform density would leave them unresolved.
     """
     return torch.sin(pi / 2 * (_EDGE + (1 - 2 * _EDGE) * uniform)).square()
+
+
+def per_time(t: Tensor) -> Tensor:
+    """dt over the arcsine law of times: averaged with this weight, values at such times give their integral over t."""
+    return pi * (t * (1 - t)).sqrt() * (1 - 2 * _EDGE)
 
 
 class Draw(NamedTuple):
@@ -236,8 +241,8 @@ class Training:
     def check(self) -> None:
         """Judge the average on held-out points and enter the values in `history`.
 
-        All losses are both drifts' objectives in nats of path KL up to a constant: `training_loss` over the last
-        steps, `held_out_loss` on held-out pairs of the same interpolant, `reference_loss` on the fixed
+        All losses are both drifts' objectives in nats: `training_loss` over the last steps, `held_out_loss` on
+        held-out pairs of the same interpolant (both with the arcsine law of times), `reference_loss` on the fixed
         `reference_path`.  `kinetic_energy` is ½E∫|b_F|²dt on the held-out pairs, in the problem's units.
 
         Raises:
@@ -247,7 +252,8 @@ class Training:
         with torch.no_grad():
             drifts = self.averaged(path.t, path.x)
         held_out = drift_losses(drifts, drift_targets(path, self.epsilon), self.epsilon).mean()
-        energy = self.frame.kinetic_energy(0.5 * drifts.chunk(2, dim=-1)[0].square().sum(-1).mean())
+        speed = drifts.chunk(2, dim=-1)[0].square().sum(-1, keepdim=True)
+        energy = self.frame.kinetic_energy((0.5 * per_time(path.t) * speed).mean())
         reference_losses = self.monitor.losses(self.averaged)
         values = torch.stack([torch.stack(self.losses).mean(), held_out, reference_losses.mean(), energy]).tolist()
         names = ("training_loss", "held_out_loss", "reference_loss", "kinetic_energy")
