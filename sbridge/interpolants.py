@@ -9,7 +9,7 @@ Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797, section 2 and table 2.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import comb, pi
 
 import torch
@@ -105,6 +105,10 @@ class Path:
     def gamma_rate(self) -> Tensor:
         """γ̇ = (dγ²/dt)/2γ; it is infinite at the ends."""
         return self.variance_rate / (2 * self.gamma)
+
+    def detach(self) -> Path:
+        """The same numbers without a graph."""
+        return Path(*(getattr(self, field.name).detach() for field in fields(self)))
 
     def antithetic(self) -> Path:
         """Every pair twice along the pair axis (−2): first with z, then with −z."""

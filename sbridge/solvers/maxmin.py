@@ -5,10 +5,11 @@ min_u ∫E[½|u|² − (∂tI + (γ̇ − ε/γ)z)·u]dt is the Schrödinger bri
 `Regression`'s; the outer player moves I between its rounds.
 
 With u frozen, the objective's derivative along a displacement δx_t of the interpolant's points is E[F·δx_t] for the
-residual F = ∂tu + (∇u)u + εΔu of the Hamilton–Jacobi–Bellman equation (u a gradient).  F is the rate at which u fails
-to be a martingale along its own process, so a finite difference along one simulated step of it measures F without any
-derivative of u, and F·x_t is ascended.  The backward drift gives the same force in reversed time; the mean of both is
-used.
+force F = ∂tu + (∇u)u + εΔu + (∇u − ∇uᵀ)(target − u), where the first three terms are the residual of the
+Hamilton–Jacobi–Bellman equation and `target` is what u is regressed on.  The residual is the rate at which u fails to be
+a martingale along its own process, so a finite difference along one simulated step of it measures it without
+derivatives.  The last term vanishes where u is a gradient; without it drifts that turn, martingales too, would pass for
+the bridge.  F·x_t is ascended.  The backward drift gives the same force in reversed time; the mean of both is used.
 
 Two traps: the outer batch must be fresh, because a network has just moved towards the targets of the points it was
 trained on and F, a difference in time, takes that for a force; and I must not vary faster in time than the drift
@@ -28,7 +29,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from sbridge.bridge import Problem
 from sbridge.errors import InputError
 from sbridge.interpolants import Brownian, Interpolant, LearnedGamma, LearnedMean, Linear, Path
-from sbridge.solvers.monitor import antithetic_path, bridge_pairs
+from sbridge.solvers.monitor import antithetic_path, bridge_pairs, drift_targets
 from sbridge.solvers.regression import Draw, Regression, Training, per_time, warm_cosine
 
 __all__ = ["MaxMin", "MaxMinTraining", "hjb_force", "martingale_defect"]
@@ -82,20 +83,35 @@ def martingale_defect(drift: Drift, t: Tensor, x: Tensor, dt: Tensor, noise: Ten
     return (ahead - here) / dt
 
 
-def hjb_force(pair: Drift, t: Tensor, x: Tensor, epsilon: float, xi: Tensor) -> Tensor:
-    """The force F of frozen drifts on the interpolant at x, the mean of its forward and its backward estimate.
+def curl(drift: Drift, t: Tensor, x: Tensor, residual: Tensor) -> Tensor:
+    """(∇f − ∇fᵀ) r at every point, for a residual r (..., d); zero where the drift f is a gradient."""
+    with torch.enable_grad():
+        place, weights = x.detach().requires_grad_(), residual.detach().requires_grad_()
+        (pulled,) = torch.autograd.grad(drift(t, place), place, weights, create_graph=True)
+        (pushed,) = torch.autograd.grad(pulled, weights, residual)
+    return pushed - pulled.detach()
+
+
+def hjb_force(pair: Drift, path: Path, epsilon: float, xi: Tensor) -> Tensor:
+    """The force F of frozen drifts on the interpolant's points, the mean of its forward and its backward estimate.
 
     Args:
         pair: (t, x) ↦ both drifts side by side, (..., 2d).
-        t, x, xi: times that broadcast with (..., 1), points and standard normal noise, (..., d).
+        path: the points, (..., d), with what the drifts' targets are made of.
+        epsilon: the bridge's ε.
+        xi: standard normal noise, (..., d).
     """
     forward, backward = (lambda s, y, half=half: pair(s, y).chunk(2, dim=-1)[half] for half in (0, 1))
+    t, x = path.t, path.x
     with torch.no_grad():
-        defects = [
-            martingale_defect(drift, t, x, dt, (2 * epsilon * dt.abs()).sqrt() * xi)
-            for drift, dt in ((forward, _SPAN * (1 - t)), (backward, -_SPAN * t))
+        residuals = (drift_targets(path, epsilon) - pair(t, x)).chunk(2, dim=-1)
+        forces = [
+            martingale_defect(drift, t, x, dt, (2 * epsilon * dt.abs()).sqrt() * xi) + curl(drift, t, x, residual)
+            for drift, dt, residual in zip(
+                (forward, backward), (_SPAN * (1 - t), -_SPAN * t), residuals, strict=True
+            )
         ]
-        return torch.stack(defects).mean(0)
+        return torch.stack(forces).mean(0)
 
 
 class MaxMinTraining(Training):
@@ -130,12 +146,11 @@ class MaxMinTraining(Training):
 
     def ascend(self, draw: Draw) -> None:
         """One step of the interpolant along the force, with pairs that the drifts were not trained on."""
-        t, x0, x1, z = draw
-        x = self.interpolant.mean(t, x0, x1) + self.interpolant.variance(t).sqrt() * z
-        xi = torch.randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
-        force = hjb_force(self.pair, t, x.detach(), self.epsilon, xi)
+        path = self.interpolant.path(*draw)
+        xi = torch.randn(path.x.shape, generator=self.generator, dtype=path.x.dtype, device=path.x.device)
+        force = hjb_force(self.pair, path.detach(), self.epsilon, xi)
         self.outer.zero_grad()
-        (-(per_time(t) * force * x).sum(-1).mean()).backward()
+        (-(per_time(path.t) * force * path.x).sum(-1).mean()).backward()
         self.outer.step()
         self.outer_schedule.step()
 
