@@ -16,7 +16,7 @@ from sbridge.evidence import path_kl
 from sbridge.interpolants import Brownian, LearnedGamma, Linear
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.problems.oracle import MixtureOracle
-from sbridge.solvers.maxmin import MaxMin, hjb_force, martingale_defect
+from sbridge.solvers.maxmin import MaxMin, curl, hjb_force, martingale_defect
 from sbridge.solvers.monitor import Selection
 from sbridge.solvers.regression import Regression, Training
 
@@ -99,12 +99,31 @@ def test_the_bridge_feels_no_force() -> None:
     """Against the force on the linear interpolant's law, which is what max–min starts from."""
     truth, generator = _truth(), _generator()
     t = torch.linspace(0.1, 0.9, 9).view(-1, 1, 1)
-    x, xi = torch.randn((2, 9, 500, 2), generator=generator)
+    x0, x1, z, xi = torch.randn((4, 9, 500, 2), generator=generator)
+    path = Linear(Brownian(EPSILON)).path(t, x0, x1, z)
     moments = ((truth.mean0, truth.cov0), (truth.mean1, truth.cov1))
     ends = [(torch.ones(1), mean[None], cov[None]) for mean, cov in moments]
     linear = MixtureOracle(Linear(Brownian(EPSILON)), *ends[0], *ends[1])
-    at_rest, at_start = (hjb_force(_both(law), t, x, EPSILON, xi).square().mean() for law in (truth, linear))
+    at_rest, at_start = (hjb_force(_both(law), path, EPSILON, xi).square().mean() for law in (truth, linear))
     assert at_rest < 0.01 * at_start
+
+
+def test_a_drift_that_turns_is_a_martingale_but_feels_its_curl() -> None:
+    """f = A(I + tA)⁻¹x is a martingale along its own process for every A; it is a gradient for symmetric A only."""
+    turn = torch.tensor([[0.3, -0.8], [0.8, 0.1]], dtype=torch.float64)
+
+    def drift(t: Tensor, x: Tensor) -> Tensor:
+        rate = turn @ torch.linalg.inv(torch.eye(2, dtype=t.dtype) + t.unsqueeze(-1) * turn)
+        return (rate @ x.unsqueeze(-1)).squeeze(-1)
+
+    t = torch.full((6, 1), 0.4, dtype=torch.float64)
+    x, residual, xi = torch.randn((3, 6, 2), generator=_generator(), dtype=torch.float64)
+    dt = torch.full_like(t, 1e-4)
+    defect = martingale_defect(drift, t, x, dt, (2 * EPSILON * dt).sqrt() * xi)
+    assert defect.abs().max() < 1e-3
+    rate = turn @ torch.linalg.inv(torch.eye(2, dtype=torch.float64) + 0.4 * turn)
+    assert torch.allclose(curl(drift, t, x, residual), residual @ (rate - rate.T).T)
+    assert torch.allclose(curl(lambda s, y: y**3 * s, t, x, residual), torch.zeros_like(x))
 
 
 def test_force_on_gamma_vanishes_at_the_known_optimum() -> None:
@@ -119,7 +138,7 @@ def test_force_on_gamma_vanishes_at_the_known_optimum() -> None:
         t = torch.linspace(0.05, 0.95, 19).view(-1, 1, 1)
         x0, x1, z, xi = torch.randn((4, 19, 4000, 1), generator=generator)
         path = Linear(Brownian(level)).path(t, x0, spread * x1, z)
-        force = hjb_force(_both(law), t, path.x, EPSILON, xi)
+        force = hjb_force(_both(law), path, EPSILON, xi)
         return (force * path.gamma * z).mean().item()
 
     assert push(0.5 * best) > 0 > push(1.5 * best)

@@ -5,11 +5,11 @@ min_u ∫E[½|u|² − (∂tI + (γ̇ − ε/γ)z)·u]dt is the Schrödinger bri
 `Regression`'s; the outer player moves I between its rounds.
 
 With u frozen, the objective's derivative along a displacement δx_t of the interpolant's points is E[F·δx_t] for the
-force F = ∂tu + (∇u)u + εΔu + (∇u − ∇uᵀ)(target − u), where the first three terms are the residual of the
-Hamilton–Jacobi–Bellman equation and `target` is what u is regressed on.  The residual is the rate at which u fails to be
-a martingale along its own process, so a finite difference along one simulated step of it measures it without
-derivatives.  The last term vanishes where u is a gradient; without it drifts that turn, martingales too, would pass for
-the bridge.  F·x_t is ascended.  The backward drift gives the same force in reversed time; the mean of both is used.
+force F = ∂tu + (∇u)u + εΔu + (∇u − ∇uᵀ)(target − u).  Its first three terms are the residual of the
+Hamilton–Jacobi–Bellman equation, the rate at which u fails to be a martingale along its own process; a finite
+difference along one simulated step measures them without derivatives.  In the last, `target` is what u is regressed
+on.  It vanishes where u is a gradient; without it drifts that turn, which can be martingales too, would pass for the
+bridge. F·x_t is ascended.  The backward drift gives the same force in reversed time; the mean of both is used.
 
 Two traps: the outer batch must be fresh, because a network has just moved towards the targets of the points it was
 trained on and F, a difference in time, takes that for a force; and I must not vary faster in time than the drift
