@@ -40,10 +40,8 @@ def ratios(training: Training) -> dict[str, float]:
     inner, whole = [], []
     for _ in range(REPEATS):
         base = seconds(lambda: [bare(training) for _ in range(steps)])
-        drifts = seconds(lambda: Training.round(training))
-        outer = seconds(training.ascend) if hasattr(training, "ascend") else 0.0
-        inner.append(drifts / base)
-        whole.append((drifts + outer) / base)
+        inner.append(seconds(lambda: training.descend(training.draw(training.coupling, steps))) / base)
+        whole.append(seconds(training.round) / base)
     return {"drift step": median(inner), "with the interpolant's step": median(whole)}
 
 
