@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from sbridge.bridge import Problem
 from sbridge.cli.settings import environment
@@ -13,6 +15,7 @@ from sbridge.evidence import FLOOR, TRUTH, Comparison, Effort, Judge
 from sbridge.solvers import Solver
 
 RESULTS = Path(__file__).parent.parent / "results"
+TITLES = {"path_kl": "path KL (nats)", "cbw_uvp": "cBW-UVP (%)"}
 EFFORT = Effort(points=2000, matched=1000, starts=100, per_start=1000)
 
 
@@ -31,7 +34,25 @@ def recover(name: str, problem: Problem, methods: Mapping[str, Solver], effort: 
             rows[method] = judge.row(solver)
             rows |= {reference: rows.pop(reference) for reference in (TRUTH, FLOOR)}  # to the end
             write(judge.table(rows), folder)
+    draw(judge.table(rows), folder / "comparison.png")
     print((folder / "comparison.md").read_text(encoding="utf-8"))
+
+
+def draw(table: Comparison, path: Path) -> None:
+    """Path KL and cBW-UVP of every method with their standard errors, the floor as a line."""
+    figure = Figure(figsize=(9, 0.5 + 0.4 * len(table.rows)), layout="constrained")
+    names = [name for name in table.rows if name not in (TRUTH, FLOOR)]
+    for axes, column in zip(figure.subplots(1, 2, sharey=True), ("path_kl", "cbw_uvp"), strict=True):
+        values, errors = ([table.rows[name].get(key, 0.0) for name in names] for key in (column, f"{column}_se"))
+        axes.errorbar(values, names, xerr=errors, fmt="o", color="#0072B2")
+        if floor := table.rows[FLOOR][column]:  # that of the path KL is zero
+            axes.axvline(floor, color="#D55E00", linestyle="--", label="floor")
+        axes.set(xscale="log", xlabel=TITLES[column])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(axis="both", alpha=0.3)
+    figure.axes[0].invert_yaxis()
+    figure.axes[1].legend()
+    figure.savefig(path, dpi=160)
 
 
 def write(table: Comparison, folder: Path) -> None:
