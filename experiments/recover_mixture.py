@@ -21,7 +21,7 @@ dim, epsilon, coupling = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 methods: dict[str, dict[str, Solver]] = {
     "product": {
         "linear interpolant, product coupling": Regression(coupling=Independent),
-        "max–min, product coupling": MaxMin(coupling=Independent, steps=22000 if dim == 2 else 18000),
+        "max–min, product coupling": MaxMin(coupling=Independent, steps=16000 if dim == 2 else 18000),
     },
     "sinkhorn": {
         "linear interpolant, minibatch Sinkhorn": Regression(steps=13000),
