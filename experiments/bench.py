@@ -9,9 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from sbridge.bridge import Problem
 from sbridge.cli.settings import environment
 from sbridge.evidence import FLOOR, TRUTH, Comparison, Effort, Judge
+from sbridge.problem import Problem
 from sbridge.solvers import Solver
 
 RESULTS = Path(__file__).parent.parent / "results"

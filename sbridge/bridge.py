@@ -1,4 +1,4 @@
-"""Problem: two datasets and ε.  Bridge: two drifts and ε, whoever computed them.
+"""Bridge: two drifts and ε, whoever computed them.
 
 A pair of drifts b_F, b_B and ε is a whole bridge: b = (b_F + b_B)/2 and s = (b_F − b_B)/(2ε)
 (Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797, section 2.4).
@@ -7,136 +7,23 @@ A pair of drifts b_F, b_B and ε is a whole bridge: b = (b_F + b_B)/2 and s = (b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sbridge import storage
+from sbridge.arrays import Array, as_points, in_kind, seeded
 from sbridge.errors import InputError
-from sbridge.fields import Field, Framed
-from sbridge.interpolants import FramedInterpolant, Interpolant
+from sbridge.fields import Field
+from sbridge.interpolants import Interpolant
 from sbridge.sampling import EULER, Stepper, integrate
 
-__all__ = ["Array", "Bridge", "Direction", "ExactBridge", "Frame", "Problem", "as_points"]
+__all__ = ["Bridge", "Direction", "ExactBridge"]
 
-Array = TypeVar("Array", NDArray[Any], Tensor)
 Direction = Literal["forward", "backward"]
-_SMALLEST = 10  # points per dataset
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Two datasets, ε, and points kept apart to judge the answer by.
-
-    Args:
-        x0, x1: training points, (n0, d) and (n1, d), of one floating dtype and device.
-        epsilon: ε of dX = u dt + √(2ε) dW, in squared units of the data.
-        test0, test1: held-out points; they default to the training points of problems too small to split.
-        name: what tables call it.
-        truth: the exact bridge, where it is known.
-
-    Raises:
-        InputError: shapes disagree, a value is not finite, fewer than 10 points, or ε is not positive.
-    """
-
-    x0: Tensor
-    x1: Tensor
-    epsilon: float
-    test0: Tensor
-    test1: Tensor
-    name: str = "data"
-    truth: ExactBridge | None = None
-
-    def __post_init__(self) -> None:
-        if not (np.isfinite(self.epsilon) and self.epsilon > 0):
-            raise InputError(f"epsilon must be a positive number, not {self.epsilon}")
-        for label in ("x0", "x1", "test0", "test1"):
-            _check_points(label, getattr(self, label), self.x0)
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the points."""
-        return self.x0.shape[1]
-
-    @staticmethod
-    def split(
-        x0: Tensor, x1: Tensor, epsilon: float, held_out: float, generator: torch.Generator, name: str = "data"
-    ) -> Problem:
-        """A problem that keeps the fraction `held_out` of each dataset apart, chosen at random."""
-        (a, a_test), (b, b_test) = (_shuffle_and_cut(x, held_out, generator) for x in (x0, x1))
-        return Problem(a, b, epsilon, a_test, b_test, name)
-
-
-def _check_points(label: str, x: Tensor, like: Tensor) -> None:
-    if x.ndim != 2:
-        raise InputError(f"{label} must have shape (n, d), not {tuple(x.shape)}")
-    if not (x.is_floating_point() and x.dtype == like.dtype):
-        raise InputError(f"{label} must be floating point like x0 ({like.dtype}), not {x.dtype}")
-    if x.shape[1] != like.shape[1]:
-        raise InputError(f"{label} has {x.shape[1]} columns where x0 has {like.shape[1]}; both need the same")
-    if len(x) < _SMALLEST:
-        raise InputError(f"{label} has {len(x)} points; at least {_SMALLEST} are needed")
-    if not torch.isfinite(x).all():
-        bad = int((~torch.isfinite(x)).any(dim=1).sum())
-        raise InputError(f"{label} has {bad} rows with NaN or infinite values; drop or fill them first")
-
-
-def _shuffle_and_cut(x: Tensor, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    order = torch.randperm(len(x), generator=generator).to(x.device)
-    cut = round(len(x) * fraction)
-    return x[order[cut:]], x[order[:cut]]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Coordinates in which both datasets are centred and share one scale a.
-
-    y = (x − m_t)/a with m_t = (1−t)m₀ + t m₁.  The Schrödinger bridge is equivariant: a shift adds its difference to
-    the drift, a scale turns ε into a²ε, so a bridge found in y for ε/a² is the bridge in x for ε.
-    """
-
-    shift0: Tensor
-    shift1: Tensor
-    scale: float
-
-    @staticmethod
-    def of(problem: Problem) -> Frame:
-        """Means to zero, root-mean-square standard deviation of both datasets to one.
-
-        Raises:
-            InputError: all points of both datasets are equal.
-        """
-        x0, x1 = problem.x0.double(), problem.x1.double()
-        scale = ((x0.var(0).mean() + x1.var(0).mean()) / 2).sqrt().item()
-        if scale == 0:
-            raise InputError("x0 and x1 do not vary at all; a bridge needs at least one spread-out dataset")
-        return Frame(x0.mean(0), x1.mean(0), scale)
-
-    def inside(self, problem: Problem) -> Problem:
-        """The problem in this frame's coordinates (its truth is left behind)."""
-        x0, test0 = ((x - self.shift0).div(self.scale).to(x) for x in (problem.x0, problem.test0))
-        x1, test1 = ((x - self.shift1).div(self.scale).to(x) for x in (problem.x1, problem.test1))
-        return Problem(x0, x1, problem.epsilon / self.scale**2, test0, test1, problem.name)
-
-    def kinetic_energy(self, inside: Tensor) -> Tensor:
-        """½E∫|u|²dt in the user's units, from its value inside, where the mean displacement is zero."""
-        return self.scale**2 * inside + 0.5 * (self.shift1 - self.shift0).square().sum()
-
-    def outside(self, bridge: Bridge) -> Bridge:
-        """A bridge found in this frame's coordinates, in the user's."""
-        frame = (self.shift0, self.shift1, self.scale)
-        return Bridge(
-            Framed(bridge.forward_field, *frame),
-            Framed(bridge.backward_field, *frame),
-            bridge.epsilon * self.scale**2,
-            bridge.interpolant and FramedInterpolant(bridge.interpolant, *frame),
-            bridge.remark,
-        )
 
 
 class Bridge(storage.Storable):
@@ -211,13 +98,13 @@ class Bridge(storage.Storable):
             raise InputError(f"diffusion must be ≥ 0, not {diffusion}")
         drift = self._drift(level if forward else -level)
         points = self._inward(x)
-        generator = _generator(random_state, points.device)
+        generator = seeded(random_state, points.device)
         with torch.no_grad():
             parts = [
                 torch.stack(list(integrate(drift, part, times, level, steps, stepper, generator)))
                 for part in points.split(batch)
             ]
-        return _outward(torch.cat(parts, dim=1), x)
+        return in_kind(torch.cat(parts, dim=1), x)
 
     def transport(
         self,
@@ -273,7 +160,7 @@ class Bridge(storage.Storable):
         if not ((time >= 0) & (time <= 1)).all():
             raise InputError("t must lie in [0, 1]")
         with torch.no_grad():
-            return _outward(function(time, points), x)
+            return in_kind(function(time, points), x)
 
 
 class ExactBridge(Bridge):
@@ -307,33 +194,3 @@ def _check_times(times: Sequence[float]) -> bool:
     if not (inside and (np.all(steps > 0) or np.all(steps < 0))):
         raise InputError(f"times must be at least two numbers in [0, 1], rising or falling, not {list(times)}")
     return bool(steps[0] > 0)
-
-
-def _generator(random_state: int | None, device: torch.device) -> torch.Generator:
-    generator = torch.Generator(device)
-    if random_state is None:
-        generator.seed()
-    else:
-        generator.manual_seed(random_state)
-    return generator
-
-
-def as_points(x: NDArray[Any] | Tensor) -> Tensor:
-    """Numbers of any kind as a floating tensor.
-
-    Raises:
-        InputError: they are no numbers.
-    """
-    try:
-        points = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"points must be an array of numbers of shape (n, d): {error}") from error
-    return points if points.is_floating_point() else points.double()
-
-
-def _outward(value: Tensor, like: Array) -> Array:
-    """The value as the kind, floating precision and place of what was asked with."""
-    if isinstance(like, Tensor):
-        return value.to(device=like.device, dtype=like.dtype if like.is_floating_point() else value.dtype)
-    kind = np.asarray(like).dtype
-    return value.cpu().numpy().astype(kind if np.issubdtype(kind, np.floating) else np.float64)

@@ -12,8 +12,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sbridge.bridge import Array, Bridge, Direction, Problem, as_points
+from sbridge.arrays import Array, as_points
+from sbridge.bridge import Bridge, Direction
 from sbridge.errors import InputError
+from sbridge.problem import Problem
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin
 
@@ -24,7 +26,7 @@ class SchrodingerBridge(BaseEstimator):
     """The Schrödinger bridge between two samples, for dX = u dt + √(2ε) dW.
 
     Before the fit each dataset is centred and both are divided by one scale, which leaves the bridge what it is and ε
-    in the units of the data (`sbridge.bridge.Frame`).
+    in the units of the data (`sbridge.problem.Frame`).
 
     Args:
         epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise a point meets on its
@@ -105,4 +107,3 @@ def device_named(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {name!r} is not available ({reason}); use cpu") from error
     return torch.device(name)
-

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from sbridge.storage import Storable
 
-__all__ = ["DriftPair", "Field", "Framed", "Half", "ResidualMLP", "initialise", "time_features"]
-__all__ += ["working_dtype"]
+__all__ = ["DriftPair", "Field", "Framed", "Half", "ResidualMLP", "Reversed", "initialise"]
+__all__ += ["time_features", "working_dtype"]
 
 
 class Field(Storable):
@@ -131,6 +131,21 @@ class Half(Field):
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         drifts: Tensor = self.pair(t, x)
         return drifts.chunk(2, dim=-1)[self.index]
+
+
+class Reversed(Field):
+    """The drift of a process seen from its other end, −f(1−t, x), where f is its drift in reversed time."""
+
+    def __init__(self, inner: Field) -> None:
+        super().__init__()
+        self.inner = inner
+
+    @property
+    def dim(self) -> int | None:
+        return self.inner.dim
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return -self.inner(1 - t, x)
 
 
 class Framed(Field):

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbridge.bridge import Bridge, Direction, Frame, Problem
+from sbridge.bridge import Bridge, Direction
 from sbridge.errors import InputError
 from sbridge.fields import DriftPair, Half
 from sbridge.interpolants import Brownian, Linear
+from sbridge.problem import Frame, Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.sampling import HEUN, RK4
 

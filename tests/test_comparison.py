@@ -14,11 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbridge.bridge import Bridge, Problem
+from sbridge.bridge import Bridge
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Comparison, Effort, Judge, Method, compare, merge
 from sbridge.evidence.table import Row
 from sbridge.fields import Field
+from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.solvers.sinkhorn import PotSinkhorn
 

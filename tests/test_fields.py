@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbridge.fields import DriftPair, Field, Framed, Half, ResidualMLP, initialise, time_features
-from sbridge.solvers.sinkhorn import PlugIn, Reversed
+from sbridge.fields import DriftPair, Field, Framed, Half, ResidualMLP, Reversed, initialise, time_features
+from sbridge.solvers.sinkhorn import PlugIn
 
 DIM, FLOAT = 3, torch.float64
 

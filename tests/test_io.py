@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from sbridge.bridge import Problem
 from sbridge.errors import InputError
 from sbridge.evidence import Effort, Judge
 from sbridge.io import FileProblem, Run, check_vacant, read_points, write_points
+from sbridge.problem import Problem
 from sbridge.solvers.sinkhorn import PotSinkhorn
 
 SUFFIXES = [".npy", ".npz", ".csv", ".parquet"]
@@ -136,9 +136,7 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize(("name", "write", "message"), BAD_FILES.values(), ids=BAD_FILES.keys())
-def test_bad_files_are_refused_by_name(
-    tmp_path: Path, name: str, write: Callable[[Path], Any], message: str
-) -> None:
+def test_bad_files_are_refused_by_name(tmp_path: Path, name: str, write: Callable[[Path], Any], message: str) -> None:
     write(tmp_path / name)
     with pytest.raises(InputError) as caught:
         read_points(tmp_path / name)

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbridge.bridge import Bridge, Problem
+from sbridge.bridge import Bridge
 from sbridge.couplings import Independent
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evidence import path_kl
 from sbridge.interpolants import Brownian, LearnedGamma, Linear
+from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.problems.oracle import MixtureOracle
 from sbridge.solvers.maxmin import MaxMin, curl, hjb_force, martingale_defect

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction
 from sbridge.errors import DivergenceError
+from sbridge.estimates import Estimate
 from sbridge.evidence import distances
 from sbridge.evidence.distances import bures_wasserstein, energy_distance, moments, sliced_wasserstein, wasserstein
 from sbridge.evidence.metrics import (
     HORIZON,
-    Estimate,
     bw_uvp,
     cbw_uvp,
     cbw_uvp_exact,

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from torch import Tensor
 
-from sbridge.bridge import Bridge, Direction, ExactBridge, Problem
+from sbridge.bridge import Bridge, Direction, ExactBridge
 from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Comparison, Effort, Judge
 from sbridge.fields import Field
 from sbridge.interpolants import Brownian, Interpolant, LearnedMean, Linear
 from sbridge.io import Run
+from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.report import SECTIONS, Material, build
 from sbridge.report.content import journeys

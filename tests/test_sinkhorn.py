@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from sbridge.bridge import Bridge, Problem
+from sbridge.bridge import Bridge
 from sbridge.evidence.distances import bures_wasserstein
 from sbridge.evidence.metrics import cbw_uvp, cbw_uvp_floor
-from sbridge.fields import Framed
+from sbridge.fields import Framed, Reversed
+from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.solvers import sinkhorn
-from sbridge.solvers.sinkhorn import GeomlossSinkhorn, PlugIn, PotSinkhorn, Reversed, plug_in_bridge
+from sbridge.solvers.sinkhorn import GeomlossSinkhorn, PlugIn, PotSinkhorn, plug_in_bridge
 
 FLOAT, EPSILON = torch.float64, 0.5
 Sinkhorn = PotSinkhorn | GeomlossSinkhorn

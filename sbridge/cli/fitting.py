@@ -7,11 +7,11 @@ from time import perf_counter
 
 import torch
 
-from sbridge.bridge import Problem
 from sbridge.cli.display import note, training_display
 from sbridge.cli.signals import Stopped, postponed
 from sbridge.errors import DivergenceError, InputError
 from sbridge.io import Run
+from sbridge.problem import Problem
 from sbridge.solvers.regression import Regression, Training
 from sbridge.storage import replace_atomically
 

@@ -12,7 +12,6 @@ from typing import Annotated, Generic, Literal, TypeVar
 import torch
 import tyro
 
-from sbridge.bridge import Frame
 from sbridge.cli import stages
 from sbridge.cli.settings import check_same, configuration
 from sbridge.cli.signals import Stopped
@@ -20,6 +19,7 @@ from sbridge.cli.tables import print_comparison
 from sbridge.couplings import Independent, MinibatchSinkhorn
 from sbridge.errors import InputError
 from sbridge.io import Run, check_vacant
+from sbridge.problem import Frame
 from sbridge.problems import Family
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sbridge.bridge import Problem
 from sbridge.errors import InputError
 from sbridge.io import Run
+from sbridge.problem import Problem
 from sbridge.solvers import Solver
 
 __all__ = ["check_same", "configuration", "describe"]

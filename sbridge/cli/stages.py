@@ -8,13 +8,14 @@ from time import perf_counter
 
 import torch
 
-from sbridge.bridge import Bridge, Problem
+from sbridge.bridge import Bridge
 from sbridge.cli.display import note
 from sbridge.cli.fitting import fit
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evidence import FLOOR, Judge
 from sbridge.evidence.table import Row
 from sbridge.io import Run
+from sbridge.problem import Problem
 from sbridge.report.page import build
 from sbridge.solvers import Solver
 from sbridge.solvers.regression import Regression

@@ -2,7 +2,7 @@
 
 from sbridge.evidence.comparison import Fitted, Judge, Method, compare
 from sbridge.evidence.distances import bures_wasserstein, energy_distance, sliced_wasserstein, wasserstein
-from sbridge.evidence.metrics import Estimate, bw_uvp, cbw_uvp, cbw_uvp_exact, kinetic_energy, path_kl
+from sbridge.evidence.metrics import bw_uvp, cbw_uvp, cbw_uvp_exact, kinetic_energy, path_kl
 from sbridge.evidence.table import COLUMNS, FLOOR, TRUTH, Column, Comparison, Effort, merge
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "Column",
     "Comparison",
     "Effort",
-    "Estimate",
     "Fitted",
     "Judge",
     "Method",

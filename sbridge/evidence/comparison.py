@@ -18,11 +18,13 @@ from typing import Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from sbridge.bridge import Bridge, Direction, ExactBridge, Problem
+from sbridge.bridge import Bridge, Direction, ExactBridge
 from sbridge.errors import DivergenceError, InputError
+from sbridge.estimates import Estimate
 from sbridge.evidence import metrics
 from sbridge.evidence.distances import energy_distance, sliced_wasserstein, wasserstein
 from sbridge.evidence.table import FLOOR, TRUTH, Comparison, Effort, Row, unique
+from sbridge.problem import Problem
 from sbridge.solvers import Solver
 
 __all__ = ["Fitted", "Judge", "Method", "compare"]
@@ -204,7 +206,7 @@ class Judge:
         return {"path_kl": 0.0, **_figures("cbw_uvp", floor), "bw_uvp": ends}
 
 
-def _figures(name: str, estimate: metrics.Estimate) -> dict[str, float]:
+def _figures(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_se": estimate.standard_error}
 
 

@@ -10,35 +10,20 @@ Var ρ1 is the trace of ρ1's covariance.  Monte Carlo figures come with their s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import sqrt
-
 import torch
 from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction, ExactBridge
 from sbridge.errors import DivergenceError
+from sbridge.estimates import Estimate
 from sbridge.evidence.distances import bures_wasserstein, moments
 from sbridge.sampling import EULER, integrate
 
-__all__ = ["HORIZON", "Estimate", "bw_uvp", "cbw_uvp", "cbw_uvp_exact", "cbw_uvp_floor", "kinetic_energy", "move"]
+__all__ = ["HORIZON", "bw_uvp", "cbw_uvp", "cbw_uvp_exact", "cbw_uvp_floor", "kinetic_energy", "move"]
 __all__ += ["path_kl"]
 
 HORIZON = 0.99  # where path KL stops: u* = (E[x1|x_t] − x)/(1−t) of a plug-in has no limit at t = 1
 _BATCH = 4096  # points moved at once; more of them leave a processor's cache and take twice as long
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A Monte Carlo figure and its standard error."""
-
-    value: float
-    standard_error: float
-
-    @staticmethod
-    def of(draws: Tensor) -> Estimate:
-        """The mean of independent draws (n,)."""
-        return Estimate(float(draws.mean()), float(draws.std()) / sqrt(len(draws)))
 
 
 def path_kl(bridge: Bridge, truth: ExactBridge, x0: Tensor, generator: torch.Generator, times: int = 32) -> Estimate:

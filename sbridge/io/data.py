@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from polars.exceptions import PolarsError
 from torch import Tensor
 
-from sbridge.bridge import Problem
 from sbridge.errors import InputError
+from sbridge.problem import Problem
 from sbridge.storage import replace_atomically
 
 __all__ = ["FileProblem", "Points", "check_writable", "read_points", "write_points"]

@@ -33,9 +33,10 @@ from polars.exceptions import PolarsError
 from torch import Tensor
 
 from sbridge import storage
-from sbridge.bridge import Bridge, ExactBridge, Problem
+from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
 from sbridge.evidence import Comparison
+from sbridge.problem import Problem
 
 __all__ = ["Run", "check_vacant"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-from sbridge.bridge import Problem
+from sbridge.problem import Problem
 from sbridge.problems.datasets import Digits, Photos
 from sbridge.problems.gaussian import Gaussian, ShiftedGaussian
 from sbridge.problems.mixture import Mixture

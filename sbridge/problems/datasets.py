@@ -10,8 +10,8 @@ import torch
 from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor
 
-from sbridge.bridge import Problem
 from sbridge.errors import InputError
+from sbridge.problem import Problem
 
 __all__ = ["Digits", "Photos"]
 

@@ -24,9 +24,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sbridge.bridge import ExactBridge, Problem
+from sbridge.bridge import ExactBridge
 from sbridge.errors import InputError
 from sbridge.fields import Field
+from sbridge.problem import Problem
 
 __all__ = ["Gaussian", "GaussianBridge", "LinearDrift", "ShiftedGaussian"]
 

@@ -22,9 +22,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sbridge.bridge import ExactBridge, Problem
+from sbridge.bridge import ExactBridge
 from sbridge.errors import InputError
 from sbridge.fields import Field
+from sbridge.problem import Problem
 from sbridge.problems.backward import MixtureBackward, normal_nodes
 
 __all__ = ["Mixture", "MixtureBridge", "MixtureDrift"]

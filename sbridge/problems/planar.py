@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sbridge.bridge import Problem
+from sbridge.problem import Problem
 
 __all__ = ["MoonsToEightGaussians", "NormalToEightGaussians", "NormalToMoons", "NormalToSCurve", "Planar"]
 __all__ += ["eight_gaussians", "moons", "normal", "s_curve"]

@@ -12,9 +12,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sbridge.bridge import Bridge, Direction, Problem
+from sbridge.bridge import Bridge, Direction
 from sbridge.evidence import TRUTH, Comparison
 from sbridge.io import Run
+from sbridge.problem import Problem
 
 __all__ = ["Exhibit", "Journeys", "Material", "Section", "journeys"]
 

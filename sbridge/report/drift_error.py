@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sbridge.bridge import Bridge, ExactBridge, Problem
+from sbridge.bridge import Bridge, ExactBridge
+from sbridge.problem import Problem
 from sbridge.report.content import Exhibit, Material
 from sbridge.report.style import WIDTH, canvas, colours, dashes, styled, time_axis
 

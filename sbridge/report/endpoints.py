@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbridge.bridge import Direction, Problem
+from sbridge.bridge import Direction
+from sbridge.problem import Problem
 from sbridge.report.content import Exhibit, Journeys, Material
 from sbridge.report.style import DATA0, DATA1, WIDTH, canvas, colours, extent, styled
 from sbridge.report.views import Line, View, view_of

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sbridge.bridge import Problem
 from sbridge.interpolants import Brownian, Interpolant, Linear
+from sbridge.problem import Problem
 from sbridge.report.content import Exhibit, Material
 from sbridge.report.style import DATA0, DATA1, WIDTH, canvas, colours, styled, time_axis
 from sbridge.report.views import view_of

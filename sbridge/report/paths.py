@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sbridge.bridge import Direction, Problem
+from sbridge.bridge import Direction
+from sbridge.problem import Problem
 from sbridge.report.content import Exhibit, Journeys, Material
 from sbridge.report.style import DATA0, DATA1, WIDTH, canvas, colours, styled
 from sbridge.report.views import View, view_of

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbridge.bridge import Problem
+from sbridge.problem import Problem
 from sbridge.report.style import extent, time_axis
 
 __all__ = ["Line", "Plane", "Principal", "View", "view_of"]

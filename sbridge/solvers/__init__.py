@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sbridge.bridge import Bridge, Problem
+from sbridge.bridge import Bridge
+from sbridge.problem import Problem
 
 __all__ = ["Solver"]
 

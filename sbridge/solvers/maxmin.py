@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from sbridge.bridge import Problem
 from sbridge.errors import InputError
 from sbridge.interpolants import Brownian, Interpolant, LearnedGamma, LearnedMean, Linear, Path
+from sbridge.problem import Problem
 from sbridge.solvers.monitor import antithetic_path, bridge_pairs, drift_targets
 from sbridge.solvers.regression import Draw, Regression, Training, per_time, warm_cosine
 
@@ -107,9 +107,7 @@ def hjb_force(pair: Drift, path: Path, epsilon: float, xi: Tensor) -> Tensor:
         residuals = (drift_targets(path, epsilon) - pair(t, x)).chunk(2, dim=-1)
         forces = [
             martingale_defect(drift, t, x, dt, (2 * epsilon * dt.abs()).sqrt() * xi) + curl(drift, t, x, residual)
-            for drift, dt, residual in zip(
-                (forward, backward), (_SPAN * (1 - t), -_SPAN * t), residuals, strict=True
-            )
+            for drift, dt, residual in zip((forward, backward), (_SPAN * (1 - t), -_SPAN * t), residuals, strict=True)
         ]
         return torch.stack(forces).mean(0)
 

@@ -22,11 +22,12 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sbridge.bridge import Bridge, Frame, Problem
+from sbridge.bridge import Bridge
 from sbridge.couplings import Coupling, MinibatchSinkhorn
 from sbridge.errors import DivergenceError, InputError
 from sbridge.fields import DriftPair, Half, initialise
 from sbridge.interpolants import Brownian, Gamma, Interpolant, Linear, Path
+from sbridge.problem import Frame, Problem
 from sbridge.solvers.monitor import POINTS, Monitor, Selection, antithetic_path, drift_losses, drift_targets, set_aside
 
 __all__ = ["Draw", "Progress", "Regression", "Training", "arcsine", "per_time", "warm_cosine"]

@@ -22,11 +22,12 @@ import torch
 from geomloss import SamplesLoss
 from torch import Tensor
 
-from sbridge.bridge import Bridge, Frame, Problem
-from sbridge.fields import Field
+from sbridge.bridge import Bridge
+from sbridge.fields import Field, Reversed
+from sbridge.problem import Frame, Problem
 from sbridge.units import geomloss_blur, pot_reg
 
-__all__ = ["GeomlossSinkhorn", "PlugIn", "PotSinkhorn", "Reversed", "plug_in_bridge"]
+__all__ = ["GeomlossSinkhorn", "PlugIn", "PotSinkhorn", "plug_in_bridge"]
 
 _ELEMENTS = 2**22  # of the distance matrix held at once
 _LAST = 1e-3
@@ -70,21 +71,6 @@ class PlugIn(Field):
         """E[x1 | x_t = x]; |x|² is common to all points and drops out of the softmax."""
         nearness = x @ self.points.T - self.points.square().sum(1) / 2
         return torch.softmax(self.log_scaling + nearness / (2 * self.epsilon * rest), dim=-1) @ self.points
-
-
-class Reversed(Field):
-    """The drift of a process seen from its other end, −f(1−t, x), where f is its drift in reversed time."""
-
-    def __init__(self, inner: Field) -> None:
-        super().__init__()
-        self.inner = inner
-
-    @property
-    def dim(self) -> int | None:
-        return self.inner.dim
-
-    def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        return -self.inner(1 - t, x)
 
 
 def plug_in_bridge(x0: Tensor, x1: Tensor, log_scaling: Tensor, epsilon: float, tolerance: float) -> Bridge:

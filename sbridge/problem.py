@@ -1,0 +1,128 @@
+"""Problem: two datasets and ε.  Frame: the coordinates in which it is solved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbridge.bridge import Bridge, ExactBridge
+from sbridge.errors import InputError
+from sbridge.fields import Framed
+from sbridge.interpolants import FramedInterpolant
+
+__all__ = ["Frame", "Problem"]
+
+_SMALLEST = 10  # points per dataset
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Two datasets, ε, and points kept apart to judge the answer by.
+
+    Args:
+        x0, x1: training points, (n0, d) and (n1, d), of one floating dtype and device.
+        epsilon: ε of dX = u dt + √(2ε) dW, in squared units of the data.
+        test0, test1: held-out points; they default to the training points of problems too small to split.
+        name: what tables call it.
+        truth: the exact bridge, where it is known.
+
+    Raises:
+        InputError: shapes disagree, a value is not finite, fewer than 10 points, or ε is not positive.
+    """
+
+    x0: Tensor
+    x1: Tensor
+    epsilon: float
+    test0: Tensor
+    test1: Tensor
+    name: str = "data"
+    truth: ExactBridge | None = None
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.epsilon) and self.epsilon > 0):
+            raise InputError(f"epsilon must be a positive number, not {self.epsilon}")
+        for label in ("x0", "x1", "test0", "test1"):
+            _check_points(label, getattr(self, label), self.x0)
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of the points."""
+        return self.x0.shape[1]
+
+    @staticmethod
+    def split(
+        x0: Tensor, x1: Tensor, epsilon: float, held_out: float, generator: torch.Generator, name: str = "data"
+    ) -> Problem:
+        """A problem that keeps the fraction `held_out` of each dataset apart, chosen at random."""
+        (a, a_test), (b, b_test) = (_shuffle_and_cut(x, held_out, generator) for x in (x0, x1))
+        return Problem(a, b, epsilon, a_test, b_test, name)
+
+
+def _check_points(label: str, x: Tensor, like: Tensor) -> None:
+    if x.ndim != 2:
+        raise InputError(f"{label} must have shape (n, d), not {tuple(x.shape)}")
+    if not (x.is_floating_point() and x.dtype == like.dtype):
+        raise InputError(f"{label} must be floating point like x0 ({like.dtype}), not {x.dtype}")
+    if x.shape[1] != like.shape[1]:
+        raise InputError(f"{label} has {x.shape[1]} columns where x0 has {like.shape[1]}; both need the same")
+    if len(x) < _SMALLEST:
+        raise InputError(f"{label} has {len(x)} points; at least {_SMALLEST} are needed")
+    if not torch.isfinite(x).all():
+        bad = int((~torch.isfinite(x)).any(dim=1).sum())
+        raise InputError(f"{label} has {bad} rows with NaN or infinite values; drop or fill them first")
+
+
+def _shuffle_and_cut(x: Tensor, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    order = torch.randperm(len(x), generator=generator).to(x.device)
+    cut = round(len(x) * fraction)
+    return x[order[cut:]], x[order[:cut]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Coordinates in which both datasets are centred and share one scale a.
+
+    y = (x − m_t)/a with m_t = (1−t)m₀ + t m₁.  The Schrödinger bridge is equivariant: a shift adds its difference to
+    the drift, a scale turns ε into a²ε, so a bridge found in y for ε/a² is the bridge in x for ε.
+    """
+
+    shift0: Tensor
+    shift1: Tensor
+    scale: float
+
+    @staticmethod
+    def of(problem: Problem) -> Frame:
+        """Means to zero, root-mean-square standard deviation of both datasets to one.
+
+        Raises:
+            InputError: all points of both datasets are equal.
+        """
+        x0, x1 = problem.x0.double(), problem.x1.double()
+        scale = ((x0.var(0).mean() + x1.var(0).mean()) / 2).sqrt().item()
+        if scale == 0:
+            raise InputError("x0 and x1 do not vary at all; a bridge needs at least one spread-out dataset")
+        return Frame(x0.mean(0), x1.mean(0), scale)
+
+    def inside(self, problem: Problem) -> Problem:
+        """The problem in this frame's coordinates (its truth is left behind)."""
+        x0, test0 = ((x - self.shift0).div(self.scale).to(x) for x in (problem.x0, problem.test0))
+        x1, test1 = ((x - self.shift1).div(self.scale).to(x) for x in (problem.x1, problem.test1))
+        return Problem(x0, x1, problem.epsilon / self.scale**2, test0, test1, problem.name)
+
+    def kinetic_energy(self, inside: Tensor) -> Tensor:
+        """½E∫|u|²dt in the user's units, from its value inside, where the mean displacement is zero."""
+        return self.scale**2 * inside + 0.5 * (self.shift1 - self.shift0).square().sum()
+
+    def outside(self, bridge: Bridge) -> Bridge:
+        """A bridge found in this frame's coordinates, in the user's."""
+        frame = (self.shift0, self.shift1, self.scale)
+        return Bridge(
+            Framed(bridge.forward_field, *frame),
+            Framed(bridge.backward_field, *frame),
+            bridge.epsilon * self.scale**2,
+            bridge.interpolant and FramedInterpolant(bridge.interpolant, *frame),
+            bridge.remark,
+        )
