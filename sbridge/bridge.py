@@ -6,7 +6,8 @@ A pair of drifts b_F, b_B and ε is a whole bridge: b = (b_F + b_B)/2 and s = (b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from sbridge.arrays import Array, as_points, in_kind, seeded
 from sbridge.errors import InputError
 from sbridge.fields import Field
 from sbridge.interpolants import Interpolant
-from sbridge.sampling import EULER, Stepper, integrate
+from sbridge.sampling import EULER, Diffusion, Drift, Integrator
 
 __all__ = ["Bridge", "Direction", "ExactBridge"]
 
@@ -61,7 +62,7 @@ class Bridge(storage.Storable):
 
     def velocity(self, t: float | Array, x: Array) -> Array:
         """b = (b_F + b_B)/2, the velocity of the probability flow: t a number or (n, 1), x (n, d) → (n, d)."""
-        return self._answer(self._drift(0.0), t, x)
+        return self._answer(self._drift(0.0, 1), t, x)
 
     def score(self, t: float | Array, x: Array) -> Array:
         """s = (b_F − b_B)/(2ε) = ∇log ρ_t: t a number or (n, 1), x (n, d) → (n, d)."""
@@ -73,54 +74,64 @@ class Bridge(storage.Storable):
         self,
         x: Array,
         times: Sequence[float],
-        diffusion: float | None = None,
+        diffusion: Diffusion | None = None,
         steps: int = 100,
-        stepper: Stepper = EULER,
+        stepper: Integrator = EULER,
         random_state: int | None = None,
         batch: int = 32_768,
+        quiet_end: bool = False,
     ) -> Array:
         """Paths through the points x (n, d), which stand at times[0]: the states at all `times`, (len(times), n, d).
 
         Args:
             times: within [0, 1], rising (forward process) or falling (backward process).
-            diffusion: D ≥ 0 of the process to run, with drift b ± D s.  The marginals are those of the bridge for every
-                D; 0 is the probability-flow ODE, and ε, the default, the bridge's own law.
+            diffusion: D ≥ 0 of the process to run, with drift b ± D s, a number or a function of t (given and answered
+                in tensors).  The marginals are those of the bridge for every D; 0 is the probability-flow ODE, and ε,
+                the default, the bridge's own law.
             steps: steps per unit of time.
+            stepper: `EULER`, `HEUN` or `RK4` of `sbridge.sampling`, or its `Adaptive` where D is 0.
             random_state: seed of the noise.
             batch: points moved at once, which bounds memory.
+            quiet_end: whether the last step to t = 1 (or 0) is one of the probability flow.  The law is the same, and
+                the last step's noise, of size √(2D/steps), does not blur it.
 
         Raises:
-            InputError: times leave [0, 1] or are not monotone, or a point is not finite or of the wrong dimension.
+            InputError: times leave [0, 1] or are not monotone, a point is not finite or of the wrong dimension, or D is
+                negative or not finite somewhere.
         """
-        forward = _check_times(times)
+        sign = 1 if _check_times(times) else -1
         level = self.epsilon if diffusion is None else diffusion
-        if not level >= 0:
-            raise InputError(f"diffusion must be ≥ 0, not {diffusion}")
-        drift = self._drift(level if forward else -level)
         points = self._inward(x)
+        _check_diffusion(level, points)
         generator = seeded(random_state, points.device)
+
+        def states(part: Tensor) -> Iterator[Tensor]:
+            yield part
+            for start, stop in pairwise(times):
+                for begin, end, noise in _pieces(start, stop, level, 1 / steps if quiet_end else 0.0):
+                    part = stepper.advance(self._drift(noise, sign), part, begin, end, noise, steps, generator)
+                yield part
+
         with torch.no_grad():
-            parts = [
-                torch.stack(list(integrate(drift, part, times, level, steps, stepper, generator)))
-                for part in points.split(batch)
-            ]
+            parts = [torch.stack(list(states(part))) for part in points.split(batch)]
         return in_kind(torch.cat(parts, dim=1), x)
 
     def transport(
         self,
         x: Array,
         direction: Direction = "forward",
-        diffusion: float | None = None,
+        diffusion: Diffusion | None = None,
         steps: int = 100,
-        stepper: Stepper = EULER,
+        stepper: Integrator = EULER,
         random_state: int | None = None,
         batch: int = 32_768,
+        quiet_end: bool = False,
     ) -> Array:
         """Move points x (n, d) from one end to the other; arguments and errors as in `trajectories`."""
         if direction not in ("forward", "backward"):
             raise InputError(f"direction must be forward or backward, not {direction!r}")
         times = (0.0, 1.0) if direction == "forward" else (1.0, 0.0)
-        moved: Array = self.trajectories(x, times, diffusion, steps, stepper, random_state, batch)[1]
+        moved: Array = self.trajectories(x, times, diffusion, steps, stepper, random_state, batch, quiet_end)[1]
         return moved
 
     def save(self, path: str | Path) -> None:
@@ -139,11 +150,16 @@ class Bridge(storage.Storable):
             raise InputError(f"{path} holds a {type(bridge).__name__}, not a Bridge")
         return bridge
 
-    def _drift(self, level: float) -> Callable[[Tensor, Tensor], Tensor]:
-        """b + level·s as a function of (t, x); a field of weight zero is not evaluated."""
-        share = level / (2 * self.epsilon)
+    def _drift(self, level: Diffusion, sign: int) -> Drift:
+        """b + sign·D(t)·s as a function of (t, x); a field of weight zero is not evaluated."""
+        if callable(level):
+            return lambda t, x: self._weighted(sign * level(t) / (2 * self.epsilon), t, x)
+        share = sign * level / (2 * self.epsilon)
         weighted = [(0.5 + share, self.forward_field), (0.5 - share, self.backward_field)]
         return lambda t, x: torch.stack([weight * field(t, x) for weight, field in weighted if weight]).sum(0)
+
+    def _weighted(self, share: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        return (0.5 + share) * self.forward_field(t, x) + (0.5 - share) * self.backward_field(t, x)
 
     def _inward(self, x: Array) -> Tensor:
         points = as_points(x).to(next(iter(self.state_dict().values())))
@@ -185,6 +201,21 @@ class ExactBridge(Bridge):
         """x_t given both ends: t broadcasts with (n, 1), the rest (n, d)."""
         z = torch.randn(x0.shape, dtype=x0.dtype, device=x0.device, generator=generator)
         return (1 - t) * x0 + t * x1 + (2 * self.epsilon * t * (1 - t)).sqrt() * z
+
+
+def _pieces(start: float, stop: float, level: Diffusion, quiet: float) -> list[tuple[float, float, Diffusion]]:
+    """An interval of time and its diffusion; where it ends at t = 0 or 1, its last part, `quiet` long, has none."""
+    if not quiet or stop not in (0, 1):
+        return [(start, stop, level)]
+    near = abs(stop - quiet)
+    return [(start, near, level), (near, stop, 0.0)] if abs(stop - start) > quiet else [(start, stop, 0.0)]
+
+
+def _check_diffusion(level: Diffusion, like: Tensor) -> None:
+    times = torch.linspace(0, 1, 101, dtype=like.dtype, device=like.device)
+    values = torch.as_tensor(level(times) if callable(level) else level)
+    if not (values.isfinite() & (values >= 0)).all():
+        raise InputError(f"diffusion must be ≥ 0 and finite at all times, not {values.min().item():g}")
 
 
 def _check_times(times: Sequence[float]) -> bool:

@@ -1,8 +1,9 @@
-"""Steppers for the generative equations dX = f(t, X) dt + √(2D) dW, in either direction of time.
+"""Steppers for the generative equations dX = f(t, X) dt + √(2D(t)) dW, in either direction of time.
 
 A method is its Butcher tableau.  Orders for smooth f: Euler 1, Heun 2, RK4 4 without noise.  The noise is additive, and
-a step's stages share its increment: with it, Euler is Euler–Maruyama (strong and weak order 1) and Heun is stochastic
-Heun (weak order 2).
+a step's stages share its increment, whose variance is 2|dt| times D in the middle of the step: with it, Euler is
+Euler–Maruyama (strong and weak order 1) and Heun is stochastic Heun (weak order 2).  `Adaptive` chooses its steps
+itself, for equations without noise.
 
 The backward equation of a drift b_B (Albergo et al., arXiv 2303.08797, eq. 2.32) is integrated with the same f = b_B
 from t = 1 to 0: a negative step turns the drift's sign around and leaves the size √(2D|dt|) of the noise.
@@ -13,11 +14,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["EULER", "HEUN", "RK4", "Stepper", "integrate"]
+from sbridge.errors import InputError
+
+__all__ = ["EULER", "HEUN", "RK4", "Adaptive", "Diffusion", "Drift", "Integrator", "PiecewiseLinear", "Stepper"]
+__all__ += ["integrate"]
+
+Drift = Callable[[Tensor, Tensor], Tensor]
+Diffusion = float | Callable[[Tensor], Tensor]
+"""D, or a function of times (in a tensor of any shape) that gives D(t) ≥ 0."""
+
+
+class Integrator(Protocol):
+    """What carries points from one time to another."""
+
+    def advance(
+        self,
+        drift: Drift,
+        x: Tensor,
+        start: float,
+        stop: float,
+        diffusion: Diffusion,
+        steps: int,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """The states (n, d) at `stop` from x (n, d) at `start`; `steps` is the number of steps per unit of time."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +58,24 @@ class Stepper:
     stages: tuple[tuple[float, ...], ...]
     weights: tuple[float, ...]
 
-    def step(
-        self, drift: Callable[[Tensor, Tensor], Tensor], t: Tensor, dt: Tensor, x: Tensor, noise: Tensor
+    def advance(
+        self,
+        drift: Drift,
+        x: Tensor,
+        start: float,
+        stop: float,
+        diffusion: Diffusion,
+        steps: int,
+        generator: torch.Generator,
     ) -> Tensor:
+        """The states (n, d) at `stop` from x (n, d) at `start`."""
+        count = max(1, round(steps * abs(stop - start)))
+        grid = torch.linspace(start, stop, count + 1, dtype=x.dtype, device=x.device)
+        for t, dt in zip(grid, grid.diff(), strict=False):
+            x = self.step(drift, t, dt, x, _noise(x, diffusion, t, dt, generator))
+        return x
+
+    def step(self, drift: Drift, t: Tensor, dt: Tensor, x: Tensor, noise: Tensor) -> Tensor:
         """The state at t + dt from x at t: t and dt scalars, x and noise = √(2D) dW of shape (n, d)."""
         slopes: list[Tensor] = []
         for row in self.stages:
@@ -52,13 +93,71 @@ HEUN = Stepper(stages=((), (1.0,)), weights=(0.5, 0.5))
 RK4 = Stepper(stages=((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), weights=(1 / 6, 1 / 3, 1 / 3, 1 / 6))
 
 
+@dataclass(frozen=True)
+class Adaptive:
+    """Dormand–Prince 5(4) with steps chosen by its error estimate, by torchdiffeq; for the probability flow only.
+
+    Args:
+        rtol, atol: relative and absolute tolerance of a step's error, root mean square over all points.
+    """
+
+    rtol: float = 1e-6
+    atol: float = 1e-6
+
+    def advance(
+        self,
+        drift: Drift,
+        x: Tensor,
+        start: float,
+        stop: float,
+        diffusion: Diffusion,
+        steps: int,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """The states (n, d) at `stop` from x (n, d) at `start`; `steps` has no meaning here.
+
+        Raises:
+            InputError: there is noise, or torchdiffeq is not installed.
+        """
+        if diffusion != 0:
+            raise InputError("adaptive steps are for the probability flow: diffusion must be 0")
+        try:
+            from torchdiffeq import odeint
+        except ImportError as error:
+            raise InputError("adaptive steps need torchdiffeq: pip install 'sbridge[ode]'") from error
+        span = torch.tensor([start, stop], dtype=x.dtype, device=x.device)
+        end: Tensor = odeint(drift, x, span, rtol=self.rtol, atol=self.atol, method="dopri5")[-1]
+        return end
+
+
+@dataclass(frozen=True)
+class PiecewiseLinear:
+    """D(t) through `values` at equally spaced times from 0 to 1, linear between; a single value is a constant.
+
+    Raises:
+        InputError: a value is negative or no number, or there is none.
+    """
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not (self.values and all(0 <= value < inf for value in self.values)):
+            raise InputError(f"diffusion must be one or more numbers ≥ 0, not {list(self.values)}")
+
+    def __call__(self, t: Tensor) -> Tensor:
+        knots = t.new_tensor([*self.values, self.values[-1]])  # one more, for t = 1
+        place = t.clamp(0, 1) * (len(self.values) - 1)
+        left = place.long()
+        return torch.lerp(knots[left], knots[left + 1], place - left)
+
+
 def integrate(
-    drift: Callable[[Tensor, Tensor], Tensor],
+    drift: Drift,
     x: Tensor,
     times: Sequence[float],
-    diffusion: float,
+    diffusion: Diffusion,
     steps: int,
-    stepper: Stepper,
+    stepper: Integrator,
     generator: torch.Generator,
 ) -> Iterator[Tensor]:
     """The states at each of `times`, the first of which is where x (n, d) stands.
@@ -67,15 +166,14 @@ def integrate(
     """
     yield x
     for start, stop in pairwise(times):
-        count = max(1, round(steps * abs(stop - start)))
-        grid = torch.linspace(start, stop, count + 1, dtype=x.dtype, device=x.device)
-        for t, dt in zip(grid, grid.diff(), strict=False):
-            x = stepper.step(drift, t, dt, x, _noise(x, diffusion, dt, generator))
+        x = stepper.advance(drift, x, start, stop, diffusion, steps, generator)
         yield x
 
 
-def _noise(x: Tensor, diffusion: float, dt: Tensor, generator: torch.Generator) -> Tensor:
-    if not diffusion:
+def _noise(x: Tensor, diffusion: Diffusion, t: Tensor, dt: Tensor, generator: torch.Generator) -> Tensor:
+    """√(2D) dW of a step: with D of its middle, the variance is right to second order."""
+    if diffusion == 0:
         return torch.zeros_like(x)
     z = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
-    return (2 * diffusion * dt.abs()).sqrt() * z
+    level = diffusion(t + dt / 2) if callable(diffusion) else diffusion
+    return (2 * level * dt.abs()).sqrt() * z
