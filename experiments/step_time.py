@@ -15,7 +15,7 @@ from bench import RESULTS
 
 from sbridge import Independent, MaxMin, MinibatchSinkhorn, Regression
 from sbridge.problems.mixture import Mixture
-from sbridge.solvers.regression import Training
+from sbridge.solvers.training import Training
 
 REPEATS = 41
 
@@ -29,14 +29,14 @@ def seconds(action: Callable[[], object]) -> float:
 
 def bare(training: Training) -> None:
     """Forward and backward pass of the drift network at the same batch."""
-    x = torch.randn(training.solver.batch, training.pair.dim)
+    x = torch.randn(training.recipe.batch, training.pair.dim)
     training.optimiser.zero_grad()
     training.pair(torch.rand(len(x), 1), x).square().mean().backward()
 
 
 def ratios(training: Training) -> dict[str, float]:
     """Median CPU time of a drift step, without and with its share of the outer step, over the bare pass."""
-    steps = training.solver.round_steps
+    steps = training.recipe.round_steps
     inner, whole = [], []
     for _ in range(REPEATS):
         base = seconds(lambda: [bare(training) for _ in range(steps)])

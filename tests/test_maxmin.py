@@ -19,7 +19,8 @@ from sbridge.problems.gaussian import GaussianBridge
 from sbridge.problems.oracle import MixtureOracle
 from sbridge.solvers.maxmin import MaxMin, curl, hjb_force, martingale_defect
 from sbridge.solvers.monitor import Selection
-from sbridge.solvers.regression import Regression, Training
+from sbridge.solvers.regression import Regression
+from sbridge.solvers.training import Training
 
 EPSILON = 0.5
 TINY = {"steps": 60, "width": 16, "depth": 2, "batch": 128, "group": 32}

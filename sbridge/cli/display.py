@@ -10,11 +10,11 @@ from time import perf_counter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sbridge.solvers import regression
+from sbridge.solvers import training
 
 __all__ = ["note", "training_display"]
 
-Update = Callable[[regression.Progress], None]
+Update = Callable[[training.Progress], None]
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -43,7 +43,7 @@ def _bar(console: Console, name: str, done: int, steps: int) -> Iterator[Update]
 def _lines(name: str, done: int) -> Iterator[Update]:
     begin = last = perf_counter()
 
-    def update(progress: regression.Progress) -> None:
+    def update(progress: training.Progress) -> None:
         nonlocal last
         now = perf_counter()
         if now - last >= _SECONDS_BETWEEN_LINES:
@@ -55,7 +55,7 @@ def _lines(name: str, done: int) -> Iterator[Update]:
     yield update
 
 
-def _values(progress: regression.Progress, names: Iterable[str]) -> str:
+def _values(progress: training.Progress, names: Iterable[str]) -> str:
     """The named values of the last check, if there was one."""
     shown = [name for name in names if name in progress.values and name != "step"]
     return "  ".join(f"{name.replace('_', ' ')} {progress.values[name]:.4g}" for name in shown)

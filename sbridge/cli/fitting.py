@@ -12,7 +12,8 @@ from sbridge.cli.signals import Stopped, postponed
 from sbridge.errors import DivergenceError, InputError
 from sbridge.io import Run
 from sbridge.problem import Problem
-from sbridge.solvers.regression import Regression, Training
+from sbridge.solvers.regression import Regression
+from sbridge.solvers.training import Training
 from sbridge.storage import replace_atomically
 
 __all__ = ["fit"]

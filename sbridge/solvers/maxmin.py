@@ -29,8 +29,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from sbridge.errors import InputError
 from sbridge.interpolants import Brownian, Interpolant, LearnedGamma, LearnedMean, Linear, Path
 from sbridge.problem import Problem
+from sbridge.solvers.draws import Draw
 from sbridge.solvers.monitor import antithetic_path, bridge_pairs, drift_targets
-from sbridge.solvers.regression import Draw, Regression, Training, per_time, warm_cosine
+from sbridge.solvers.regression import Regression
+from sbridge.solvers.training import Training, warm_cosine
 
 __all__ = ["MaxMin", "MaxMinTraining", "hjb_force", "martingale_defect"]
 
@@ -49,7 +51,7 @@ class MaxMin(Regression):
         outer_width, outer_depth: size of the interpolant's network.
 
     `round_steps` is the number of drift steps between two steps of the interpolant; the other arguments are
-    `Regression`'s.
+    `Recipe`'s.
     """
 
     round_steps: int = 5
@@ -60,6 +62,7 @@ class MaxMin(Regression):
     outer_depth: int = 3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.learn_mean or self.learn_gamma):
             raise InputError("max–min needs something to learn, the mean or γ; for a fixed interpolant use Regression")
 
@@ -115,12 +118,12 @@ def hjb_force(pair: Drift, path: Path, epsilon: float, xi: Tensor) -> Tensor:
 class MaxMinTraining(Training):
     """`Training` with an outer player, who moves the interpolant once a round."""
 
-    solver: MaxMin
+    recipe: MaxMin
 
-    def __init__(self, solver: MaxMin, problem: Problem, random_state: int) -> None:
-        super().__init__(solver, problem, random_state)
-        self.outer = Adam(self.interpolant.parameters(), lr=solver.outer_rate, betas=(0.5, 0.99), fused=True)
-        rounds = solver.steps / solver.round_steps
+    def __init__(self, recipe: MaxMin, problem: Problem, random_state: int) -> None:
+        super().__init__(recipe, problem, random_state)
+        self.outer = Adam(self.interpolant.parameters(), lr=recipe.outer_rate, betas=(0.5, 0.99), fused=True)
+        rounds = recipe.steps / recipe.round_steps
         self.outer_schedule = LambdaLR(self.outer, lambda done: warm_cosine(done / rounds))
 
     def reference_path(self, x0: Tensor, x1: Tensor) -> Path:
@@ -130,14 +133,14 @@ class MaxMinTraining(Training):
 
     def make_interpolant(self, dim: int, spread0: float, spread1: float) -> Interpolant:
         interpolant = super().make_interpolant(dim, spread0, spread1)
-        if self.solver.learn_mean:
-            size = (self.solver.outer_width, self.solver.outer_depth)
+        if self.recipe.learn_mean:
+            size = (self.recipe.outer_width, self.recipe.outer_depth)
             interpolant = LearnedMean(interpolant, dim, spread0, spread1, *size)
-        return LearnedGamma(interpolant) if self.solver.learn_gamma else interpolant
+        return LearnedGamma(interpolant) if self.recipe.learn_gamma else interpolant
 
     def round(self) -> None:
-        fresh, trained_on = self.draw(self.coupling, self.solver.round_steps + 1).split(
-            self.solver.batch // self.solver.group
+        fresh, trained_on = self.draw(self.coupling, self.recipe.round_steps + 1).split(
+            self.recipe.batch // self.recipe.group
         )
         self.descend(trained_on)
         self.ascend(fresh)
@@ -148,7 +151,7 @@ class MaxMinTraining(Training):
         xi = torch.randn(path.x.shape, generator=self.generator, dtype=path.x.dtype, device=path.x.device)
         force = hjb_force(self.pair, path.detach(), self.epsilon, xi)
         self.outer.zero_grad()
-        (-(per_time(path.t) * force * path.x).sum(-1).mean()).backward()
+        (-(self.times.per_time(path.t) * force * path.x).sum(-1).mean()).backward()
         self.outer.step()
         self.outer_schedule.step()
 
