@@ -81,7 +81,8 @@ def test_martingale_defect_is_the_generator_to_first_order(sign: int) -> None:
     def error(size: float) -> float:
         dt = torch.full_like(t, sign * size)
         corners = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=x.dtype)  # ±: the moments of noise, to third order
-        defects = [martingale_defect(_swirl, t, x, dt, (2 * EPSILON * size) ** 0.5 * xi) for xi in corners]
+        noises = (2 * EPSILON * size) ** 0.5 * corners
+        defects = [martingale_defect(_swirl, _swirl(t, x), t, x, dt, noise) for noise in noises]
         return (torch.stack(defects).mean(0) - exact).abs().max().item()
 
     assert error(0.002) < 0.02 * exact.abs().max()
@@ -121,11 +122,12 @@ def test_a_drift_that_turns_is_a_martingale_but_feels_its_curl() -> None:
     t = torch.full((6, 1), 0.4, dtype=torch.float64)
     x, residual, xi = torch.randn((3, 6, 2), generator=_generator(), dtype=torch.float64)
     dt = torch.full_like(t, 1e-4)
-    defect = martingale_defect(drift, t, x, dt, (2 * EPSILON * dt).sqrt() * xi)
+    defect = martingale_defect(drift, drift(t, x), t, x, dt, (2 * EPSILON * dt).sqrt() * xi)
     assert defect.abs().max() < 1e-3
     rate = turn @ torch.linalg.inv(torch.eye(2, dtype=torch.float64) + 0.4 * turn)
-    assert torch.allclose(curl(drift, t, x, residual), residual @ (rate - rate.T).T)
-    assert torch.allclose(curl(lambda s, y: y**3 * s, t, x, residual), torch.zeros_like(x))
+    place = x.clone().requires_grad_()
+    assert torch.allclose(curl(drift(t, place), place, residual), residual @ (rate - rate.T).T)
+    assert torch.allclose(curl(place**3, place, residual), torch.zeros_like(x))
 
 
 def test_force_on_gamma_vanishes_at_the_known_optimum() -> None:

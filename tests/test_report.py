@@ -30,7 +30,7 @@ from sbridge.report import SECTIONS, Material, build
 from sbridge.report.content import journeys
 from sbridge.report.drift_error import drift_gaps
 from sbridge.report.endpoints import Endpoints
-from sbridge.report.interpolant import LearnedInterpolant
+from sbridge.report.interpolant import FittedInterpolant
 from sbridge.report.recolouring import Recolouring, conditional_mean, flow, process
 from sbridge.report.style import colours, png
 from sbridge.report.training import Training
@@ -292,7 +292,7 @@ def test_a_real_fit_has_a_whole_page(tmp_path: Path) -> None:
     material = Material(Run.open(run.folder))
     assert [section.slug for section in SECTIONS if section.applies(material)] == ALWAYS
     assert len(Training().exhibit(material).figure.axes) == 3
-    assert png(LearnedInterpolant().exhibit(material).figure).startswith(PNG)
+    assert png(FittedInterpolant().exhibit(material).figure).startswith(PNG)
 
 
 def test_lost_points_are_told(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import torch
 import tyro
@@ -18,8 +18,22 @@ from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison
 from sbridge.couplings import Independent, MinibatchSinkhorn
 from sbridge.errors import InputError
+from sbridge.interpolants import (
+    Brownian,
+    ClosedForm,
+    EncoderDecoder,
+    Gamma,
+    Linear,
+    Mirror,
+    OneSidedLinear,
+    OneSidedTrigonometric,
+    Parabolic,
+    SineSquared,
+    Trigonometric,
+    VariancePreserving,
+)
 from sbridge.io import Run, check_vacant
-from sbridge.problem import Frame
+from sbridge.problem import Frame, Problem
 from sbridge.problems import Family
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin
@@ -30,7 +44,16 @@ __all__ = ["Recover"]
 
 BASELINES: tuple[Solver, ...] = (PotSinkhorn(), GeomlossSinkhorn())
 _COUPLINGS = {"sinkhorn": MinibatchSinkhorn, "independent": Independent}
-
+_INTERPOLANTS: dict[str, type[ClosedForm]] = {
+    "linear": Linear,
+    "trigonometric": Trigonometric,
+    "encoder-decoder": EncoderDecoder,
+    "mirror": Mirror,
+    "one-sided-linear": OneSidedLinear,
+    "one-sided-trigonometric": OneSidedTrigonometric,
+    "variance-preserving": VariancePreserving,
+}
+_GAMMAS: dict[str, type[Gamma]] = {"brownian": Brownian, "parabolic": Parabolic, "sine-squared": SineSquared}
 
 F = TypeVar("F", bound=Family)
 
@@ -51,6 +74,19 @@ class Recover(Generic[F]):
     """Gradient steps of the fit."""
     learn: Literal["mean", "gamma", "both", "none"] = "mean"
     """What of the interpolant x_t = I(t, x0, x1) + γ(t) z is learned: its mean I, its noise γ, both or none."""
+    interpolant: Literal[
+        "linear",
+        "trigonometric",
+        "encoder-decoder",
+        "mirror",
+        "one-sided-linear",
+        "one-sided-trigonometric",
+        "variance-preserving",
+    ] = "linear"
+    """The interpolant to fit, or to start learning from.  One-sided ones (also variance-preserving) need Gaussian noise
+    as x0, mirror two samples of one law."""
+    gamma: Literal["brownian", "parabolic", "sine-squared"] = "brownian"
+    """The shape of its noise: γ = √(2εt(1−t)), or ∝ t(1−t) or sin²(πt) with the same size at t = ½."""
     coupling: Literal["sinkhorn", "independent"] = "sinkhorn"
     """How training pairs (x0, x1) are drawn: from minibatch Sinkhorn plans, or independently."""
     seed: int = 0
@@ -91,7 +127,7 @@ class Recover(Generic[F]):
 
     def _start(self, folder: Path, command: str) -> Run:
         problem = self.problem.build()
-        Frame.of(problem)  # refuses data without any spread, before a folder is made
+        _refuse(problem, self._solver().interpolant)
         execution = {"seed": self.seed, "device": self.device, "threads": self.threads}
         config = configuration(problem, self.problem, self._solver(), BASELINES, execution, command)
         if self.resume and (folder / "config.json").exists():
@@ -101,11 +137,21 @@ class Recover(Generic[F]):
         return Run.create(folder, config, problem)
 
     def _solver(self) -> Regression:
-        mean, gamma = self.learn in ("mean", "both"), self.learn in ("gamma", "both")
-        coupling = _COUPLINGS[self.coupling]
-        if not (mean or gamma):
-            return Regression(coupling=coupling, steps=self.steps)
-        return MaxMin(coupling=coupling, steps=self.steps, learn_mean=mean, learn_gamma=gamma)
+        shared: dict[str, Any] = {
+            "interpolant": _INTERPOLANTS[self.interpolant],
+            "gamma": _GAMMAS[self.gamma],
+            "coupling": _COUPLINGS[self.coupling],
+            "steps": self.steps,
+        }
+        if self.learn == "none":
+            return Regression(**shared)
+        return MaxMin(**shared, learn_mean=self.learn != "gamma", learn_gamma=self.learn != "mean")
+
+
+def _refuse(problem: Problem, interpolant: type[ClosedForm]) -> None:
+    """Before a folder is made: data without any spread, or such as the interpolant cannot join."""
+    inside = Frame.of(problem).inside(problem)
+    interpolant.admit(inside.x0, inside.x1)
 
 
 def _show(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The learned interpolant beside the one it started from."""
+"""The fitted interpolant beside the straight one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sbridge.report.content import Exhibit, Material
 from sbridge.report.style import DATA0, DATA1, WIDTH, canvas, colours, styled, time_axis
 from sbridge.report.views import view_of
 
-__all__ = ["LearnedInterpolant", "Pairs", "interpolants"]
+__all__ = ["FittedInterpolant", "Pairs", "interpolants"]
 
 Pairs = tuple[Tensor, Tensor]
 
@@ -27,11 +27,11 @@ _STYLES = ("-", ":")
 
 
 @dataclass(frozen=True)
-class LearnedInterpolant:
+class FittedInterpolant:
     """Mean and noise of the fitted bridge's interpolant."""
 
     slug = "interpolant"
-    title = "The learned interpolant"
+    title = "The interpolant"
 
     def applies(self, material: Material) -> bool:
         return any(bridge.interpolant is not None for bridge in material.methods.values())
@@ -101,6 +101,6 @@ def _paths(ax: Axes, problem: Problem, means: Tensor, ink: tuple[str, str]) -> N
 def _variances(ax: Axes, learned: Interpolant, straight: Interpolant, colour: str) -> None:
     t = _TIMES.flatten()
     with torch.no_grad():
-        ax.plot(t, learned.variance(_TIMES).flatten(), color=colour, label="learned")
+        ax.plot(t, learned.variance(_TIMES).flatten(), color=colour, label="as fitted")
         ax.plot(t, straight.variance(_TIMES).flatten(), color=_GREY, linestyle="--", label="2εt(1−t)")
     ax.set(ylabel="γ² (squared data units)", ylim=(0, None))

@@ -18,7 +18,7 @@ from sbridge.problems.datasets import Photos
 from sbridge.report.content import Exhibit, Material, Section
 from sbridge.report.drift_error import DriftError
 from sbridge.report.endpoints import Endpoints
-from sbridge.report.interpolant import LearnedInterpolant
+from sbridge.report.interpolant import FittedInterpolant
 from sbridge.report.paths import Trajectories
 from sbridge.report.recolouring import Recolouring
 from sbridge.report.style import colours, png
@@ -34,7 +34,7 @@ SECTIONS: Sequence[Section] = (
     Trajectories(),
     Endpoints("forward"),
     Endpoints("backward"),
-    LearnedInterpolant(),
+    FittedInterpolant(),
     DriftError(),
 )
 

@@ -76,22 +76,24 @@ class MaxMin(Regression):
         return MaxMinTraining(self, problem, random_state)
 
 
-def martingale_defect(drift: Drift, t: Tensor, x: Tensor, dt: Tensor, noise: Tensor) -> Tensor:
-    """E[f(t + dt, X_{t+dt}) − f(t, x)]/dt for the drift f along a step of its own process from x.
+def martingale_defect(drift: Drift, here: Tensor, t: Tensor, x: Tensor, dt: Tensor, noise: Tensor) -> Tensor:
+    """E[f(t + dt, X_{t+dt}) − f(t, x)]/dt for the drift f along a step of its own process from x, f(t, x) = `here`.
 
     The expectation is the mean over ±`noise`, √(2ε|dt|) dW; dt < 0 is a step of the backward process.
     """
-    here = drift(t, x)
     ahead = drift(t + dt, torch.stack([x + here * dt + noise, x + here * dt - noise])).mean(0)
     return (ahead - here) / dt
 
 
-def curl(drift: Drift, t: Tensor, x: Tensor, residual: Tensor) -> Tensor:
-    """(∇f − ∇fᵀ) r at every point, for a residual r (..., d); zero where the drift f is a gradient."""
+def curl(value: Tensor, place: Tensor, residual: Tensor) -> Tensor:
+    """(∇f − ∇fᵀ) r at every point, for a residual r (..., d) and f's value with its graph from `place`.
+
+    It is zero where the drift f is a gradient.
+    """
     with torch.enable_grad():
-        place, weights = x.detach().requires_grad_(), residual.detach().requires_grad_()
-        (pulled,) = torch.autograd.grad(drift(t, place), place, weights, create_graph=True)
-        (pushed,) = torch.autograd.grad(pulled, weights, residual)
+        weights = torch.zeros_like(residual, requires_grad=True)
+        (pulled,) = torch.autograd.grad(value, place, weights + residual, create_graph=True)
+        (pushed,) = torch.autograd.grad(pulled, weights, residual, retain_graph=True)
     return pushed - pulled.detach()
 
 
@@ -104,15 +106,23 @@ def hjb_force(pair: Drift, path: Path, epsilon: float, xi: Tensor) -> Tensor:
         epsilon: the bridge's ε.
         xi: standard normal noise, (..., d).
     """
-    forward, backward = (lambda s, y, half=half: pair(s, y).chunk(2, dim=-1)[half] for half in (0, 1))
-    t, x = path.t, path.x
+    t = path.t
+    place = path.x.detach().requires_grad_()
+    with torch.enable_grad():
+        values = pair(t, place).chunk(2, dim=-1)
+    targets = drift_targets(path, epsilon).chunk(2, dim=-1)
+    steps = (_SPAN * (1 - t), -_SPAN * t)
     with torch.no_grad():
-        residuals = (drift_targets(path, epsilon) - pair(t, x)).chunk(2, dim=-1)
         forces = [
-            martingale_defect(drift, t, x, dt, (2 * epsilon * dt.abs()).sqrt() * xi) + curl(drift, t, x, residual)
-            for drift, dt, residual in zip((forward, backward), (_SPAN * (1 - t), -_SPAN * t), residuals, strict=True)
+            martingale_defect(_half(pair, k), value, t, path.x, dt, (2 * epsilon * dt.abs()).sqrt() * xi)
+            + curl(value, place, target - value)
+            for k, (value, target, dt) in enumerate(zip(values, targets, steps, strict=True))
         ]
         return torch.stack(forces).mean(0)
+
+
+def _half(pair: Drift, index: int) -> Drift:
+    return lambda t, x: pair(t, x).chunk(2, dim=-1)[index]
 
 
 class MaxMinTraining(Training):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log, sqrt
+from typing import ClassVar
 
 import ot
 import torch
@@ -94,81 +95,78 @@ def plug_in_bridge(x0: Tensor, x1: Tensor, log_scaling: Tensor, epsilon: float, 
 
 
 @dataclass(frozen=True)
-class PotSinkhorn:
-    """Sinkhorn in the log domain by POT (Flamary et al., JMLR 2021).
-
-    `ot.sinkhorn`'s default multiplies kernels that underflow at small ε and returns a plan of zeros.
+class Sinkhorn:
+    """A library's plan between random subsamples of both datasets.
 
     Args:
-        points: points per side at most, chosen at random; memory grows with the square.
+        points: points per side at most; memory grows with the square.
         iterations: Sinkhorn iterations at most.
         tolerance: largest sum of absolute errors of a marginal for a plan that counts as converged.
     """
+
+    name: ClassVar[str]
 
     points: int = 2048
     iterations: int = 1000
     tolerance: float = 1e-3
 
-    @property
-    def name(self) -> str:
-        """What tables call it."""
-        return "POT Sinkhorn"
-
     def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
-        """The bridge of the plan between random subsamples of both datasets."""
+        """The bridge of the plan."""
         frame = Frame.of(problem)
         inside = frame.inside(problem)
-        x0, x1 = _subsamples(inside, self.points, random_state)
+        generator = torch.Generator().manual_seed(random_state)
+        x0, x1 = (x[torch.randperm(len(x), generator=generator)[: self.points]] for x in (inside.x0, inside.x1))
+        return frame.outside(self._bridge(x0.double(), x1.double(), inside.epsilon))
+
+    def _bridge(self, x0: Tensor, x1: Tensor, epsilon: float) -> Bridge:
+        raise NotImplementedError
+
+
+class PotSinkhorn(Sinkhorn):
+    """Sinkhorn in the log domain by POT (Flamary et al., JMLR 2021).
+
+    `ot.sinkhorn`'s default multiplies kernels that underflow at small ε and returns a plan of zeros.
+    """
+
+    name = "POT Sinkhorn"
+
+    def _bridge(self, x0: Tensor, x1: Tensor, epsilon: float) -> Bridge:
         # POT watches the Euclidean norm of the error, which bounds the sum of absolutes by √n.
         _, found = ot.bregman.sinkhorn_log(
             _weights(x0),
             _weights(x1),
             torch.cdist(x0, x1).square(),
-            pot_reg(inside.epsilon),
+            pot_reg(epsilon),
             numItermax=self.iterations,
             stopThr=self.tolerance / sqrt(len(x1)),
             log=True,
             warn=False,
         )
-        return frame.outside(plug_in_bridge(x0, x1, found["log_v"], inside.epsilon, self.tolerance))
+        return plug_in_bridge(x0, x1, found["log_v"], epsilon, self.tolerance)
 
 
 @dataclass(frozen=True)
-class GeomlossSinkhorn:
+class GeomlossSinkhorn(Sinkhorn):
     """Symmetric Sinkhorn by GeomLoss (Feydy, thesis 2020, algorithm 3.5).
 
     GeomLoss anneals its blur from `diameter` to the last one by the ratio `scaling`, with one iteration for each value,
     and has no stopping rule.  What it returns lags behind the last blur by an error ∝ 1 − scaling: started from the
     data's diameter, .99 leaves marginal errors of .001–.02.  Started from 1.1 times the last blur, as many iterations
-    leave 1–3 orders less.  Too few are seen at the marginals and tried again with four times as many.
-
-    Args:
-        points: points per side at most, chosen at random; memory and time grow with the square, and a thousand
-            iterations take several times as long as POT's.
-        iterations: Sinkhorn iterations at most.
-        tolerance: largest sum of absolute errors of a marginal for a plan that counts as converged.
+    leave 1–3 orders less.  Too few are seen at the marginals and tried again with four times as many.  A thousand
+    iterations take several times as long as POT's, hence fewer points.
     """
 
+    name = "GeomLoss Sinkhorn"
+
     points: int = 1024
-    iterations: int = 1000
-    tolerance: float = 1e-3
 
-    @property
-    def name(self) -> str:
-        """What tables call it."""
-        return "GeomLoss Sinkhorn"
-
-    def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
-        """The bridge of the plan between random subsamples of both datasets."""
-        frame = Frame.of(problem)
-        inside = frame.inside(problem)
-        x0, x1 = _subsamples(inside, self.points, random_state)
+    def _bridge(self, x0: Tensor, x1: Tensor, epsilon: float) -> Bridge:
         for count in (self.iterations // 16, self.iterations // 4, self.iterations):
-            log_scaling = _geomloss_log_scaling(x0, x1, inside.epsilon, max(1, count))
-            bridge = plug_in_bridge(x0, x1, log_scaling, inside.epsilon, self.tolerance)
+            log_scaling = _geomloss_log_scaling(x0, x1, epsilon, max(1, count))
+            bridge = plug_in_bridge(x0, x1, log_scaling, epsilon, self.tolerance)
             if not bridge.remark:
                 break
-        return frame.outside(bridge)
+        return bridge
 
 
 def _geomloss_log_scaling(x0: Tensor, x1: Tensor, epsilon: float, iterations: int) -> Tensor:
@@ -185,12 +183,6 @@ def _geomloss_log_scaling(x0: Tensor, x1: Tensor, epsilon: float, iterations: in
     with torch.no_grad():  # GeomLoss leaves gradients switched on; this puts back what was before
         potential: Tensor = loss(x0, x1)[1]
     return potential.reshape(-1) / blur**2 - log(len(x1))
-
-
-def _subsamples(problem: Problem, points: int, random_state: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(random_state)
-    x0, x1 = (x[torch.randperm(len(x), generator=generator)[:points]].double() for x in (problem.x0, problem.x1))
-    return x0, x1
 
 
 def _weights(x: Tensor) -> Tensor:
