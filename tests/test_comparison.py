@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from sbridge.bridge import Bridge
@@ -246,9 +249,45 @@ def test_markdown_has_a_line_a_method_and_the_shown_columns(comparison: Comparis
 
 def test_a_cell_shows_three_digits_and_the_error() -> None:
     column = next(column for column in COLUMNS if column.name == "path_kl")
-    assert column.cell({"path_kl": 0.0123456, "path_kl_se": 0.000234}) == "0.0123 ± 0.0002"
     assert column.cell({"path_kl": 0.0}) == "0"
+    assert column.cell({"path_kl": 0.0123456}) == "0.0123"
+    assert column.cell({"path_kl": 1234.5}) == "1234"
     assert column.cell({}) == ""
+    for value, error, text in (
+        (0.0123456, 0.000234, "0.0123 ± 0.0002"),
+        (7.31, 0.6, "7.3 ± 0.6"),
+        (578.0, 23.0, "578 ± 20"),
+        (4e-4, 2e-5, "0.00040 ± 0.00002"),
+        (-1e-4, 2e-3, "0.000 ± 0.002"),
+        (4e-7, 2e-8, "(4.0 ± 0.2)e-07"),
+        (222.2222, 1e-9, "222.222 ± 0.000"),
+        (0.0, 0.0, "0 ± 0"),
+    ):
+        assert column.cell({"path_kl": value, "path_kl_se": error}) == text
+
+
+_SIZES = st.floats(-12, 12).map(lambda exponent: 10**exponent)
+
+
+@settings(deadline=None)
+@given(sign=st.sampled_from([-1, 0, 1]), size=_SIZES, error=_SIZES)
+def test_a_cell_shows_value_and_error_to_one_place(sign: int, size: float, error: float) -> None:
+    """The place is the error's first digit, unless that is left of the point or beyond 10⁻⁵ of the value."""
+    value = sign * size
+    column = next(column for column in COLUMNS if column.name == "path_kl")
+    text = column.cell({"path_kl": value, "path_kl_se": error})
+    match = re.fullmatch(r"\(?(-?[\d.]+) ± ([\d.]+)(?:\)e([+-]\d+))?", text)
+    assert match and len(text) <= 30
+    shown, spread = match[1], match[2]
+    power = 10.0 ** int(match[3] or 0)
+    decimals = len(shown.partition(".")[2])
+    assert decimals == len(spread.partition(".")[2])
+    place = power * 10.0**-decimals
+    assert abs(float(shown) * power - value) <= 0.5001 * place
+    assert abs(float(spread) * power - error) <= max(0.5001 * place, error / 2.99)
+    assert place < 2 * error or abs(value) / place >= 0.94e5
+    assert decimals == 0 or error < 10 * place
+    assert (match[3] is None) == (0.95e-4 <= max(abs(value), error) < 0.95e6)
 
 
 def test_a_bar_in_a_remark_does_not_break_the_table() -> None:

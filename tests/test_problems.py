@@ -25,7 +25,7 @@ from sbridge.problems.datasets import Digits, Photos
 from sbridge.problems.gaussian import Gaussian, GaussianBridge, ShiftedGaussian
 from sbridge.problems.mixture import Mixture, MixtureBridge
 from sbridge.problems.oracle import MixtureOracle
-from sbridge.problems.planar import eight_gaussians, moons, s_curve
+from sbridge.problems.planar import Noising, eight_gaussians, moons, s_curve
 from sbridge.sampling import HEUN, RK4, integrate
 
 FLOAT = torch.float64
@@ -373,6 +373,25 @@ def test_mixture_of_one_component_is_a_gaussian_bridge() -> None:
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
+def _energy_on_a_grid(bridge: MixtureBridge) -> float:
+    """E[λ(1, x1) − λ(0, x0)] on the line, with p(x1 | x0) ∝ exp((λ(1, x1) − ½|x1 − x0|²)/2ε)."""
+    x0 = bridge.spread0 * torch.linspace(-8, 8, 401, dtype=FLOAT)[:, None]
+    x1 = torch.linspace(-30, 30, 6001, dtype=FLOAT)
+    end = bridge.potential(_tensor(1.0), x1[:, None])
+    plan = torch.softmax((end - (x0 - x1).square() / 2) / (2 * bridge.epsilon), dim=1)
+    start = torch.softmax(-x0[:, 0].square() / (2 * bridge.spread0**2), dim=0)
+    return float(start @ (plan @ end - bridge.potential(_tensor(0.0), x0)))
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.5, 5.0])
+def test_mixture_kinetic_energy_on_the_line_agrees_with_quadrature(epsilon: float) -> None:
+    """To six digits for the benchmark's problem, to four where components overlap or differ in variance."""
+    benchmark = Mixture(dim=1, epsilon=epsilon, samples=20, test_samples=20).build().truth
+    assert isinstance(benchmark, MixtureBridge)
+    for bridge, rel in ((benchmark.double(), 3e-6), (_line(epsilon, True), 1e-4), (_line(epsilon, False), 1e-4)):
+        assert bridge.kinetic_energy()[0] == pytest.approx(_energy_on_a_grid(bridge), rel=rel)
+
+
 @pytest.mark.parametrize(("epsilon", "variance"), [(0.05, 1 / 16), (0.5, 1 / 16), (5.0, 1 / 100)])
 def test_mixture_problem_is_the_published_benchmark(epsilon: float, variance: float) -> None:
     truth = Mixture(dim=4, epsilon=epsilon, samples=20, test_samples=20).build().truth
@@ -524,6 +543,15 @@ def test_moons_and_s_curve_lie_on_their_curves() -> None:
     x = s_curve(4_000, _generator()) / 1.5
     circles = [(x - torch.tensor([0.0, centre])).norm(dim=1) - 1 for centre in (1.0, -1.0)]
     assert torch.minimum(circles[0].abs(), circles[1].abs()).max() < 0.05 * 5
+
+
+def test_noising_ends_are_independent_samples_of_one_law() -> None:
+    problem = Noising(samples=20_000).build()
+    x = torch.stack([problem.x0, problem.x1])
+    tests = torch.cat([x, torch.sin(x), torch.cos(2 * x), x[..., :1] * x[..., 1:]], dim=2)
+    gap, error = tests.mean(1).diff(dim=0), (tests.var(1).sum(0) / 20_000).sqrt()
+    assert (gap.abs() / error).max() < 4.5
+    assert torch.corrcoef(torch.cat(list(x), dim=1).T)[:2, 2:].abs().max() < 4.5 / sqrt(20_000)
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,9 @@ from sbridge.fields import Framed, Reversed
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.solvers import sinkhorn
-from sbridge.solvers.sinkhorn import GeomlossSinkhorn, PlugIn, PotSinkhorn, plug_in_bridge
+from sbridge.solvers.sinkhorn import GeomlossSinkhorn, PlugIn, PotSinkhorn, Sinkhorn, plug_in_bridge
 
 FLOAT, EPSILON = torch.float64, 0.5
-Sinkhorn = PotSinkhorn | GeomlossSinkhorn
 SOLVERS: list[Sinkhorn] = [PotSinkhorn(tolerance=1e-6), GeomlossSinkhorn(tolerance=1e-4)]
 EVERY = pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
 TRUTH = GaussianBridge(

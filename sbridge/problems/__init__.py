@@ -8,7 +8,13 @@ from sbridge.problem import Problem
 from sbridge.problems.datasets import Digits, Photos
 from sbridge.problems.gaussian import Gaussian, ShiftedGaussian
 from sbridge.problems.mixture import Mixture
-from sbridge.problems.planar import MoonsToEightGaussians, NormalToEightGaussians, NormalToMoons, NormalToSCurve
+from sbridge.problems.planar import (
+    MoonsToEightGaussians,
+    Noising,
+    NormalToEightGaussians,
+    NormalToMoons,
+    NormalToSCurve,
+)
 
 __all__ = ["PROBLEMS", "Family"]
 
@@ -23,7 +29,7 @@ class Family(Protocol):
 
 
 _FAMILIES: list[type[Family]] = [Gaussian, ShiftedGaussian, Mixture]
-_FAMILIES += [NormalToEightGaussians, MoonsToEightGaussians, NormalToMoons, NormalToSCurve]
+_FAMILIES += [NormalToEightGaussians, MoonsToEightGaussians, NormalToMoons, NormalToSCurve, Noising]
 _FAMILIES += [Photos, Digits]
 
 PROBLEMS: dict[str, type[Family]] = {family.name: family for family in _FAMILIES}

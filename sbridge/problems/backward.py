@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from sbridge.fields import Field
+from sbridge.problems.mixture_field import MixtureField
 
 __all__ = ["MixtureBackward", "normal_nodes"]
 
@@ -47,7 +47,7 @@ def normal_nodes(count: int, dim: int, seed: int) -> Tensor:
     return nodes
 
 
-class MixtureBackward(Field):
+class MixtureBackward(MixtureField):
     """Drift of the bridge of a mixture potential from N(0, spread0² I), seen from t = 1.
 
     A quasi-Monte-Carlo estimate at 2,048 nodes, the same at every call.  For the benchmark's problems its mean squared
@@ -60,29 +60,14 @@ class MixtureBackward(Field):
         spread0: standard deviation of ρ0.
     """
 
-    weights: Tensor
-    centres: Tensor
-    variances: Tensor
     nodes: Tensor
 
     def __init__(self, weights: Tensor, centres: Tensor, variances: Tensor, epsilon: float, spread0: float) -> None:
-        super().__init__()
-        self.epsilon, self.spread0 = epsilon, spread0
+        super().__init__(weights, centres, variances, epsilon)
+        self.spread0 = spread0
         self.shared = bool((variances == variances[0]).all())
-        self.register_buffer("weights", weights)
-        self.register_buffer("centres", centres)
-        self.register_buffer("variances", variances)
         directions = min(centres.shape) if self.shared else centres.shape[1]
         self.register_buffer("nodes", normal_nodes(_NODES, directions, seed=0).to(centres), persistent=False)
-
-    @property
-    def dim(self) -> int:
-        return self.centres.shape[1]
-
-    @property
-    def slopes(self) -> Tensor:
-        """S = V/2ε, (K, d)."""
-        return self.variances / (2 * self.epsilon)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         times, rows = t.expand(*x.shape[:-1], 1).reshape(-1, 1), x.reshape(-1, x.shape[-1])

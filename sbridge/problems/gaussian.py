@@ -19,6 +19,7 @@ forms follow from them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -28,6 +29,7 @@ from sbridge.bridge import ExactBridge
 from sbridge.errors import InputError
 from sbridge.fields import Field
 from sbridge.problem import Problem
+from sbridge.problems.sampled import Sampled
 
 __all__ = ["Gaussian", "GaussianBridge", "LinearDrift", "ShiftedGaussian"]
 
@@ -153,7 +155,27 @@ def _spectrum(cov: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class _Normals(Sampled):
+    """Two Gaussians of any dimension."""
+
+    dim: int = 2
+    """Dimension of the points."""
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise InputError(f"dim must be at least 1, not {self.dim}")
+
+    def build(self) -> Problem:
+        """The problem with its truth, a `GaussianBridge`."""
+        truth = self._truth()
+        law0, law1 = partial(_points, truth.mean0, truth.cov0), partial(_points, truth.mean1, truth.cov1)
+        return self.drawn(law0, law1, f"{self.name} d={self.dim}", truth)
+
+    def _truth(self) -> GaussianBridge:
+        raise NotImplementedError
+
+
+class Gaussian(_Normals):
     """N(−1, S₀) → N(1, S₁) with covariances that do not commute, and the exact bridge known.
 
     Along the axes the variances fall geometrically from 2 to ½; neighbouring coordinates have correlation ½ in S₀ and
@@ -167,33 +189,19 @@ class Gaussian:
 
     name: ClassVar[str] = "gaussian"
 
-    dim: int = 2
-    """Dimension of the points."""
-    epsilon: float = 0.5
-    """ε of dX = u dt + √(2ε) dW, in squared units of the data."""
-    samples: int = 50_000
-    """Training points per side."""
-    test_samples: int = 10_000
-    """Held-out points per side, drawn afresh."""
-    seed: int = 0
-    """Seed of the points."""
-
-    def __post_init__(self) -> None:
-        _check_dim(self.dim)
-
-    def build(self) -> Problem:
-        """The problem with its truth, a `GaussianBridge`."""
+    def _truth(self) -> GaussianBridge:
         deviations = torch.logspace(0.5, -0.5, self.dim, base=2)
         lag = (torch.arange(self.dim)[:, None] - torch.arange(self.dim)).abs()
         cov0, cov1 = (deviations[:, None] * torch.tensor(rho).pow(lag) * deviations for rho in (0.5, -0.5))
         one = torch.ones(self.dim)
-        truth = GaussianBridge(-one, cov0, one, cov1, self.epsilon)
-        return _between(truth, f"{self.name} d={self.dim}", self.samples, self.test_samples, self.seed)
+        return GaussianBridge(-one, cov0, one, cov1, self.epsilon)
 
 
 @dataclass(frozen=True)
-class ShiftedGaussian:
+class ShiftedGaussian(_Normals):
     """N(−shift·1, I) → N(shift·1, I), the setting of DSBM (Shi et al., arXiv 2303.16852), with the exact bridge known.
+
+    The published runs have 2ε = 1.
 
     Raises:
         InputError: dim is below one.
@@ -205,36 +213,12 @@ class ShiftedGaussian:
     """Dimension of the points; the published runs have 5, 20 and 50."""
     shift: float = 0.1
     """Half the distance between the means in each coordinate."""
-    epsilon: float = 0.5
-    """ε of dX = u dt + √(2ε) dW, in squared units of the data; the published runs have 2ε = 1."""
-    samples: int = 50_000
-    """Training points per side."""
-    test_samples: int = 10_000
-    """Held-out points per side, drawn afresh."""
-    seed: int = 0
-    """Seed of the points."""
 
-    def __post_init__(self) -> None:
-        _check_dim(self.dim)
-
-    def build(self) -> Problem:
-        """The problem with its truth, a `GaussianBridge`."""
+    def _truth(self) -> GaussianBridge:
         mean, cov = torch.full((self.dim,), self.shift), torch.eye(self.dim)
-        truth = GaussianBridge(-mean, cov, mean, cov, self.epsilon)
-        return _between(truth, f"{self.name} d={self.dim}", self.samples, self.test_samples, self.seed)
+        return GaussianBridge(-mean, cov, mean, cov, self.epsilon)
 
 
-def _check_dim(dim: int) -> None:
-    if dim < 1:
-        raise InputError(f"dim must be at least 1, not {dim}")
-
-
-def _between(truth: GaussianBridge, name: str, samples: int, test_samples: int, seed: int) -> Problem:
-    """Independent points of both ends."""
-    generator = torch.Generator().manual_seed(seed)
-    ends = ((truth.mean0, truth.cov0), (truth.mean1, truth.cov1)) * 2
-    x0, x1, test0, test1 = (
-        mean + torch.randn(n, len(mean), generator=generator) @ torch.linalg.cholesky(cov).T
-        for n, (mean, cov) in zip((samples, samples, test_samples, test_samples), ends, strict=True)
-    )
-    return Problem(x0, x1, truth.epsilon, test0, test1, name, truth)
+def _points(mean: Tensor, cov: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    points: Tensor = mean + torch.randn(n, len(mean), generator=generator) @ torch.linalg.cholesky(cov).T
+    return points

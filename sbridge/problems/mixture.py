@@ -24,9 +24,10 @@ from torch import Tensor
 
 from sbridge.bridge import ExactBridge
 from sbridge.errors import InputError
-from sbridge.fields import Field
 from sbridge.problem import Problem
 from sbridge.problems.backward import MixtureBackward, normal_nodes
+from sbridge.problems.mixture_field import MixtureField
+from sbridge.problems.sampled import Sampled
 
 __all__ = ["Mixture", "MixtureBridge", "MixtureDrift"]
 
@@ -34,35 +35,8 @@ _MOMENT_NODES = 2**16
 _ENERGY_NODES, _ENERGY_REPEATS = 2**13, 8
 
 
-class MixtureDrift(Field):
-    """∇λ of a mixture potential.
-
-    Args:
-        weights: w, (K,), positive.
-        centres: r, (K, d).
-        variances: diagonals of V, (K, d).
-        epsilon: ε.
-    """
-
-    weights: Tensor
-    centres: Tensor
-    variances: Tensor
-
-    def __init__(self, weights: Tensor, centres: Tensor, variances: Tensor, epsilon: float) -> None:
-        super().__init__()
-        self.epsilon = epsilon
-        self.register_buffer("weights", weights)
-        self.register_buffer("centres", centres)
-        self.register_buffer("variances", variances)
-
-    @property
-    def dim(self) -> int:
-        return self.centres.shape[1]
-
-    @property
-    def slopes(self) -> Tensor:
-        """S = V/2ε, (K, d)."""
-        return self.variances / (2 * self.epsilon)
+class MixtureDrift(MixtureField):
+    """∇λ of a mixture potential."""
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         shares, (curves, tilts) = torch.softmax(self.log_terms(t, x), dim=-1), self._shape(t)
@@ -189,7 +163,7 @@ class MixtureBridge(ExactBridge):
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(Sampled):
     """The entropic transport benchmark: N(0, I/4) to five clusters, with the exact bridge known.
 
     ρ1 is the law at t = 1 of a mixture potential with equal weights and centres uniform on the sphere of radius 5.
@@ -204,16 +178,10 @@ class Mixture:
 
     dim: int = 2
     """Dimension of the points."""
-    epsilon: float = 0.5
-    """ε of dX = u dt + √(2ε) dW, in squared units of the data; the benchmark literature's is 2ε."""
     components: int = 5
     """Number of clusters of ρ1."""
     samples: int = 200_000
     """Training points per side."""
-    test_samples: int = 10_000
-    """Held-out points per side, drawn afresh."""
-    seed: int = 0
-    """Seed of the centres and the points."""
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.components < 1:

@@ -3,12 +3,13 @@
 The shapes are those of the SF²M experiments (Tong et al., arXiv 2307.03672; code of torchcfm).  Parts of a shape have
 equal masses, to within a point: random masses would differ between training and held-out points, and a metric between
 those would mostly see that.
+
+`normal`, `eight_gaussians`, `moons` and `s_curve` are public: each draws n points of one shape, (n, 2) in float32, from
+a generator.  The problems' default ε is the σ = 1 of the published runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from math import pi, sqrt
 from typing import ClassVar
 
@@ -16,11 +17,10 @@ import torch
 from torch import Tensor
 
 from sbridge.problem import Problem
+from sbridge.problems.sampled import Law, Sampled
 
-__all__ = ["MoonsToEightGaussians", "NormalToEightGaussians", "NormalToMoons", "NormalToSCurve", "Planar"]
+__all__ = ["MoonsToEightGaussians", "Noising", "NormalToEightGaussians", "NormalToMoons", "NormalToSCurve", "Planar"]
 __all__ += ["eight_gaussians", "moons", "normal", "s_curve"]
-
-Shape = Callable[[int, torch.Generator], Tensor]
 
 
 def normal(n: int, generator: torch.Generator) -> Tensor:
@@ -55,29 +55,14 @@ def _parts(n: int, parts: int, generator: torch.Generator) -> Tensor:
     return (torch.randperm(n, generator=generator) % parts).float()
 
 
-@dataclass(frozen=True)
-class Planar:
+class Planar(Sampled):
     """Points of two shapes in the plane, drawn independently."""
 
-    name: ClassVar[str]
-    ends: ClassVar[tuple[Shape, Shape]]
-
-    epsilon: float = 0.5
-    """ε of dX = u dt + √(2ε) dW, in squared units of the data; 0.5 is the σ = 1 of the published runs."""
-    samples: int = 50_000
-    """Training points per side."""
-    test_samples: int = 10_000
-    """Held-out points per side, drawn afresh."""
-    seed: int = 0
-    """Seed of the points."""
+    ends: ClassVar[tuple[Law, Law]]
 
     def build(self) -> Problem:
         """The problem; its truth is not known."""
-        generator = torch.Generator().manual_seed(self.seed)
-        (x0, x1), (test0, test1) = (
-            [shape(n, generator) for shape in self.ends] for n in (self.samples, self.test_samples)
-        )
-        return Problem(x0, x1, self.epsilon, test0, test1, self.name)
+        return self.drawn(*self.ends, self.name)
 
 
 class NormalToEightGaussians(Planar):
@@ -106,3 +91,10 @@ class NormalToSCurve(Planar):
 
     name = "normal-scurve"
     ends = (normal, s_curve)
+
+
+class Noising(Planar):
+    """Two moons to themselves: x0 and x1 are independent samples of one law, as mirror interpolants have it."""
+
+    name = "noising-moons"
+    ends = (moons, moons)
