@@ -23,7 +23,7 @@ from torch import Tensor
 from sbridge.errors import InputError
 
 __all__ = ["EULER", "HEUN", "RK4", "Adaptive", "Diffusion", "Drift", "Integrator", "PiecewiseLinear", "Stepper"]
-__all__ += ["integrate"]
+__all__ += ["integrate", "through"]
 
 Drift = Callable[[Tensor, Tensor], Tensor]
 Diffusion = float | Callable[[Tensor], Tensor]
@@ -149,6 +149,16 @@ class PiecewiseLinear:
         place = t.clamp(0, 1) * (len(self.values) - 1)
         left = place.long()
         return torch.lerp(knots[left], knots[left + 1], place - left)
+
+
+def through(values: Sequence[float]) -> Diffusion:
+    """D through one or more values at equally spaced times: a number where there is one.
+
+    Raises:
+        InputError: as `PiecewiseLinear`.
+    """
+    line = PiecewiseLinear(tuple(values))
+    return line if len(values) > 1 else values[0]
 
 
 def integrate(

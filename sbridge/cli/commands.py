@@ -16,6 +16,7 @@ from sbridge.errors import InputError
 from sbridge.evidence import FLOOR, TRUTH, Comparison, merge
 from sbridge.io import Run, check_writable, read_points, write_points
 from sbridge.report.page import build
+from sbridge.sampling import through
 
 __all__ = ["Compare", "Report", "Sample"]
 
@@ -39,8 +40,11 @@ class Sample:
     """Times in [0, 1] to report the points at, in the order of travel; only the end by default."""
     ode: bool = False
     """Move without noise, along the probability flow."""
-    diffusion: Annotated[float | None, tyro.conf.arg(metavar="NUMBER", help_behavior_hint=_OWN)] = None
-    """D ≥ 0 of the noise √(2D) dW, in squared units of the data; the law at every time is the same for all D."""
+    diffusion: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint=_OWN)] = ()
+    """D ≥ 0 of the noise √(2D) dW, in squared units of the data: one number, or several that D(t) goes through at
+    equally spaced times, such as 0,0.5,0.  The law at every time is the same for all D."""
+    quiet_end: bool = False
+    """Take the last step to the other end without noise."""
     steps: int = 100
     """Steps per unit of time."""
     seed: int = 0
@@ -69,8 +73,10 @@ class Sample:
 
     def _check(self) -> None:
         check_writable(self.out)
-        if self.ode and self.diffusion is not None:
+        if self.ode and self.diffusion:
             raise InputError("--ode means --diffusion 0; give one of them")
+        if self.diffusion:
+            through(self.diffusion)
         if self.steps < 1:
             raise InputError(f"--steps must be at least 1, not {self.steps}")
 
@@ -79,8 +85,11 @@ class Sample:
         start, end = (0.0, 1.0) if self.direction == "forward" else (1.0, 0.0)
         asked = self.times or (end,)
         times = asked if asked[0] == start else (start, *asked)
-        diffusion = 0.0 if self.ode else self.diffusion
-        return bridge.trajectories(x, times, diffusion, self.steps, random_state=self.seed)[-len(asked) :]
+        diffusion = 0.0 if self.ode else through(self.diffusion) if self.diffusion else None
+        states = bridge.trajectories(
+            x, times, diffusion, self.steps, random_state=self.seed, quiet_end=self.quiet_end
+        )
+        return states[-len(asked) :]
 
 
 @dataclass(frozen=True)

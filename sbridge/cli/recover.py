@@ -35,6 +35,7 @@ from sbridge.interpolants import (
 from sbridge.io import Run, check_vacant
 from sbridge.problem import Frame, Problem
 from sbridge.problems import Family
+from sbridge.sampling import through
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
@@ -89,6 +90,9 @@ class Recover(Generic[F]):
     """The shape of its noise: γ = √(2εt(1−t)), or ∝ t(1−t) or sin²(πt) with the same size at t = ½."""
     coupling: Literal["sinkhorn", "independent"] = "sinkhorn"
     """How training pairs (x0, x1) are drawn: from minibatch Sinkhorn plans, or independently."""
+    diffusion: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: ε)")] = ()
+    """D ≥ 0 of the noise √(2D) dW that held-out points are moved with to judge the ends, in squared units of the data:
+    one number, or several that D(t) goes through at equally spaced times, such as 0,0.5,0."""
     seed: int = 0
     """Seed of the fit, of the baselines and of the judging."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -122,13 +126,20 @@ class Recover(Generic[F]):
     def _check(self) -> None:
         if self.steps < 1 or self.threads < 1 or self.checkpoint_seconds < 0:
             raise InputError("--steps and --threads must be at least 1, and --checkpoint-seconds not negative")
+        if self.diffusion:
+            through(self.diffusion)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: PyTorch finds no GPU here; use --device cpu")
 
     def _start(self, folder: Path, command: str) -> Run:
         problem = self.problem.build()
         _refuse(problem, self._solver().interpolant)
-        execution = {"seed": self.seed, "device": self.device, "threads": self.threads}
+        execution = {
+            "seed": self.seed,
+            "device": self.device,
+            "threads": self.threads,
+            "diffusion": list(self.diffusion),
+        }
         config = configuration(problem, self.problem, self._solver(), BASELINES, execution, command)
         if self.resume and (folder / "config.json").exists():
             run = Run.open(folder)

@@ -12,7 +12,7 @@ from sbridge.bridge import Bridge
 from sbridge.cli.display import note
 from sbridge.cli.fitting import fit
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evidence import FLOOR, Judge
+from sbridge.evidence import FLOOR, Effort, Judge
 from sbridge.evidence.table import Row
 from sbridge.io import Run
 from sbridge.problem import Problem
@@ -64,7 +64,7 @@ def _solve(run: Run, baseline: Solver, problem: Problem, seed: int) -> None:
 
 def _judge(run: Run, problem: Problem, seed: int) -> None:
     """Fill comparison.json row by row, the rows of reference last; comparison.csv when all are there."""
-    judge = Judge.of(problem, seed)
+    judge = Judge.of(problem, seed, Effort(diffusion=tuple(run.config["settings"]["diffusion"])))
     before = run.comparison()
     rows: dict[str, Row] = dict(before.rows) if before else {}
     for name, facts in run.fits().items():

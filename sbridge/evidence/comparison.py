@@ -25,6 +25,7 @@ from sbridge.evidence import metrics
 from sbridge.evidence.distances import energy_distance, sliced_wasserstein, wasserstein
 from sbridge.evidence.table import FLOOR, TRUTH, Comparison, Effort, Row, unique
 from sbridge.problem import Problem
+from sbridge.sampling import through
 from sbridge.solvers import Solver
 
 __all__ = ["Fitted", "Judge", "Method", "compare"]
@@ -178,7 +179,8 @@ class Judge:
         return x[torch.randperm(len(x), generator=self._generator(), device=x.device)[: self.effort.points]]
 
     def _move(self, bridge: Bridge, x: Tensor, direction: Direction, generator: torch.Generator) -> Tensor:
-        return metrics.move(bridge, x, generator, self.effort.steps, direction)
+        diffusion = through(self.effort.diffusion) if self.effort.diffusion else None
+        return metrics.move(bridge, x, generator, self.effort.steps, direction, diffusion)
 
     def _distances(self, label: str, moved: Tensor, true: Tensor, generator: torch.Generator) -> dict[str, float]:
         matched = self.effort.matched

@@ -17,7 +17,7 @@ from sbridge.bridge import Bridge, Direction, ExactBridge
 from sbridge.errors import DivergenceError
 from sbridge.estimates import Estimate
 from sbridge.evidence.distances import bures_wasserstein, moments
-from sbridge.sampling import EULER, integrate
+from sbridge.sampling import EULER, Diffusion, integrate
 
 __all__ = ["HORIZON", "bw_uvp", "cbw_uvp", "cbw_uvp_exact", "cbw_uvp_floor", "kinetic_energy", "move"]
 __all__ += ["path_kl"]
@@ -68,15 +68,20 @@ def _path_energy(bridge: Bridge, x0: Tensor, generator: torch.Generator, steps: 
 
 
 def move(
-    bridge: Bridge, x: Tensor, generator: torch.Generator, steps: int = 100, direction: Direction = "forward"
+    bridge: Bridge,
+    x: Tensor,
+    generator: torch.Generator,
+    steps: int = 100,
+    direction: Direction = "forward",
+    diffusion: Diffusion | None = None,
 ) -> Tensor:
-    """Points x (n, d) moved to the other end by the bridge's own process in Euler–Maruyama steps.
+    """Points x (n, d) moved to the other end in Euler–Maruyama steps, by the bridge's own process unless D is given.
 
     Raises:
         DivergenceError: a point ends at no finite place.
     """
     seed = int(torch.randint(2**62, (), device=generator.device, generator=generator))
-    moved = bridge.transport(x, direction, steps=steps, random_state=seed, batch=_BATCH)
+    moved = bridge.transport(x, direction, diffusion, steps, random_state=seed, batch=_BATCH)
     lost = int((~torch.isfinite(moved)).any(-1).sum())
     if lost:
         raise DivergenceError(f"the {direction} process moves {lost} of {len(x)} points to no finite place")

@@ -148,6 +148,9 @@ class Effort:
     """Starting points of the cBW-UVP (points)."""
     per_start: int = 200
     """Endpoints simulated from each of them; the cBW-UVP's floor falls like their inverse (points)."""
+    diffusion: tuple[float, ...] = ()
+    """D of the noise that held-out points are moved with: one value, or D(t) through several at equal distances in
+    time; ε where there is none.  Path KL, cBW-UVP and kinetic energy are always of the bridge's own process (x²)."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,8 @@ class Comparison:
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             del content["columns"]
-            return Comparison(**{**content, "effort": Effort(**content["effort"])})
+            effort = Effort(**{**content["effort"], "diffusion": tuple(content["effort"].get("diffusion", ()))})
+            return Comparison(**{**content, "effort": effort})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path} is not a comparison written by sbridge, or it is damaged: {error}") from error
 
