@@ -366,6 +366,36 @@ def test_noise_is_chosen_and_seeded(finished: Path, data: Path, tmp_path: Path, 
     assert not np.array_equal(plain, moved("--seed", 1))
     assert np.array_equal(moved("--ode"), moved("--diffusion", 0, "--seed", 1))
     assert np.array_equal(plain, moved("--diffusion", 0.5))
+    assert np.array_equal(moved("--diffusion", "0.2,0.2"), moved("--diffusion", 0.2))
+    assert not np.array_equal(plain, moved("--diffusion", "0,0.5,0"))
+    assert not np.array_equal(plain, moved("--quiet-end"))
+
+
+# Other interpolants
+
+CHOICES = [
+    ["--interpolant", "trigonometric", "--gamma", "parabolic", "--learn", "both"],
+    ["--interpolant", "encoder-decoder", "--gamma", "sine-squared", "--learn", "none"],
+    ["--interpolant", "one-sided-linear", "--learn", "mean"],
+    ["--interpolant", "one-sided-trigonometric", "--learn", "none"],
+    ["--interpolant", "variance-preserving", "--learn", "gamma"],
+    ["--interpolant", "mirror", "--learn", "none", "--diffusion", "0,0.3,0"],
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice[1])
+def test_every_interpolant_makes_a_run(choice: list[str], data: Path, tmp_path: Path, call: Call) -> None:
+    other = "a.npy" if "mirror" in choice else "b.csv"
+    words = ["--x0", data / "a.npy", "--x1", data / other, "--epsilon", 0.5, "--steps", 10, "--coupling", "independent"]
+    assert call("recover", *words, *choice, "--out", tmp_path / "run").code == 0
+    run = Run.open(tmp_path / "run")
+    settings = run.config["settings"]
+    assert settings["solver"]["interpolant"].lower() == choice[1].replace("-", "")
+    assert settings["solver"]["gamma"].lower() == (choice[3] if "--gamma" in choice else "brownian").replace("-", "")
+    comparison = run.comparison()
+    assert comparison is not None
+    assert comparison.effort.diffusion == ((0.0, 0.3, 0.0) if "--diffusion" in choice else ())
+    assert call("report", tmp_path / "run").code == 0
 
 
 # Looking again
@@ -471,6 +501,19 @@ BAD_RUNS: dict[str, tuple[list[object], str]] = {
     "unknown option": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--speed", 3], "--speed"),
     "no steps": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--steps", 0], "--steps"),
     "no threads": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--threads", 0], "--threads"),
+    "noise below zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--diffusion=0,-1"], "numbers ≥ 0, not"),
+    "two noises": (
+        ["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--interpolant", "one-sided-linear", "--gamma", "parabolic"],
+        "OneSidedLinear has a noise of its own",
+    ),
+    "no noise to start from": (
+        ["--x0", "steps.npy", "--x1", "a.npy", "--epsilon", 1, "--interpolant", "one-sided-linear"],
+        "x0 is not a sample of Gaussian noise",
+    ),
+    "two laws": (
+        ["--x0", "steps.npy", "--x1", "a.npy", "--epsilon", 1, "--interpolant", "mirror"],
+        "x0 and x1 are samples of different laws",
+    ),
     "no variation": (["--x0", "same.npy", "--x1", "same.npy", "--epsilon", 1], "do not vary"),
 }
 
@@ -484,6 +527,7 @@ def bad_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     np.save("nan.npy", hole)
     np.save("few.npy", cloud(9, 0))
     np.save("same.npy", np.ones((100, 2)))
+    np.save("steps.npy", np.repeat(np.eye(2), 50, axis=0))
     Path("empty.csv").write_text("")
     pl.DataFrame(np.ones((60, 3)), schema=["x", "y", "z"]).write_csv("wide.csv")
     pl.DataFrame({"x": ["1"] * 60, "kind": ["B"] * 60}).write_csv("words.csv")
@@ -521,7 +565,7 @@ BAD_SAMPLES: dict[str, tuple[list[object], str]] = {
     "times back and forth": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,0.2"], "times must be"),
     "times no numbers": (["--input", "a.npy", "--out", "to.npy", "--times", "soon"], "--times"),
     "other direction": (["--input", "a.npy", "--out", "to.npy", "--direction", "up"], "--direction"),
-    "noise below zero": (["--input", "a.npy", "--out", "to.npy", "--diffusion=-1"], "diffusion must be ≥ 0"),
+    "noise below zero": (["--input", "a.npy", "--out", "to.npy", "--diffusion=-1"], "must be one or more numbers ≥ 0"),
     "two noises": (["--input", "a.npy", "--out", "to.npy", "--ode", "--diffusion", 1], "--ode means --diffusion 0"),
     "no steps": (["--input", "a.npy", "--out", "to.npy", "--steps", 0], "--steps must be at least 1"),
 }
