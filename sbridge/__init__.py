@@ -8,27 +8,56 @@ from sbridge.couplings import Independent, MinibatchSinkhorn
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimator import SchrodingerBridge
 from sbridge.evidence import compare
-from sbridge.interpolants import Linear, Trigonometric
+from sbridge.interpolants import (
+    Brownian,
+    EncoderDecoder,
+    Linear,
+    Mirror,
+    OneSidedLinear,
+    OneSidedTrigonometric,
+    Parabolic,
+    SineSquared,
+    Trigonometric,
+    VariancePreserving,
+)
 from sbridge.problem import Problem
+from sbridge.sampling import EULER, HEUN, RK4, Adaptive
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.sinkhorn import GeomlossSinkhorn, PotSinkhorn
+from sbridge.times import Arcsine, GammaMatched, LossVariance, Uniform
 
 __all__ = [
+    "EULER",
+    "HEUN",
+    "RK4",
+    "Adaptive",
+    "Arcsine",
     "Bridge",
+    "Brownian",
     "DivergenceError",
+    "EncoderDecoder",
     "ExactBridge",
+    "GammaMatched",
     "GeomlossSinkhorn",
     "Independent",
     "InputError",
     "Linear",
+    "LossVariance",
     "MaxMin",
     "MinibatchSinkhorn",
+    "Mirror",
+    "OneSidedLinear",
+    "OneSidedTrigonometric",
+    "Parabolic",
     "PotSinkhorn",
     "Problem",
     "Regression",
     "SchrodingerBridge",
+    "SineSquared",
     "Trigonometric",
+    "Uniform",
+    "VariancePreserving",
     "compare",
 ]
 __version__ = "0.1.0"

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from sbridge.arrays import Array, as_points
 from sbridge.bridge import Bridge, Direction
+from sbridge.densities import Base
 from sbridge.errors import InputError
+from sbridge.estimates import Estimate
+from sbridge.likelihood import End, LogDensity
 from sbridge.problem import Problem
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin
@@ -57,6 +60,7 @@ class SchrodingerBridge(BaseEstimator):
         device = device_named(self.device)
         start, end = (as_points(x).to(device) for x in (x0, x1))
         end = end.to(start)
+        self._x0, self._x1 = start, end
         problem = Problem(start, end, self.epsilon, start, end)
         solver = MaxMin() if self.solver is None else self.solver
         self.bridge_ = solver.solve(problem, self.random_state)
@@ -86,9 +90,24 @@ class SchrodingerBridge(BaseEstimator):
         """s = ∇log ρ_t: t a number or (n, 1), x (n, d) → (n, d).  Not scikit-learn's goodness of fit."""
         return self._fitted().score(t, x)
 
+    def log_prob(self, x: Array, at: End = "x1", *, base: Base | None = None, **options: Any) -> LogDensity[Array]:
+        """log ρ̂ at points x (n, d), in nats; options as in `Bridge.log_prob`.
+
+        Without a base, it is a Gaussian mixture fitted to the training points of the other end.
+        """
+        return self._fitted().log_prob(x, at, base=self._base(at) if base is None else base, **options)
+
+    def cross_entropy(self, x: Array, at: End = "x1", *, base: Base | None = None, **options: Any) -> Estimate:
+        """−E log ρ̂ over the law of the points x (n, d), in nats; arguments as in `log_prob`."""
+        return self._fitted().cross_entropy(x, at, base=self._base(at) if base is None else base, **options)
+
     def save(self, path: str | Path) -> None:
         """Write the fitted bridge to a safetensors file, for `Bridge.load`."""
         self._fitted().save(path)
+
+    def _base(self, at: End) -> Tensor:
+        check_is_fitted(self)
+        return self._x0 if at == "x1" else self._x1
 
     def _fitted(self) -> Bridge:
         check_is_fitted(self)

@@ -10,6 +10,7 @@ All times keep a distance of 0.005 from 0 and 1, where targets of a finite batch
 
 from __future__ import annotations
 
+from itertools import chain
 from math import pi
 
 import torch
@@ -22,7 +23,7 @@ __all__ = ["Arcsine", "GammaMatched", "LossVariance", "TimeDensity", "Uniform"]
 _EDGE = 0.005
 _ARCSINE_EDGE = 0.045  # share of the arcsine law of times left out at either end: t stays in [0.005, 0.995]
 _BINS = 64
-_FLOOR = 0.1  # least density of a learned law, of the uniform one's: no time goes unseen
+_FLOOR = 0.1  # least density of a learned law, of the uniform one's and before normalising: no time goes unseen
 _MEMORY = 0.02  # share of a new batch in the running variances
 
 
@@ -94,14 +95,18 @@ class _Tabulated(TimeDensity):
 
 
 class GammaMatched(_Tabulated):
-    """p ∝ 1/γ, the size of the singular targets' coefficients, for any interpolant."""
+    """p ∝ 1/γ, the size of the singular targets' coefficients, for any interpolant.
+
+    Where 1/γ is not integrable, as with sine-squared noise, nearly all times are next to the ends.
+    """
 
     def __init__(self, interpolant: Interpolant) -> None:
         super().__init__(interpolant)
-        middles = _EDGE + (1 - 2 * _EDGE) * (torch.arange(_BINS) + 0.5) / _BINS
+        place = next(chain(interpolant.parameters(), interpolant.buffers()), self.masses)  # its type and device
+        middles = _EDGE + (1 - 2 * _EDGE) * (torch.arange(_BINS).to(place) + 0.5) / _BINS
         with torch.no_grad():
             density = interpolant.variance(middles[:, None]).rsqrt().squeeze(1)
-        self.masses = density / density.sum()
+        self.masses = (density / density.sum()).to(self.masses)
 
 
 class LossVariance(_Tabulated):

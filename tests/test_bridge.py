@@ -16,7 +16,7 @@ from sbridge.fields import DriftPair, Half
 from sbridge.interpolants import Brownian, Linear
 from sbridge.problem import Frame, Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.sampling import HEUN, RK4
+from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Diffusion, PiecewiseLinear, Stepper
 
 FLOAT, EPSILON = torch.float64, 0.3
 GAUSSIANS = (
@@ -223,10 +223,89 @@ def test_direction_must_be_one_of_two() -> None:
         EXACT.transport(X, cast(Direction, "sideways"))
 
 
-@pytest.mark.parametrize("diffusion", [-0.1, nan])
-def test_diffusion_must_not_be_negative(diffusion: float) -> None:
-    with pytest.raises(InputError, match="diffusion must be ≥ 0"):
+@pytest.mark.parametrize(
+    "diffusion",
+    [-0.1, nan, torch.inf, lambda t: 0.5 - t, lambda t: 1 / t, lambda t: t * nan],
+    ids=["negative", "nan", "infinite", "negative later", "infinite at first", "nan at all times"],
+)
+def test_diffusion_must_be_finite_and_not_negative(diffusion: Diffusion) -> None:
+    with pytest.raises(InputError, match="diffusion must be ≥ 0 and finite at all times"):
         EXACT.transport(X, diffusion=diffusion)
+
+
+DIRECTIONS = pytest.mark.parametrize("times", [(0.0, 1.0), (1.0, 0.0)], ids=["forward", "backward"])
+
+
+@DIRECTIONS
+@pytest.mark.parametrize("stepper", [EULER, HEUN], ids=["euler", "heun"])
+@pytest.mark.parametrize("level", [0.0, 0.7])
+def test_a_constant_function_is_the_same_as_its_value(
+    times: tuple[float, float], stepper: Stepper, level: float
+) -> None:
+    number, constant, line = (
+        EXACT.trajectories(X, times, diffusion, steps=8, stepper=stepper, random_state=1)
+        for diffusion in (level, PiecewiseLinear((level,)), lambda t: level + 0 * t)
+    )
+    torch.testing.assert_close(constant, number)
+    torch.testing.assert_close(line, number)
+
+
+@DIRECTIONS
+@pytest.mark.parametrize("early", [True, False], ids=["noise early", "noise late"])
+def test_a_diffusion_is_that_of_its_time(times: tuple[float, float], early: bool) -> None:
+    """Where D = 0, in one half of time, the paths are those of the flow; in the other they are not."""
+
+    def level(t: Tensor) -> Tensor:
+        return (0.5 - t if early else t - 0.5).clamp(min=0)
+
+    for span in ((times[0], 0.5), (0.5, times[1])):
+        noisy, flow = (EXACT.trajectories(X, span, d, steps=20, random_state=1)[1] for d in (level, 0.0))
+        still = (0.0 in span) != early
+        assert ((noisy - flow).abs().max() < 1e-12) == still
+
+
+def test_adaptive_steps_move_along_the_flow_only() -> None:
+    there = EXACT.trajectories(X, (0.2, 0.9), diffusion=0, stepper=Adaptive())[1]
+    torch.testing.assert_close(there, EXACT.trajectories(X, (0.2, 0.9), 0, 100, RK4)[1], atol=1e-5, rtol=0)
+    with pytest.raises(InputError, match="adaptive steps are for the probability flow"):
+        EXACT.transport(X, stepper=Adaptive())
+
+
+# Bridge: a quiet end
+
+
+@DIRECTIONS
+def test_a_quiet_end_is_a_last_step_of_the_flow(times: tuple[float, float]) -> None:
+    steps = 10
+    before = abs(times[1] - 1 / steps)
+    path = EXACT.trajectories(X, (times[0], before, times[1]), steps=steps, random_state=1, quiet_end=True)
+    step = (times[1] - before) * EXACT.velocity(before, path[1])
+    torch.testing.assert_close(path[2], path[1] + step)
+    noisy = EXACT.trajectories(X, (times[0], before, times[1]), steps=steps, random_state=1)
+    torch.testing.assert_close(noisy[1], path[1])
+    assert (noisy[2] - path[2]).abs().max() > 0.1
+    whole = EXACT.trajectories(X, times, steps=steps, random_state=1, quiet_end=True)
+    torch.testing.assert_close(whole[1], path[2])
+
+
+@DIRECTIONS
+def test_a_last_interval_shorter_than_a_step_is_quiet_as_a_whole(times: tuple[float, float]) -> None:
+    before = abs(times[1] - 0.03)
+    path = EXACT.trajectories(X, (times[0], before, times[1]), steps=10, random_state=1, quiet_end=True)
+    step = (times[1] - before) * EXACT.velocity(before, path[1])
+    torch.testing.assert_close(path[2], path[1] + step)
+
+
+@pytest.mark.parametrize("times", [(0.0, 0.8), (1.0, 0.2), (0.3, 0.6)], ids=str)
+def test_only_ends_are_quiet(times: tuple[float, float]) -> None:
+    quiet, noisy = (EXACT.trajectories(X, times, steps=10, random_state=1, quiet_end=q) for q in (True, False))
+    assert torch.equal(quiet, noisy)
+
+
+@DIRECTIONS
+def test_the_flow_is_quiet_anyway(times: tuple[float, float]) -> None:
+    quiet, plain = (EXACT.trajectories(X, times, 0.0, steps=10, quiet_end=q) for q in (True, False))
+    torch.testing.assert_close(quiet, plain)
 
 
 def test_seeds_fix_the_noise_and_none_does_not() -> None:
@@ -271,12 +350,15 @@ def _moments_at(t: float) -> tuple[Tensor, Tensor]:
     return torch.linalg.solve(precision, values[0]), torch.linalg.inv(precision)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("quiet_end", [False, True], ids=["", "quiet end"])
+@pytest.mark.parametrize("diffusion", [0.0, 0.5 * EPSILON, EPSILON, 2 * EPSILON, PiecewiseLinear((0.1, 1.0, 0.0))])
 @pytest.mark.parametrize("times", [(0.0, 0.4, 1.0), (1.0, 0.4, 0.0)], ids=["forward", "backward"])
-def test_every_diffusion_has_the_marginals_of_the_bridge(share: float, times: tuple[float, ...]) -> None:
+def test_every_diffusion_has_the_marginals_of_the_bridge(
+    diffusion: Diffusion, times: tuple[float, ...], quiet_end: bool
+) -> None:
     start = GAUSSIANS[:2] if times[0] == 0 else GAUSSIANS[2:]
     x, n = _sample(*start, 20_000), 20_000
-    path = EXACT.trajectories(x, times, share * EPSILON, steps=30, stepper=HEUN, random_state=2)
+    path = EXACT.trajectories(x, times, diffusion, steps=30, stepper=HEUN, random_state=2, quiet_end=quiet_end)
     for t, states in zip(times, path, strict=True):
         mean, cov = _moments_at(t)
         spread = cov.diagonal().sqrt()

@@ -16,7 +16,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -371,6 +371,31 @@ def test_noise_is_chosen_and_seeded(finished: Path, data: Path, tmp_path: Path, 
     assert not np.array_equal(plain, moved("--quiet-end"))
 
 
+# Log-densities
+
+
+@pytest.mark.parametrize("at", ["x1", "x0"])
+@pytest.mark.parametrize("method", ["ode", "tilted-bound"])
+def test_log_densities_of_a_run(
+    at: Literal["x1", "x0"], method: str, finished: Path, data: Path, tmp_path: Path, call: Call
+) -> None:
+    x = pl.read_csv(data / "b.csv")[:60].to_numpy().astype(np.float32)  # two steps of the bar
+    np.save(tmp_path / "some.npy", x)
+    words = ["--input", tmp_path / "some.npy", "--at", at, "--method", method, "--out", tmp_path / "log.csv"]
+    asked = call("likelihood", finished, *words)
+    assert asked.code == 0
+    table = pl.read_csv(tmp_path / "log.csv")
+    assert table.columns == ["log_density", "standard_error"]
+    problem = Run.open(finished).problem
+    base = problem.x0 if at == "x1" else problem.x1
+    wanted = Bridge.load(finished / "bridge.safetensors").log_prob(x[:50], at, base=base, method=method, random_state=0)
+    np.testing.assert_allclose(table["log_density"][:50], wanted.value, rtol=1e-5)
+    np.testing.assert_allclose(table["standard_error"][:50], wanted.standard_error, atol=1e-5)
+    nats = float(asked.out.split()[1])
+    assert nats == pytest.approx(-table["log_density"].mean(), abs=0.2)  # printed to one digit of its error
+    assert "(60 points; base: Gaussian mixture of" in asked.out
+
+
 # Other interpolants
 
 CHOICES = [
@@ -556,6 +581,24 @@ def test_a_missing_gpu_is_no_reason_to_use_the_cpu(question: list[str], tmp_path
     assert not (tmp_path / "run").exists()
 
 
+BAD_QUESTIONS: dict[str, tuple[list[object], str]] = {
+    "missing file": (["--input", "none.npy"], "no such file"),
+    "NaN": (["--input", "nan.npy"], "1 of 100 rows"),
+    "other dimension": (["--input", "wide.csv"], "wide.csv has 3 columns, the run's data 2"),
+    "other kind to write": (["--input", "a.npy", "--out", "to.txt"], ".npy, .npz, .csv or .parquet"),
+    "other method": (["--input", "a.npy", "--method", "guess"], "--method"),
+    "other end": (["--input", "a.npy", "--at", "x2"], "--at"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), BAD_QUESTIONS.values(), ids=BAD_QUESTIONS.keys())
+def test_bad_points_have_no_density(
+    words: list[object], message: str, finished: Path, bad_data: Path, call: Call
+) -> None:
+    refused(call("likelihood", finished, *words), message)
+    assert not list(Path().glob("to.*"))
+
+
 BAD_SAMPLES: dict[str, tuple[list[object], str]] = {
     "missing file": (["--input", "none.npy", "--out", "to.npy"], "no such file"),
     "NaN": (["--input", "nan.npy", "--out", "to.npy"], "1 of 100 rows"),
@@ -577,9 +620,9 @@ def test_bad_samples_are_refused(words: list[object], message: str, finished: Pa
     assert not list(Path().glob("to.*"))
 
 
-@pytest.mark.parametrize("command", ["sample", "compare", "report"])
+@pytest.mark.parametrize("command", ["sample", "likelihood", "compare", "report"])
 def test_no_run_is_no_run(command: str, data: Path, tmp_path: Path, call: Call) -> None:
-    rest = ["--input", data / "a.npy", "--out", tmp_path / "to.npy"] if command == "sample" else []
+    rest = ["--input", data / "a.npy", "--out", tmp_path / "to.npy"] if command in ("sample", "likelihood") else []
     for folder in (tmp_path, tmp_path / "none"):
         refused(call(command, folder, *rest), f"{folder} is not a run folder")
 

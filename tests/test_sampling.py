@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from math import exp, log, sqrt
+from math import exp, inf, log, nan, sqrt
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.integrate import quad
 from torch import Tensor
 
-from sbridge.sampling import EULER, HEUN, RK4, Stepper, integrate
+from sbridge.errors import InputError
+from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Diffusion, PiecewiseLinear, Stepper, integrate
 
 FLOAT = torch.float64
 STEPPERS = pytest.mark.parametrize(
@@ -21,6 +24,12 @@ STEPPERS = pytest.mark.parametrize(
 )
 DIRECTIONS = pytest.mark.parametrize("times", [(0.0, 1.0), (1.0, 0.0)], ids=["forward", "backward"])
 RATE, DIFFUSION, MEAN, VARIANCE = 1.3, 0.7, 0.8, 0.4
+DIFFUSIONS: dict[str, Diffusion] = {
+    "constant": DIFFUSION,
+    "wave": lambda t: 0.5 + 0.4 * torch.sin(5 * t),
+    "piecewise linear": PiecewiseLinear((0.1, 0.9, 0.4)),
+}
+EVERY_DIFFUSION = pytest.mark.parametrize("diffusion", DIFFUSIONS.values(), ids=DIFFUSIONS.keys())
 
 
 def _order(error: Callable[[int], float], steps: list[int]) -> float:
@@ -64,21 +73,33 @@ def _response(stepper: Stepper, rate: float, step: float) -> tuple[float, float]
     return image(1.0, 0.0), image(0.0, 1.0)
 
 
-def _weak_error(stepper: Stepper, rate: float, steps: int, sign: int) -> float:
+def _level(diffusion: Diffusion, t: float) -> float:
+    return float(diffusion(torch.tensor(t, dtype=FLOAT)).item()) if callable(diffusion) else diffusion
+
+
+def _weak_error(stepper: Stepper, rate: float, diffusion: Diffusion, steps: int, sign: int) -> float:
     """Error of mean and variance at the end of unit time from N(MEAN, VARIANCE); sign −1 is time run backward."""
     state, noise = _response(stepper, rate, sign / steps)
     mean, variance = MEAN * state**steps, VARIANCE
-    for _ in range(steps):
-        variance = state**2 * variance + noise**2 * 2 * DIFFUSION / steps
+    for i in range(steps):
+        middle = (i + 0.5) / steps
+        level = _level(diffusion, middle if sign > 0 else 1 - middle)
+        variance = state**2 * variance + noise**2 * 2 * level / steps
     decay = exp(-sign * rate)
-    exact = decay**2 * VARIANCE + sign * DIFFUSION / rate * (1 - decay**2)
+
+    def added(passed: float) -> float:
+        return 2 * _level(diffusion, passed if sign > 0 else 1 - passed) * exp(-2 * sign * rate * (1 - passed))
+
+    exact = decay**2 * VARIANCE + float(quad(added, 0, 1, points=[0.5])[0])
     return abs(mean - decay * MEAN) + abs(variance - exact)
 
 
+@EVERY_DIFFUSION
 @pytest.mark.parametrize("sign", [1, -1], ids=["forward", "backward"])
 @pytest.mark.parametrize(("stepper", "order"), [(EULER, 1), (HEUN, 2)], ids=["euler", "heun"])
-def test_weak_order(stepper: Stepper, order: int, sign: int) -> None:
-    assert _order(lambda n: _weak_error(stepper, RATE, n, sign), [64, 128, 256]) == pytest.approx(order, abs=0.1)
+def test_weak_order(stepper: Stepper, order: int, sign: int, diffusion: Diffusion) -> None:
+    found = _order(lambda n: _weak_error(stepper, RATE, diffusion, n, sign), [64, 128, 256])
+    assert found == pytest.approx(order, abs=0.1)
 
 
 def _strong_error(stepper: Stepper, rate: float, steps: int, sign: int) -> float:
@@ -107,14 +128,17 @@ def test_strong_order_with_additive_noise_is_one(stepper: Stepper, sign: int) ->
     assert _order(lambda n: _strong_error(stepper, RATE, n, sign), [64, 128, 256]) == pytest.approx(1, abs=0.1)
 
 
-def test_recursion_is_what_integrate_does() -> None:
-    steps, start = 7, torch.tensor([[1.0], [-2.0]], dtype=FLOAT)
-    *_, found = integrate(lambda t, x: -RATE * x, start, (1.0, 0.0), DIFFUSION, steps, HEUN, _generator(3))
-    state, noise = _response(HEUN, RATE, -1 / steps)
+@EVERY_DIFFUSION
+@DIRECTIONS
+def test_recursion_is_what_integrate_does(times: tuple[float, float], diffusion: Diffusion) -> None:
+    steps, start, sign = 7, torch.tensor([[1.0], [-2.0]], dtype=FLOAT), 1 if times[0] == 0 else -1
+    *_, found = integrate(lambda t, x: -RATE * x, start, times, diffusion, steps, HEUN, _generator(3))
+    state, noise = _response(HEUN, RATE, sign / steps)
     expected, generator = start, _generator(3)
-    for _ in range(steps):
+    for i in range(steps):
         z = torch.randn(start.shape, dtype=FLOAT, generator=generator)
-        expected = state * expected + noise * sqrt(2 * DIFFUSION / steps) * z
+        level = _level(diffusion, times[0] + sign * (i + 0.5) / steps)
+        expected = state * expected + noise * sqrt(2 * level / steps) * z
     torch.testing.assert_close(found, expected)
 
 
@@ -159,3 +183,72 @@ def test_no_noise_is_drawn_without_diffusion() -> None:
     before = generator.get_state()
     list(integrate(_logistic, torch.ones(2, 1), (0.0, 1.0), 0.0, 4, EULER, generator))
     assert torch.equal(generator.get_state(), before)
+
+
+# Adaptive steps
+
+
+@DIRECTIONS
+def test_adaptive_steps_reach_their_tolerance(times: tuple[float, float]) -> None:
+    """The logistic equation, which damps errors forward and lets them grow at most e-fold."""
+    start = torch.tensor([[0.2, 0.5, 0.7]], dtype=FLOAT)
+    ends = {0.0: start, 1.0: 1 / (1 + (1 / start - 1) * exp(-1.5))}
+    calls: list[int] = []
+    for tolerance in (1e-3, 1e-6, 1e-9):
+        calls.append(0)
+
+        def drift(t: Tensor, x: Tensor) -> Tensor:
+            calls[-1] += 1
+            return _logistic(t, x)
+
+        *_, found = integrate(
+            drift, ends[times[0]], times, 0.0, 1, Adaptive(rtol=tolerance, atol=tolerance), _generator()
+        )
+        assert (found - ends[times[1]]).abs().max() < 5 * tolerance
+    assert calls[0] < calls[1] < calls[2]
+
+
+@pytest.mark.parametrize("stop", [0.3, 0.7, 1.0])
+def test_adaptive_steps_stop_where_they_are_told(stop: float) -> None:
+    drift, start = (lambda t, x: 2 * t * torch.ones_like(x)), torch.zeros(2, 1)
+    states = list(integrate(drift, start, (0, stop, 0.1), 0, 1, Adaptive(), _generator()))
+    torch.testing.assert_close(torch.stack(states)[:, 0, 0], torch.tensor([0, stop**2, 0.01]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("diffusion", [0.1, PiecewiseLinear((0.0, 0.1)), PiecewiseLinear((0.0,))], ids=str)
+def test_adaptive_steps_are_for_equations_without_noise(diffusion: Diffusion) -> None:
+    with pytest.raises(InputError, match="diffusion must be 0"):
+        list(integrate(_logistic, torch.ones(2, 1), (0.0, 1.0), diffusion, 1, Adaptive(), _generator()))
+
+
+def test_adaptive_steps_ask_for_the_package_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchdiffeq", None)
+    with pytest.raises(InputError, match=r"pip install 'sbridge\[ode\]'"):
+        list(integrate(_logistic, torch.ones(2, 1), (0.0, 1.0), 0, 1, Adaptive(), _generator()))
+
+
+# Diffusions that are functions of time
+
+LEVELS = st.lists(st.floats(0, 1e3), min_size=1, max_size=6)
+
+
+@given(LEVELS, st.floats(0, 1))
+def test_piecewise_linear_goes_through_its_values(values: list[float], t: float) -> None:
+    knots = np.linspace(0, 1, len(values)) if len(values) > 1 else np.array([0.5])
+    found = PiecewiseLinear(tuple(values))(torch.tensor([t, 0.0, 1.0], dtype=FLOAT))
+    np.testing.assert_allclose(found.numpy(), np.interp([t, 0.0, 1.0], knots, values), atol=1e-9, rtol=1e-9)
+    at_knots = PiecewiseLinear(tuple(values))(torch.from_numpy(knots))
+    np.testing.assert_allclose(at_knots.numpy(), values, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (5, 1)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, FLOAT], ids=str)
+def test_piecewise_linear_keeps_shape_and_type(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    value = PiecewiseLinear((0.2, 0.4))(torch.full(shape, 0.25, dtype=dtype))
+    torch.testing.assert_close(value, torch.full(shape, 0.25, dtype=dtype))
+
+
+@pytest.mark.parametrize("values", [(), (-0.1,), (0.3, nan), (0.3, inf)], ids=str)
+def test_piecewise_linear_refuses_what_is_no_diffusion(values: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="diffusion must be one or more numbers ≥ 0"):
+        PiecewiseLinear(values)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from sbridge.cli.commands import Compare, Report, Sample
+from sbridge.cli.commands import Compare, Likelihood, Report, Sample
 from sbridge.cli.recover import Recover
 from sbridge.errors import InputError
 from sbridge.io import FileProblem
@@ -18,7 +18,7 @@ from sbridge.problems import PROBLEMS
 
 __all__ = ["Command", "parse"]
 
-Command = Recover[Any] | Sample | Compare | Report
+Command = Recover[Any] | Sample | Likelihood | Compare | Report
 _DESCRIPTION = "Schrödinger bridges between two datasets, found by max–min over stochastic interpolants."
 _STYLE = (
     tyro.conf.CascadeSubcommandArgs,
@@ -46,7 +46,8 @@ def _commands() -> Any:
     bundled = {name: _with_data_seed(family) for name, family in PROBLEMS.items()}
     problems = _choice({**bundled, FileProblem.name: FileProblem})
     recover: Any = Recover
-    return _choice({"recover": recover[problems], "sample": Sample, "compare": Compare, "report": Report})
+    finished = {"sample": Sample, "likelihood": Likelihood, "compare": Compare, "report": Report}
+    return _choice({"recover": recover[problems], **finished})
 
 
 def _with_data_seed(family: type[Any]) -> type[Any]:

@@ -1,4 +1,4 @@
-"""`sbridge sample`, `compare` and `report`: what can be done with a finished run."""
+"""`sbridge sample`, `likelihood`, `compare` and `report`: what can be done with a finished run."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sbridge.bridge import Bridge
+from sbridge.cli.display import tracked
 from sbridge.cli.tables import print_comparison
+from sbridge.densities import Density, as_density
 from sbridge.errors import InputError
 from sbridge.evidence import FLOOR, TRUTH, Comparison, merge
-from sbridge.io import Run, check_writable, read_points, write_points
+from sbridge.io import Points, Run, check_writable, read_points, write_points
+from sbridge.likelihood import LogDensity, bits_per_dimension, cross_entropy
 from sbridge.report.page import build
 from sbridge.sampling import through
 
-__all__ = ["Compare", "Report", "Sample"]
+__all__ = ["Compare", "Likelihood", "Report", "Sample"]
 
 
+_AT_ONCE = 50  # points judged between two steps of the bar
 _OWN = "(default: the run's ε, whose paths are the bridge's)"
 
 
@@ -61,12 +67,7 @@ class Sample:
         self._check()
         run = Run.open(self.folder)
         bridge = _fitted(run)
-        points = read_points(self.input, self.columns)
-        if points.values.shape[1] != run.problem.dim:
-            raise InputError(
-                f"{self.input} has {points.values.shape[1]} columns, the run's data {run.problem.dim}; "
-                "--columns picks some of a .csv or .parquet file"
-            )
+        points = _points(run, self.input, self.columns)
         states = self._move(bridge, points.values.numpy())
         write_points(self.out, states if self.times else states[-1], points.columns, self.times or None)
         print(f"{len(points.values)} points written to {self.out}")
@@ -90,6 +91,58 @@ class Sample:
             x, times, diffusion, self.steps, random_state=self.seed, quiet_end=self.quiet_end
         )
         return states[-len(asked) :]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-densities of points under a run's bridge, and their cross-entropy."""
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    input: str
+    """Points to judge: a .npy, .npz, .csv or .parquet file, or FILE.npz:key."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    """File to write, of any of these kinds: the log-density of each point and its standard error, in nats."""
+    at: Literal["x1", "x0"] = "x1"
+    """The end whose density is asked for.  That of the other end is a Gaussian mixture fitted to the run's data."""
+    method: Literal["ode", "sde", "feynman-kac", "tilted-bound"] = "ode"
+    """ode: the probability flow; sde: importance-weighted paths of the noisy process; feynman-kac: its plain average;
+    tilted-bound: a lower bound on its log-density."""
+    seed: int = 0
+    """Seed of the paths."""
+    columns: tuple[str, ...] = ()
+    """Columns to take from .csv and .parquet files (all by default)."""
+
+    def run(self, command: str) -> None:
+        """Do it.
+
+        Raises:
+            InputError: the run has no bridge yet, or the file or the dimension cannot be used.
+        """
+        if self.out:
+            check_writable(self.out)
+        run = Run.open(self.folder)
+        bridge, points = _fitted(run), _points(run, self.input, self.columns)
+        base = run.problem.x0 if self.at == "x1" else run.problem.x1
+        found = self._judge(bridge, points.values, as_density(base, points.values))
+        if self.out:
+            answer = torch.stack([found.value, found.standard_error], dim=1)
+            write_points(self.out, answer.numpy(), ("log_density", "standard_error"))
+        print(_summary(found, run.problem.dim))
+
+    def _judge(self, bridge: Bridge, x: Tensor, base: Density) -> LogDensity[Tensor]:
+        parts = [
+            bridge.log_prob(part, self.at, base=base, method=self.method, random_state=self.seed + k)
+            for k, part in enumerate(tracked("log-density", x.split(_AT_ONCE)))
+        ]
+        values, errors = (torch.cat([getattr(part, name) for part in parts]) for name in ("value", "standard_error"))
+        return LogDensity(values, errors, base.name)
+
+
+def _summary(found: LogDensity[Tensor], dim: int) -> str:
+    nats = cross_entropy(found)
+    bits = bits_per_dimension(nats, dim)
+    return f"cross-entropy: {nats} nats, {bits} bits per dimension ({len(found.value)} points; base: {found.base})"
 
 
 @dataclass(frozen=True)
@@ -125,6 +178,16 @@ class Report:
             InputError: there is no run, or a file of it is damaged.
         """
         print(f"report: {build(Run.open(self.folder))}")
+
+
+def _points(run: Run, file: str, columns: tuple[str, ...]) -> Points:
+    points = read_points(file, columns)
+    if points.values.shape[1] != run.problem.dim:
+        raise InputError(
+            f"{file} has {points.values.shape[1]} columns, the run's data {run.problem.dim}; "
+            "--columns picks some of a .csv or .parquet file"
+        )
+    return points
 
 
 def _fitted(run: Run) -> Bridge:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from sbridge.solvers import training
 
-__all__ = ["note", "training_display"]
+__all__ = ["note", "tracked", "training_display"]
+
+T = TypeVar("T")
 
 Update = Callable[[training.Progress], None]
 _SECONDS_BETWEEN_LINES = 10.0
@@ -21,6 +24,12 @@ _SECONDS_BETWEEN_LINES = 10.0
 def note(text: str) -> None:
     """A line about what happens now."""
     print(text, file=sys.stderr, flush=True)
+
+
+def tracked(name: str, parts: Sequence[T]) -> Iterable[T]:
+    """The parts one by one, with a bar on a terminal."""
+    console = Console(stderr=True)
+    return track(parts, name, console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextmanager

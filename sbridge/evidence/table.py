@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sbridge.errors import InputError
+from sbridge.estimates import alone, with_error
 from sbridge.storage import replace_atomically
 
 __all__ = ["COLUMNS", "FLOOR", "TRUTH", "Column", "Comparison", "Effort", "Row", "merge", "unique"]
@@ -53,33 +54,7 @@ class Column:
         value, error = row.get(self.name, ""), row.get(self.error, "")
         if not isinstance(value, float):
             return value
-        return _with_error(value, error) if isinstance(error, float) else _alone(value)
-
-
-def _alone(value: float) -> str:
-    """Three digits; from 1,000 to a million, all in front of the point."""
-    return f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
-
-
-def _with_error(value: float, error: float) -> str:
-    """Value ± error to the same place: "7.3 ± 0.6", "0.00040 ± 0.00002", "578 ± 20", "(4.0 ± 0.2)e-07".
-
-    The place is that of the error's one digit, but not left of the point, nor beyond 10⁻⁵ of the value.
-    """
-    if error == 0:
-        return f"{_alone(value)} ± 0"
-    top = _exponent(max(abs(value), error))
-    if not -4 <= top < 6:
-        return f"({_with_error(value / 10.0**top, error / 10.0**top)})e{top:+03d}"
-    place = min(-_exponent(error), 5 - top)
-    decimals = max(0, place)
-    rounded = round(value, decimals) + 0.0  # never −0
-    return f"{rounded:.{decimals}f} ± {round(error, place):.{decimals}f}"
-
-
-def _exponent(size: float) -> int:
-    """Of ten, once rounded to one digit."""
-    return int(f"{size:.0e}".partition("e")[2])
+        return with_error(value, error) if isinstance(error, float) else alone(value)
 
 
 def _distances(direction: str, short: str, end: str) -> list[Column]:

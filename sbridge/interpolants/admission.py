@@ -5,6 +5,7 @@ A refusal needs a p-value below 10⁻⁶ over all tests made: samples of the rig
 
 from __future__ import annotations
 
+import torch
 from scipy.stats import chi2, ks_2samp, kstest, norm
 from torch import Tensor
 
@@ -34,15 +35,22 @@ def check_gaussian(x: Tensor) -> None:
 
 
 def check_alike(x0: Tensor, x1: Tensor) -> None:
-    """Refuse points (n0, d) and (n1, d) whose coordinates have different laws.
+    """Refuse points (n0, d) and (n1, d) of different laws, seen in their coordinates and in d oblique directions.
 
     Raises:
-        InputError: they have.
+        InputError: a law differs.
     """
-    columns = zip(x0[:_POINTS].double().cpu().T, x1[:_POINTS].double().cpu().T, strict=True)
-    tests = [ks_2samp(a.numpy(), b.numpy()).pvalue for a, b in columns]
+    points0, points1 = (x[:_POINTS].double().cpu() @ _directions(x.shape[1]) for x in (x0, x1))
+    tests = [ks_2samp(a.numpy(), b.numpy()).pvalue for a, b in zip(points0.T, points1.T, strict=True)]
     if min(tests) * len(tests) < _LEVEL:
         raise InputError(
             "x0 and x1 are samples of different laws; a mirror interpolant goes from a law to itself. "
             "Give the same data for both, or choose an interpolant such as Linear"
         )
+
+
+def _directions(dim: int) -> Tensor:
+    """The axes and an orthogonal frame oblique to them, always the same, the columns of (d, 2d)."""
+    generator = torch.Generator().manual_seed(0)
+    oblique = torch.linalg.qr(torch.randn(dim, dim, dtype=torch.float64, generator=generator)).Q
+    return torch.cat([torch.eye(dim, dtype=torch.float64), oblique], dim=1)

@@ -20,9 +20,8 @@ from math import pi
 
 import torch
 from torch import Tensor
-from torch.func import jvp
 
-from sbridge.interpolants import Interpolant
+from sbridge.interpolants import Interpolant, with_rate
 
 __all__ = ["MixtureOracle"]
 
@@ -118,9 +117,9 @@ class _Pairs:
 
 
 def _rate(function: Callable[[Tensor], Tensor], time: Tensor) -> tuple[Tensor, Tensor]:
-    """A function of time and its derivative."""
-    result = jvp(function, (time,), (torch.ones_like(time),))
-    return result[0], result[1]
+    """A function of time and its derivative, as numbers: what depends on x does not go through them."""
+    with torch.no_grad():
+        return with_rate(function, time)
 
 
 def _gaussian(away: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,123 @@
+"""What every log-density has in common: the model, the ends, the answer and the averages over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log
+from typing import Generic, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from sbridge.arrays import Array
+from sbridge.densities import Density
+from sbridge.errors import InputError
+from sbridge.estimates import Estimate
+
+__all__ = ["End", "Function", "LogDensity", "Method", "Model", "at_least", "bits_per_dimension", "cross_entropy"]
+__all__ += ["finite", "joined", "rows_at_once", "times_from"]
+
+End = Literal["x1", "x0"]
+Function = Callable[[Tensor, Tensor], Tensor]
+
+_TIMES = {"x1": (1.0, 0.0), "x0": (0.0, 1.0)}
+_ROWS, _ELEMENTS = 4096, 2**20  # moved at once at most: rows, and numbers in them
+
+
+class Model(Protocol):
+    """Two drifts and ε; a `Bridge` is one."""
+
+    @property
+    def forward_field(self) -> Function:
+        """b_F(t, x)."""
+
+    @property
+    def backward_field(self) -> Function:
+        """b_B(t, x)."""
+
+    @property
+    def epsilon(self) -> float:
+        """ε."""
+
+
+@dataclass(frozen=True)
+class LogDensity(Generic[Array]):
+    """Log-densities at some points, in nats, their standard errors over paths or probes, and the base's name.
+
+    The logarithm of an unbiased density is low by about half its squared standard error.
+    """
+
+    value: Array
+    standard_error: Array
+    base: str
+
+
+class Method(Protocol):
+    """A way to a model's log-density."""
+
+    def log_density(
+        self, model: Model, x: Tensor, at: End, base: Density, generator: torch.Generator
+    ) -> LogDensity[Tensor]:
+        """log ρ̂ at the points x (n, d), which stand at the end `at`; `base` is the density of the other end.
+
+        Raises:
+            InputError: `at` is no end, a path ends at no finite place, or d is too large for an exact divergence.
+        """
+
+
+def cross_entropy(log_density: LogDensity[Tensor]) -> Estimate:
+    """−E log ρ̂ in nats over the points' law, from at least two points drawn independently from it.
+
+    The standard error is that of a mean over points; the scatter over each point's paths is part of theirs.
+
+    Raises:
+        InputError: fewer than two points.
+    """
+    at_least("the number of points", len(log_density.value), 2)
+    return Estimate.of(-log_density.value)
+
+
+def bits_per_dimension(nats: Estimate, dim: int) -> Estimate:
+    """A cross-entropy in bits per coordinate of points in R^dim, from nats per point."""
+    unit = dim * log(2)
+    return Estimate(nats.value / unit, nats.standard_error / unit)
+
+
+def at_least(name: str, value: int, least: int) -> None:
+    """Raise an InputError where a setting is below its least value."""
+    if value < least:
+        raise InputError(f"{name} must be at least {least}, not {value}")
+
+
+def times_from(at: End) -> tuple[float, float]:
+    """Times a and c at which a path from that end starts and stops."""
+    if at not in _TIMES:
+        raise InputError(f"at must be x1 or x0, not {at!r}")
+    return _TIMES[at]
+
+
+def rows_at_once(x: Tensor) -> int:
+    """How many points like the rows of x are moved at once, which bounds memory."""
+    return max(1, min(_ROWS, _ELEMENTS // x.shape[1]))
+
+
+def finite(state: Tensor) -> Tensor:
+    """The same rows.
+
+    Raises:
+        InputError: some are not finite.
+    """
+    lost = int((~state.isfinite()).any(-1).sum())
+    if lost:
+        raise InputError(
+            f"{lost} of {len(state)} paths end at no finite place or density: take more steps; if that does not help, "
+            "a drift or its derivative is not finite along them, and the bridge has no density that can be computed"
+        )
+    return state
+
+
+def joined(parts: list[tuple[Tensor, Tensor]], base: Density) -> LogDensity[Tensor]:
+    """One answer from the values and standard errors of blocks of points."""
+    values, errors = zip(*parts, strict=True)
+    return LogDensity(torch.cat(values), torch.cat(errors), base.name)
