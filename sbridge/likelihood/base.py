@@ -45,7 +45,9 @@ class Model(Protocol):
 class LogDensity(Generic[Array]):
     """Log-densities at some points, in nats, their standard errors over paths or probes, and the base's name.
 
-    The logarithm of an unbiased density is low by about half its squared standard error.
+    The errors are those of sampling alone, without that of the steps.  The logarithm of an unbiased density is low by
+    about half its squared standard error; where that error is near 1, one path outweighs all others, and neither the
+    value nor its error can be trusted.
     """
 
     value: Array
