@@ -101,9 +101,9 @@ def accuracy() -> Rows:
         for steps in STEPS
     ]
     trials += [(f"{TILTED}, 100 paths", steps, truth, Tilted(100, steps)) for steps in (5, *STEPS[:3])]
-    trials += [(f"{FEYNMAN_KAC}, {PATHS:,} paths", steps, truth, FeynmanKac(PATHS, steps)) for steps in (5, 10)]
-    trials += [(f"{TILTED}, wrong score, {PATHS:,} paths", steps, wrong, Tilted(PATHS, steps)) for steps in (5, 10)]
-    trials += [(f"{BOUND}, wrong score, {PATHS:,} paths", 10, wrong, TiltedBound(PATHS, 10))]
+    trials += [(f"{FEYNMAN_KAC}, {PATHS:,} paths", steps, truth, FeynmanKac(PATHS, steps)) for steps in (10, 20)]
+    trials += [(f"{TILTED}, wrong score, {PATHS:,} paths", steps, wrong, Tilted(PATHS, steps)) for steps in (10, 20)]
+    trials += [(f"{BOUND}, wrong score, {PATHS:,} paths", 20, wrong, TiltedBound(PATHS, 20))]
     for name, steps, model, method in trials:
         if table.missing(method=name, steps=str(steps)):
             found = method.log_density(model, x, "x1", base, generator(steps))

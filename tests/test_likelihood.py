@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from members import EPSILON, FLOAT, MIXTURE0, MIXTURE1, generator, normal, sample
 from scipy.integrate import solve_ivp
 from torch import Tensor
-from torch.distributions import MultivariateNormal
+from torch.distributions import Independent, MultivariateNormal, Normal
 
 from sbridge.bridge import Bridge
 from sbridge.densities import Density, as_density
@@ -40,6 +40,7 @@ from sbridge.likelihood import (
     cross_entropy,
 )
 from sbridge.problems.gaussian import Gaussian, GaussianBridge
+from sbridge.problems.mixture import Mixture, MixtureBridge
 from sbridge.problems.oracle import MixtureOracle
 from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Integrator
 
@@ -261,7 +262,7 @@ def test_order_of_the_flow(stepper: Integrator, order: int, at: End) -> None:
     def error(steps: int) -> float:
         return float(case.error(ProbabilityFlow(steps=steps, stepper=stepper))[0].square().mean().sqrt())
 
-    assert _slope(error, [16, 24, 32]) == pytest.approx(order, abs=0.25)
+    assert _slope(error, [24, 36, 48]) == pytest.approx(order, abs=0.25)
 
 
 @settings(max_examples=8)
@@ -276,7 +277,7 @@ def test_density_of_any_flow_integrates_to_one(sizes: tuple[float, ...], phase: 
 
 @BOTH_ENDS
 def test_probes_are_unbiased_and_know_their_error(at: End) -> None:
-    error, found = mixture(at, 150).error(ProbabilityFlow(Hutchinson(24), steps=40))
+    error, found = mixture(at, 150).error(ProbabilityFlow(Hutchinson(24), steps=40, stepper=RK4))
     z = error / found.standard_error
     assert abs(float(z.mean())) < 4 / sqrt(150)
     assert float(z.square().mean().sqrt()) == pytest.approx(1.04, abs=4 * 1.04 / sqrt(300))  # Student's t, 23 degrees
@@ -303,7 +304,7 @@ def test_weighted_paths_have_the_density_of_the_drift_towards_the_end(
     make: Callable[[End, int], Case], method: PathMethod, at: End
 ) -> None:
     """Tilted paths with a guide that is no score too: it is the drift towards the end that has the density."""
-    error, found = make(at, 6).error(replace(method, steps=12))
+    error, found = make(at, 6).error(replace(method, steps=24))
     assert (error.abs() < 4 * found.standard_error + 2e-3).all()
     assert found.standard_error.min() > 0 and found.standard_error.max() < 0.15
 
@@ -344,8 +345,8 @@ def test_jensen_is_loose_without_the_tilt() -> None:
     assert tilted.item() == pytest.approx(-log(2 * pi) / 2 - 0.7**2 / 2, abs=1e-5)
 
 
-def test_weak_order_of_weighted_paths() -> None:
-    """E w in one dimension, where the drift is linear: order two in the step."""
+def test_error_of_few_steps_falls_at_least_like_their_square() -> None:
+    """E w in one dimension, where the drift is linear; beyond four steps the error is lost in the paths' scatter."""
     zero, one = torch.zeros(1, dtype=FLOAT), torch.eye(1, dtype=FLOAT)
     model = Bridge(Affine(1.6 * one, 0 * one, zero), Affine(0 * one, 0 * one, zero), 0.4)
     variance = exp(3.2) + 0.8 * (exp(3.2) - 1) / 3.2
@@ -354,10 +355,10 @@ def test_weak_order_of_weighted_paths() -> None:
 
     def error(steps: int) -> float:
         gap, found = case.error(FeynmanKac(paths=200_000, steps=steps))
-        assert gap.abs() > 8 * found.standard_error
+        assert gap.abs() > 5 * found.standard_error
         return float(gap.abs())
 
-    assert _slope(error, [1, 2, 3]) == pytest.approx(2, abs=0.4)
+    assert error(2) > 4 * error(4)
 
 
 @BOTH_ENDS
@@ -494,3 +495,21 @@ def test_cross_entropy_of_an_exact_model_is_the_entropy(at: End) -> None:
 def test_bits_are_nats_over_log_two() -> None:
     bits = bits_per_dimension(Estimate(8 * log(2), 2 * log(2)), 4)
     assert (bits.value, bits.standard_error) == pytest.approx((2.0, 0.5))
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 5.0])
+def test_the_benchmarks_bridge_has_the_density_of_its_end(epsilon: float) -> None:
+    """ρ1(y) = ∫ρ0(x) π(y|x) dx on a line; at large ε the clusters are narrow beside the noise, so the drift is stiff."""
+    truth = Mixture(dim=1, epsilon=epsilon, components=3, samples=10, test_samples=10).build().truth
+    assert isinstance(truth, MixtureBridge)
+    truth = truth.double()
+    grid = torch.linspace(-5, 5, 2001, dtype=FLOAT)[:, None]
+    shares = torch.softmax(truth.forward_field.log_terms(torch.zeros(1, 1, dtype=FLOAT), grid), dim=-1)
+    y = truth.endpoints(0.5 * normal(4, 1), generator(3))
+    ends = truth.centres + truth.forward_field.slopes * grid[:, None, :]
+    clusters = Normal(ends[..., 0], truth.variances[:, 0].sqrt()).log_prob(y[:, None]).exp()
+    start = Normal(torch.zeros(1, dtype=FLOAT), 0.5)
+    density = torch.trapezoid((shares * clusters).sum(-1) * start.log_prob(grid)[:, 0].exp(), grid[:, 0], dim=-1)
+    base = Independent(start, 1)
+    for method, allowed in ((ProbabilityFlow(), 0.01), (Tilted(paths=4, steps=50), 0.01)):
+        assert (truth.log_prob(y, base=base, method=method, random_state=0).value - density.log()).abs().max() < allowed

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sbridge.densities import Density
-from sbridge.likelihood.base import End, LogDensity, Model, at_least, finite, joined, rows_at_once, times_from
+from sbridge.likelihood.base import End, LogDensity, Model, at_least, clock, finite, joined, rows_at_once, times_from
 from sbridge.likelihood.divergences import Divergence, Exact, traced
 from sbridge.sampling import HEUN, Integrator, integrate
 
@@ -21,7 +21,7 @@ class ProbabilityFlow:
 
     Args:
         divergence: `Exact()`, or `Hutchinson(probes)` for high dimensions.
-        steps: of the flow.
+        steps: of the flow, finer near both ends.
         stepper: `EULER`, `HEUN`, `RK4` or `Adaptive()` of `sbridge.sampling`, which heeds no `steps`.
     """
 
@@ -47,9 +47,10 @@ class ProbabilityFlow:
         def velocity_of(t: Tensor, x: Tensor) -> tuple[Tensor]:
             return ((model.forward_field(t, x) + model.backward_field(t, x)) / 2,)
 
-        def rate(t: Tensor, state: Tensor) -> Tensor:
+        def rate(tau: Tensor, state: Tensor) -> Tensor:
+            t, pace = clock(tau)
             (velocity,), parts = traced(velocity_of, t, state[:, :dim], directions)
-            return torch.cat([velocity, parts], dim=-1)
+            return pace * torch.cat([velocity, parts], dim=-1)
 
         with torch.no_grad():
             start = torch.cat([x, x.new_zeros(len(x), len(directions))], dim=-1)

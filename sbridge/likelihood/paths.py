@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sbridge.densities import Density
-from sbridge.likelihood.base import End, LogDensity, Model, at_least, finite, joined, rows_at_once, times_from
+from sbridge.likelihood.base import End, LogDensity, Model, at_least, clock, finite, joined, rows_at_once, times_from
 from sbridge.likelihood.divergences import axes, traced
 from sbridge.sampling import RK4
 
@@ -33,7 +33,7 @@ class PathMethod(ABC):
 
     Args:
         paths: from each point, at least two, so that there is a standard error.
-        steps: of each path; a step takes four evaluations of the drifts and their exact divergence.
+        steps: of each path, finer near both ends.  A step takes four evaluations of drifts and exact divergence.
     """
 
     paths: int = 32
@@ -61,21 +61,22 @@ class PathMethod(ABC):
         """log w of one path from each row of x."""
         start, stop = times_from(at)
         grid = torch.linspace(start, stop, self.steps + 1, dtype=x.dtype, device=x.device)
+        spans = clock(grid)[0].diff().abs()
         with torch.no_grad():
             state = torch.cat([x, torch.zeros_like(x[:, :1])], dim=-1)
-            for t, dt in zip(grid, grid.diff(), strict=False):
+            for tau, step, span in zip(grid, grid.diff(), spans, strict=False):
                 z = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
-                noise_rate = (2 * model.epsilon / dt.abs()).sqrt() * dt.sign() * z
-                rate = partial(self._rate, model, stop - start, noise_rate)
-                state = RK4.step(rate, t, dt, state, torch.zeros_like(state))
+                rate = partial(self._rate, model, stop - start, (2 * model.epsilon * span).sqrt() / step * z)
+                state = RK4.step(rate, tau, step, state, torch.zeros_like(state))
             state = finite(state)
             return base.log_prob(state[:, :-1]) + state[:, -1]
 
-    def _rate(self, model: Model, sign: float, noise_rate: Tensor, t: Tensor, state: Tensor) -> Tensor:
-        """d(X, log w)/dt while the noise N = noise_rate · dt comes in evenly."""
+    def _rate(self, model: Model, sign: float, noise_rate: Tensor, tau: Tensor, state: Tensor) -> Tensor:
+        """d(X, log w)/dτ while the noise N = noise_rate · dτ comes in evenly."""
+        t, pace = clock(tau)
         drift, divergence, guide = self.terms(model, sign, t, state[:, :-1])
-        work = (guide * (sign * model.epsilon * guide + noise_rate)).sum(-1)
-        return torch.cat([drift + noise_rate, (divergence - work)[:, None]], dim=-1)
+        gain = pace * (divergence - sign * model.epsilon * guide.square().sum(-1)) - (guide * noise_rate).sum(-1)
+        return torch.cat([pace * drift + noise_rate, gain[:, None]], dim=-1)
 
     @abstractmethod
     def terms(self, model: Model, sign: float, t: Tensor, x: Tensor) -> Terms:

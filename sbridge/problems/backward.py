@@ -71,7 +71,8 @@ class MixtureBackward(MixtureField):
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         times, rows = t.expand(*x.shape[:-1], 1).reshape(-1, 1), x.reshape(-1, x.shape[-1])
-        p = self._tightest(times, rows)
+        with torch.no_grad():  # any p serves, so none of the answer's slope comes through it
+            p = self._tightest(times, rows)
         block = max(1, _ELEMENTS // (len(self.nodes) * len(self.weights)))
         parts = zip(*(torch.split(v, block) for v in (times, rows, p)), strict=True)
         return torch.cat([self._drift(*part) for part in parts]).reshape(x.shape)
@@ -107,9 +108,8 @@ class MixtureBackward(MixtureField):
         if not self.shared:
             return tilts @ self.nodes.T + curves @ self.nodes.square().T
         tilts = tilts - p[:, None, :] @ tilts
-        sizes, axes = torch.linalg.eigh(tilts @ tilts.mT)
         # The largest swings go along the first nodes, which are the best spread.
-        root: Tensor = (axes * sizes.clamp(min=0).sqrt()[:, None, :]).flip(-1)
+        root = (tilts @ _principal_axes(tilts)).flip(-1)
         return root[..., : self.nodes.shape[1]] @ self.nodes.T
 
     def _expansion(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,3 +139,16 @@ class MixtureBackward(MixtureField):
         kappa, centre = self._proposal(t, x, p)[0], p @ self.centres
         quadratic = (t * centre.square() - 2 * x * centre - kappa * x.square()) / (2 * self.epsilon * (1 + t * kappa))
         return (p * (log_p - self.weights.log())).sum(-1) + (quadratic - torch.log1p(t * kappa)).sum(-1) / 2
+
+
+@torch.no_grad()
+def _principal_axes(tilts: Tensor) -> Tensor:
+    """Unit vectors along the principal axes of rows (n, K, d), the longest last: (n, d, K), zero beyond their rank.
+
+    A rotation of the nodes, of which the answer's slope has no share; that of an eigenvector may be infinite.
+    """
+    sizes, vectors = torch.linalg.eigh(tilts @ tilts.mT)
+    least = torch.finfo(sizes.dtype).eps * sizes[:, -1:]
+    inverse = torch.where(sizes > least, sizes.rsqrt(), 0.0)
+    axes: Tensor = tilts.mT @ (vectors * inverse[:, None, :])
+    return axes
