@@ -1,0 +1,58 @@
+"""Choosing among fits by points kept apart from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["Judged", "Split", "first_peak"]
+
+_ROWS = 4096  # points at once
+_PATIENCE = 2  # fits in a row that are no better, after which no more are made
+
+Fit = TypeVar("Fit")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Points kept apart, those to fit to, and a part of the latter, all in random order and single precision."""
+
+    apart: Tensor
+    all: Tensor
+    part: Tensor
+
+    @staticmethod
+    def of(x: Tensor, order: Tensor, cut: int, part: int, shift: Tensor, scale: float) -> Split:
+        """Of the points (x − shift)/scale in the given order, the first `cut` are kept apart."""
+        moved = torch.cat([((x[rows] - shift) / scale).float() for rows in order.split(_ROWS)])
+        return Split(moved[:cut], moved[cut:], moved[cut : cut + part])
+
+
+@dataclass(frozen=True)
+class Judged(Generic[Fit]):
+    """A fit and its merits at points kept apart, (h,) for each dataset; its score is the sum of their means."""
+
+    fit: Fit
+    merits: tuple[Tensor, ...]
+
+    def beats(self, other: Judged[Fit], margin: float) -> bool:
+        """Whether the score is higher by more than `margin` standard errors of the difference, point by point."""
+        changes = [(mine - theirs).double() for mine, theirs in zip(self.merits, other.merits, strict=True)]
+        gain = torch.stack([change.mean() for change in changes]).sum()
+        error = torch.stack([change.var(correction=0) / len(change) for change in changes]).sum().sqrt()
+        return bool(gain > margin * error)
+
+
+def first_peak(fits: Iterable[Judged[Fit]], margin: float) -> Judged[Fit]:
+    """The best fit, of those up to the first that two follow which do not beat it by the margin."""
+    remaining = iter(fits)
+    best, worse = next(remaining), 0
+    for fit in remaining:
+        best, worse = (fit, 0) if fit.beats(best, margin) else (best, worse + 1)
+        if worse == _PATIENCE:
+            break
+    return best

@@ -1,0 +1,408 @@
+"""The mixture-potential solver: dual, fixed point and both directions, against closed forms and brute force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from math import sqrt
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import grad, hessian, vmap
+
+from sbridge.bridge import Bridge, ExactBridge
+from sbridge.errors import InputError
+from sbridge.estimates import Estimate
+from sbridge.evidence.metrics import cbw_uvp_exact, path_kl
+from sbridge.problem import Problem
+from sbridge.problems.gaussian import GaussianBridge, ShiftedGaussian
+from sbridge.problems.mixture import Mixture, MixtureBridge
+from sbridge.problems.planar import MoonsToEightGaussians
+from sbridge.solvers import reversal
+from sbridge.solvers.fixed_point import Ascent, Cells, Parameters, State, clusters
+from sbridge.solvers.potential import MixturePotential, PotentialBridge, PotentialDrift
+from sbridge.solvers.reversal import MixtureReversal
+
+FLOAT = torch.float64
+EVERY_DIM = pytest.mark.parametrize("dim", [2, 5])
+
+
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=FLOAT, generator=_generator(seed))
+
+
+@cache
+def _mixture(dim: int = 2, epsilon: float = 0.5, samples: int = 20_000) -> Problem:
+    return Mixture(dim=dim, epsilon=epsilon, samples=samples).build()
+
+
+@cache
+def _fitted(dim: int = 2, components: int | None = 5) -> PotentialBridge:
+    return MixturePotential(components).solve(_mixture(dim))
+
+
+def _truth(problem: Problem) -> MixtureBridge:
+    assert isinstance(problem.truth, MixtureBridge)
+    return problem.truth
+
+
+# The fixed point
+
+
+def _ascent(x0: Tensor, x1: Tensor, e: float, count: int) -> Ascent:
+    start = Parameters.joining(Cells.of(torch.ones_like(x0[None, :, 0]), x0), clusters(x1, count, 4, 0), e)
+    return Ascent(x0, x1, e, start)
+
+
+def _last(ascent: Ascent, steps: int) -> State:
+    return list(ascent.states(steps))[-1]
+
+
+def _planar(n: int = 4000) -> tuple[Tensor, Tensor]:
+    problem = MoonsToEightGaussians(samples=n, test_samples=20).build()
+    return problem.x0.double() / 3, problem.x1.double() / 3
+
+
+@pytest.mark.parametrize("e", [0.1, 1.0])
+def test_no_derivative_of_the_dual_is_left(e: float) -> None:
+    """Outside the family; by automatic differentiation of the dual, not by the moment equations."""
+    x0, x1 = _planar(1500)
+    state = _last(_ascent(x0, x1, e, 4), 400)
+
+    def dual(log_weights: Tensor, centres: Tensor, log_slopes: Tensor) -> Tensor:
+        parameters = Parameters(log_weights, centres, log_slopes.exp())
+        end, start = parameters.log_terms1(x1, e), parameters.log_terms0(x0, e)
+        return torch.logsumexp(end, dim=0).mean() - torch.logsumexp(start, dim=0).mean()
+
+    found = state.parameters
+    point = [value.requires_grad_() for value in (found.log_weights, found.centres, found.slopes.log())]
+    value = dual(*point)
+    assert value.item() == pytest.approx(state.dual, abs=1e-12)
+    slopes = torch.autograd.grad(value, point)
+    assert max(slope.abs().max().item() for slope in slopes) < 1e-5
+
+
+@pytest.mark.parametrize("e", [0.1, 1.0])
+def test_moment_equations_hold_at_the_end(e: float) -> None:
+    x0, x1 = _planar(1500)
+    state = _last(_ascent(x0, x1, e, 4), 400)
+    found, zero, one = state.parameters, state.cells0, state.cells1
+    torch.testing.assert_close(zero.masses, one.masses, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.slopes * zero.means + found.centres, one.means, atol=2e-6, rtol=0)
+    torch.testing.assert_close(found.slopes**2 * zero.variances + e * found.slopes, one.variances, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("e", [0.1, 1.0])
+@pytest.mark.parametrize("count", [3, 8])
+def test_dual_rises_at_every_step_and_no_component_is_lost(e: float, count: int) -> None:
+    """Outside the family, where the plain fixed point falls, and at small e lets all components collapse into one."""
+    states = list(_ascent(*_planar(), e / 9, count).states(30))
+    duals = [state.dual for state in states]
+    assert len(duals) > 2 and duals == sorted(duals)
+    assert states[-1].cells1.masses.min() > 0.2 / count
+    assert torch.pdist(states[-1].cells1.means).min() > 0.3
+
+
+@pytest.mark.parametrize("dim", [1, 3, 8])
+def test_one_component_is_the_gaussian_bridge_of_the_datas_moments(dim: int) -> None:
+    """In any dimension, in one step: S is its regression R, and R x + r its mean."""
+    x0, x1, epsilon = _normal(500, dim) * torch.linspace(0.5, 2, dim), 1 + 0.7 * _normal(400, dim, seed=1), 0.3
+    ends = [(x.mean(0), torch.diag(x.var(0, correction=0))) for x in (x0, x1)]
+    exact = GaussianBridge(*ends[0], *ends[1], epsilon)
+    found = _last(_ascent(x0, x1, 2 * epsilon, 1), 3).parameters
+    drift = PotentialDrift(found.log_weights, found.centres, 2 * epsilon * found.slopes, epsilon)
+    for t in (0.0, 0.5, 1.0):
+        time = torch.tensor(t, dtype=FLOAT)
+        torch.testing.assert_close(drift(time, x0[:9]), exact.forward_field(time, x0[:9]), rtol=1e-6, atol=1e-6)
+
+
+# The dual
+
+
+@pytest.mark.parametrize("components", [1, 3, 5])
+def test_dual_is_below_the_energy_by_the_path_divergence(components: int) -> None:
+    """KE* − D(λ) = 2ε KL(P*‖P_λ) ≥ 0.  The true potential's dual at the same points is KE*, with the same noise."""
+    problem = _mixture(2)
+    truth, bridge = _truth(problem), _fitted(2, components)
+    zero, one = torch.zeros(()), torch.ones(())
+    end = truth.potential(one, problem.test1) - bridge.potential(one, problem.test1)
+    start = truth.potential(zero, problem.test0) - bridge.potential(zero, problem.test0)
+    gap, divergence = (end.double().mean() - start.double().mean()).item(), _divergence(bridge, truth, problem.test0)
+    error = sqrt(end.var().item() / len(end) + start.var().item() / len(start))
+    expected, spread = (2 * problem.epsilon * value for value in (divergence.value, divergence.standard_error))
+    assert gap == pytest.approx(expected, abs=4 * (error + spread))
+    assert gap > -4 * error
+
+
+def _divergence(bridge: PotentialBridge, truth: MixtureBridge, x0: Tensor) -> Estimate:
+    """KL(P*‖P_λ) on all of [0, 1]."""
+    x1, total = truth.endpoints(x0, _generator(1)), torch.zeros(len(x0), dtype=FLOAT)
+    for part in range(32):
+        t = (part + torch.rand(len(x0), 1, generator=_generator(part))) / 32
+        x = truth.between(t, x0, x1, _generator(100 + part))
+        total += (truth.forward_drift(t, x) - bridge.forward_drift(t, x)).double().square().sum(-1) / 32
+    return Estimate.of(total / (4 * truth.epsilon))
+
+
+@EVERY_DIM
+def test_dual_on_points_apart_is_at_most_the_energy(dim: int) -> None:
+    problem = _mixture(dim)
+    energy, spread = _truth(problem).kinetic_energy()
+    bridge = _fitted(dim)
+    for dual in (bridge.held_out_dual, bridge.dual_on(problem.test0, problem.test1)):
+        assert dual.value < energy + 4.5 * (dual.standard_error + spread)
+        assert dual.value > 0.95 * energy
+
+
+# Recovery
+
+
+@EVERY_DIM
+def test_true_drift_is_recovered_to_the_statistical_floor(dim: int) -> None:
+    """p parameters fitted to n points cost p/2n nats on average where the model is true; twice that is allowed."""
+    problem = _mixture(dim)
+    bridge = _fitted(dim)
+    parameters = 5 * (2 * dim + 1) - 1
+    assert path_kl(bridge, _truth(problem), problem.test0, _generator()).value < 2 * parameters / (2 * 18_000)
+    assert cbw_uvp_exact(bridge, _truth(problem), problem.test0[:500]).value < 0.2
+
+
+def test_components_are_chosen_by_points_kept_apart() -> None:
+    """With too few every cluster but one is missed, with too many the drift is worse."""
+    problem = _mixture(16, samples=2000)
+    chosen, many = (MixturePotential(count).solve(problem) for count in (None, 20))
+    assert chosen.components == 5
+    errors = [path_kl(bridge, _truth(problem), problem.test0[:3000], _generator()).value for bridge in (chosen, many)]
+    assert errors[0] < 0.06 < errors[1]
+
+
+def _gaussian() -> Problem:
+    return ShiftedGaussian(dim=4, shift=0.5, samples=20_000).build()
+
+
+@pytest.mark.parametrize(
+    ("problem", "bound"), [(_mixture(2), 0.006), (_mixture(5), 0.01), (_gaussian(), 0.003)], ids=["2", "5", "gaussian"]
+)
+def test_backward_drift_is_that_of_the_same_process(problem: Problem, bound: float) -> None:
+    """In nats of path divergence from the true backward drift; the score follows from both."""
+    truth = problem.truth
+    assert truth is not None
+    bridge = MixturePotential().solve(problem)
+    x0, total = problem.test0[:60], 0.0
+    x1 = truth.endpoints(x0, _generator(1))
+    for t in (0.01, 0.05, 0.15, 0.3, 0.5, 0.7, 0.9):
+        x = truth.between(torch.tensor(t), x0, x1, _generator(2))
+        gap = bridge.backward_drift(t, x) - truth.backward_drift(t, x)
+        score = bridge.score(t, x) - truth.score(t, x)
+        assert score.square().mean().sqrt() < 0.1 * truth.score(t, x).square().mean().sqrt()
+        total += gap.double().square().sum(-1).mean().item() / 7
+    assert total / (4 * problem.epsilon) < bound
+
+
+def test_backward_process_returns_to_the_start() -> None:
+    """Forward paths to t = 0.5 and backward paths from the forward's end have one law there, and at t = 0."""
+    problem, bridge = _mixture(2), _fitted(2)
+    there = bridge.trajectories(problem.test0[:500], (0.0, 0.5, 1.0), random_state=0, steps=50)
+    back = bridge.trajectories(there[2], (1.0, 0.5, 0.0), random_state=1, steps=50)
+    for ours, theirs in ((back[1], there[1]), (back[2], there[0])):
+        error = sqrt(2 * theirs.var(0).max().item() / len(theirs))
+        assert (ours.mean(0) - theirs.mean(0)).abs().max() < 4.5 * error
+        assert (ours.T.cov() - theirs.T.cov()).abs().max() < 6.5 * error * theirs.std(0).max()
+
+
+# The backward drift alone
+
+
+def _reversal(dim: int, epsilon: float = 0.3) -> MixtureReversal:
+    """Three components of unequal variances, started from two Gaussians."""
+    centres, variances = 1.5 * _normal(3, dim, seed=1), 0.2 + 0.3 * _normal(3, dim, seed=2).abs()
+    weights = torch.tensor([0.5, 0.2, 0.3], dtype=FLOAT).log()
+    start = torch.tensor([0.4, 0.6], dtype=FLOAT).log(), _normal(2, dim, seed=3), 0.3 + _normal(2, dim, seed=4).abs()
+    return MixtureReversal(weights, centres, variances, epsilon, *start)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize("t", [0.2, 0.6, 1.0])
+def test_reversal_agrees_with_brute_force(dim: int, t: float) -> None:
+    """E[x0 | x_t] by weighting points near the mean that is found; in five dimensions log f is only nearly normal."""
+    field, variance = _reversal(dim), 2 * 0.3 * t
+    drift = PotentialDrift(field.log_weights, field.centres, field.variances, field.epsilon)
+    zero, time = torch.zeros((), dtype=FLOAT), torch.tensor(t, dtype=FLOAT)
+    x0 = field.starts(4, _generator(6))
+    x = x0 + t * drift(zero, x0) + sqrt(variance) / 2 * _normal(4, dim, seed=7)
+    found = field(time, x)
+    starts = (x - t * found)[:, None] + sqrt(variance) * _normal(4, 50_000, dim, seed=5)
+    normal = torch.distributions.Normal(field.start_means, field.start_variances.sqrt())
+    log_start = torch.logsumexp(field.start_log_weights + normal.log_prob(starts[:, :, None]).sum(-1), dim=-1)
+    kernel = (starts - (x - t * found)[:, None]).square().sum(-1) - (starts - x[:, None]).square().sum(-1)
+    log_h = log_start + kernel / (2 * variance) - torch.logsumexp(drift.log_terms(zero, starts), dim=-1)
+    weight = torch.softmax(log_h, dim=1)[..., None]
+    mean = (weight * starts).sum(1)
+    error = (weight * (starts - mean[:, None])).square().sum(1).sqrt()
+    assert error.max() < 0.02
+    assert ((found - (x - mean) / t).abs() < 4.5 * error / t + 0.01).all()
+
+
+@EVERY_DIM
+def test_score_at_the_start_is_that_of_the_fitted_start(dim: int) -> None:
+    field = _reversal(dim)
+    drift = PotentialDrift(field.log_weights, field.centres, field.variances, field.epsilon)
+    x, zero = _normal(20, dim), torch.zeros((), dtype=FLOAT)
+
+    def log_density(x: Tensor) -> Tensor:
+        normal = torch.distributions.Normal(field.start_means, field.start_variances.sqrt())
+        return torch.logsumexp(field.start_log_weights + normal.log_prob(x).sum(-1), dim=0)
+
+    score = (drift(zero, x) - field(zero, x)) / (2 * field.epsilon)
+    torch.testing.assert_close(score, vmap(grad(log_density))(x))
+
+
+@EVERY_DIM
+def test_reversal_takes_one_time_or_one_for_each_point_in_any_blocks(
+    dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field, x = _reversal(dim), _normal(3, 5, dim)
+    t = torch.tensor(0.4, dtype=FLOAT)
+    whole = field(t, x)
+    torch.testing.assert_close(field(t.expand(5, 1), x), whole)
+    monkeypatch.setattr(reversal, "_ELEMENTS", 1)
+    torch.testing.assert_close(field(t, x), whole)
+    for end, near in ((0.0, 1e-8), (1.0, 1 - 1e-8)):
+        values = [field(torch.tensor(time, dtype=FLOAT), x) for time in (end, near)]
+        torch.testing.assert_close(values[0], values[1], atol=1e-3, rtol=1e-3)
+
+
+# The bridge as a whole
+
+
+def _moved(problem: Problem, shift0: float, shift1: float, scale: float) -> Problem:
+    x0, test0 = (scale * x + shift0 for x in (problem.x0, problem.test0))
+    x1, test1 = (scale * x + shift1 for x in (problem.x1, problem.test1))
+    return Problem(x0, x1, problem.epsilon * scale**2, test0, test1)
+
+
+@cache
+def _shifted() -> PotentialBridge:
+    """Far from the origin, in double precision."""
+    problem = _mixture(2, samples=2000)
+    wide = replace(problem, **{name: getattr(problem, name).double() for name in ("x0", "x1", "test0", "test1")})
+    return MixturePotential(5).solve(_moved(wide, 30.0, -20.0, 4.0))
+
+
+@pytest.mark.parametrize("t", [0.0, 0.4, 1.0])
+def test_potential_solves_hamilton_jacobi_bellman(t: float) -> None:
+    bridge = _shifted()
+    x = 30.0 - 50 * t + 4 * _normal(8, 2)
+    times = torch.full((8,), t, dtype=FLOAT)
+
+    def potential(t: Tensor, x: Tensor) -> Tensor:
+        return bridge.potential(t[None, None], x[None])[0]
+
+    rate, slope = vmap(grad(potential, argnums=(0, 1)))(times, x)
+    curvature = vmap(lambda t, x: torch.trace(hessian(potential, argnums=1)(t, x)))(times, x)
+    residual = rate + slope.square().sum(-1) / 2 + bridge.epsilon * curvature
+    assert residual.abs().max() < 1e-10 * slope.square().sum(-1).max()
+    torch.testing.assert_close(slope, bridge.forward_field(times[:, None], x))
+
+
+def test_bridge_moves_and_scales_with_the_data() -> None:
+    problem = _mixture(2, samples=2000)
+    ours, theirs = MixturePotential(5).solve(problem), _shifted()
+    x = problem.test0[:200]
+    for t in (0.0, 0.3, 0.8):
+        there = 4.0 * x.double() + 30 - 50 * t
+        for drift in ("forward_drift", "backward_drift"):
+            expected = 4.0 * getattr(ours, drift)(t, x).double() - 50
+            torch.testing.assert_close(getattr(theirs, drift)(t, there), expected, rtol=2e-3, atol=2e-3)
+    mean, cov = ours.conditional_moments(x)
+    far_mean, far_cov = theirs.conditional_moments(4.0 * x.double() + 30)
+    torch.testing.assert_close(far_mean, 4.0 * mean.double() - 20, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(far_cov, 16.0 * cov.double(), rtol=2e-3, atol=2e-2)
+
+
+def test_plan_has_the_moments_it_says() -> None:
+    n, bridge = 50_000, _shifted()
+    x0 = torch.tensor([[31.0, 28.0]], dtype=FLOAT).expand(n, -1)
+    mean, cov = (moment[0] for moment in bridge.conditional_moments(x0[:1]))
+    ends = bridge.endpoints(x0, _generator())
+    error = torch.diagonal(cov).sqrt()
+    assert ((ends.mean(0) - mean).abs() / error).max() * sqrt(n) < 4.5
+    assert ((ends.T.cov() - cov).abs() / torch.outer(error, error)).max() * sqrt(n) < 9
+
+
+def test_process_ends_as_its_plan_and_as_the_data() -> None:
+    problem, bridge = _mixture(2), _fitted(2)
+    moved = bridge.transport(problem.test0, steps=200, random_state=0)
+    wanted_mean, wanted_cov = bridge.endpoint_moments()
+    for points in (moved, bridge.endpoints(problem.test0, _generator()), problem.x1):
+        error = sqrt(wanted_cov.diagonal().max().item() / 10_000)
+        assert (points.mean(0) - wanted_mean).abs().max() < 5 * error
+        assert (points.T.cov() - wanted_cov).abs().max() < 8 * error * wanted_cov.diagonal().max().sqrt()
+
+
+def test_single_precision_follows_the_data_and_a_file_keeps_every_answer(tmp_path: Path) -> None:
+    bridge, problem = _fitted(2), _mixture(2)
+    assert {value.dtype for name, value in bridge.state_dict().items() if ".inner." in name} == {torch.float32}
+    bridge.save(tmp_path / "bridge.safetensors")
+    loaded = Bridge.load(tmp_path / "bridge.safetensors")
+    assert isinstance(loaded, PotentialBridge) and isinstance(loaded, ExactBridge)
+    x = problem.test0[:50]
+    for drift in ("forward_drift", "backward_drift"):
+        assert torch.equal(getattr(loaded, drift)(0.4, x), getattr(bridge, drift)(0.4, x))
+    assert torch.equal(loaded.endpoints(x, _generator()), bridge.endpoints(x, _generator()))
+    assert loaded.held_out_dual == bridge.held_out_dual and loaded.components == 5
+
+
+def test_random_state_decides_everything() -> None:
+    problem = _mixture(2, samples=2000)
+    first, again, other = (MixturePotential(5).solve(problem, random_state=seed).forward_field for seed in (0, 0, 1))
+    x, t = problem.test0[:20], torch.tensor(0.5)
+    assert torch.equal(first(t, x), again(t, x))
+    assert not torch.equal(first(t, x), other(t, x))
+
+
+def test_weights_beyond_floating_point_do_no_harm() -> None:
+    """Clusters whose borders are far from the mean in units of √ε: weights below e⁻¹⁰⁰⁰."""
+    places = torch.tensor([0.0] * 18 + [6.0, 9.0]).repeat(50)[:, None] * torch.tensor([1.0, 0.0])
+    x0, x1 = places + 0.3 * _normal(1000, 2).float(), places + 0.1 * _normal(1000, 2, seed=1).float()
+    bridge = MixturePotential(3).solve(Problem(x0, x1, 1e-3, x0, x1))
+    assert bridge.drift.log_weights.min() < -1000
+    for end in (x0 + bridge.forward_drift(0.0, x0), x1 - bridge.backward_drift(1.0, x1)):
+        away = (end - places).abs().amax(1)
+        assert (away > 1.5).double().mean() < 0.02  # the parts fitted to need not have equal masses on both sides
+    torch.testing.assert_close(bridge.backward_drift(0.0, x0), bridge.forward_drift(0.0, x0), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("components", [None, 1])
+def test_smallest_problem_and_repeated_points_are_solved(components: int | None) -> None:
+    x0, x1 = _normal(10, 3), torch.ones(10, 3, dtype=FLOAT)
+    bridge = MixturePotential(components).solve(Problem(x0, x1, 0.2, x0, x1))
+    moved = bridge.transport(x0, random_state=0, steps=200)
+    torch.testing.assert_close(moved, x1, atol=0.4, rtol=0)
+    assert bridge.backward_drift(0.5, x0).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MixturePotential(components=0), "components must be at least 1"),
+        (lambda: MixturePotential(starts=0), "starts must be at least 1"),
+        (lambda: MixturePotential(held_out=0.0), "between 0 and 1"),
+        (lambda: MixturePotential(held_out=1.0), "between 0 and 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make: Callable[[], MixturePotential], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_more_components_than_the_points_can_tell_are_refused() -> None:
+    with pytest.raises(InputError, match="10 points each"):
+        MixturePotential(500).solve(_mixture(2, samples=2000))
