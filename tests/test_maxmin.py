@@ -13,12 +13,12 @@ from sbridge.bridge import Bridge
 from sbridge.couplings import Independent
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evidence import path_kl
-from sbridge.interpolants import Brownian, LearnedGamma, Linear
+from sbridge.interpolants import Brownian, Gamma, LearnedGamma, Linear, Parabolic, SineSquared
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.problems.oracle import MixtureOracle
 from sbridge.solvers.maxmin import MaxMin, curl, hjb_force, martingale_defect
-from sbridge.solvers.monitor import Selection
+from sbridge.solvers.monitor import Selection, drift_targets
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Training
 
@@ -150,6 +150,20 @@ def test_force_on_gamma_vanishes_at_the_known_optimum() -> None:
 
 
 # Trainings
+
+
+@pytest.mark.parametrize("gamma", [Brownian, Parabolic, SineSquared])
+@pytest.mark.parametrize("t", [0.005, 0.995])
+def test_batches_on_a_line_stay_bounded_near_the_ends(gamma: type[Gamma], t: float) -> None:
+    """The mean target of a group, where ε/γ is up to 2,000: points of a line are closest to each other."""
+    x0, x1 = torch.randn((2, 2000, 1), generator=_generator())
+    recipe = Regression(**TINY, gamma=gamma, coupling=Independent)
+    training = recipe.start(Problem(x0, x1, EPSILON, x0, x1))
+    draw = training.draw(training.coupling, 50)
+    path = training.training_path(draw._replace(t=torch.full_like(draw.t, t)))
+    means = drift_targets(path, training.epsilon).mean(-2)
+    speed = (draw.x1 - draw.x0).mean(-2)
+    assert means.square().mean() < 4 * speed.square().mean()
 
 
 def _run(training: Training, rounds: int = 10**6) -> Training:

@@ -2,8 +2,9 @@
 
 The law of x_t = I(t, x0, x1) + γ(t) z is that of the diffusions with drifts b ± εs, each the minimiser of its quadratic
 objective (`sbridge.objectives.Drift`).  One network answers for both.  Batches are groups of pairs that share a time;
-within a group every pair serves with z and −z and the targets are Rao–Blackwellised (`Path.conditioned`); times are
-stratified and denser near the ends.  The answer is an exponential average of the network's weights.
+within a group every pair serves with z and −z, and under Brownian noise the targets are Rao–Blackwellised
+(`Path.conditioned`); times are stratified and denser near the ends.  The answer is an exponential average of the
+network's weights.
 
 Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797, sections 2 and 6.
 """
@@ -184,7 +185,7 @@ class Training:
 
     def descend(self, draw: Draw) -> None:
         """A gradient step on the drifts with each batch of a draw, and a step of their average."""
-        path = self.conditioned_path(draw)
+        path = self.training_path(draw)
         targets = drift_targets(path, self.epsilon)
         size = self.recipe.batch // self.recipe.group
         for t, x, target in zip(path.t.split(size), path.x.split(size), targets.split(size), strict=True):
@@ -199,10 +200,12 @@ class Training:
             self.step += 1
         self.average.update_parameters(self.pair)
 
-    def conditioned_path(self, draw: Draw) -> Path:
+    def training_path(self, draw: Draw) -> Path:
         """Points of the interpolant with their targets' ingredients, in groups: (groups, group, d)."""
         with torch.no_grad():
-            return self.interpolant.path(*draw).conditioned()
+            path = self.interpolant.path(*draw)
+            # Near the ends conditioning brings back some of the ε/γ that ±z cancel, too much where γ vanishes faster.
+            return path.conditioned() if self.recipe.gamma is Brownian else path.antithetic()
 
     def draw(self, coupling: Coupling, batches: int) -> Draw:
         """Times, pairs and noises for that many batches."""
@@ -219,7 +222,7 @@ class Training:
         Raises:
             DivergenceError: a value is not finite, or the reference loss is far from where any fit has it.
         """
-        path = self.conditioned_path(self.draw(self.check_coupling, _CHECK_BATCHES))
+        path = self.training_path(self.draw(self.check_coupling, _CHECK_BATCHES))
         with torch.no_grad():
             drifts = self.averaged(path.t, path.x)
         held_out = drift_losses(drifts, drift_targets(path, self.epsilon), self.epsilon).mean()
