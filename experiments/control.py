@@ -15,14 +15,13 @@ from math import pi
 import polars as pl
 import torch
 from bench import RESULTS
+from figures import COLOURS
 from line_truth import (
-    COLOURS,
     EPSILON,
     SAMPLING,
     START,
     TRUTH,
     ZERO,
-    Function,
     Row,
     divergence,
     fields,
@@ -40,6 +39,7 @@ from torch import Tensor
 from sbridge import Independent, Regression
 from sbridge.control import best_diffusion, carried_score, fisher, flow_bound, flow_kl, gap, sde_bound
 from sbridge.evidence.line import Line, average, diffusion_law, flow_law
+from sbridge.fields import VectorField
 
 LEVELS = [0.05, 0.2, 1.0, 4.0]
 FREQUENCIES = [1, 2, 4, 8, 16, 32, 64]
@@ -50,7 +50,7 @@ BUDGETS = [30, 100, 300, 1000, 3000]
 # (i) random errors
 
 
-def waves(batch: int, seed: int) -> Function:
+def waves(batch: int, seed: int) -> VectorField:
     """Random smooth fields: three waves of random size, frequency up to 12 and phase, (batch, n, 1)."""
     draws = torch.rand(4, batch, 3, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     size, frequency, speed, phase = draws
@@ -58,7 +58,7 @@ def waves(batch: int, seed: int) -> Function:
     return lambda t, x: (height * torch.sin(frequency * x[..., None, :, :] + 6 * speed * t + 2 * pi * phase)).sum(-3)
 
 
-def energy(field: Function, line: Line) -> Tensor:
+def energy(field: VectorField, line: Line) -> Tensor:
     """½∫E|field|²dt."""
     return average(lambda t, x: field(t, x)[..., 0].square() / 2, TRUTH.log_density, line, 60)
 
@@ -115,7 +115,7 @@ def quantile(t: Tensor, x: Tensor) -> Tensor:
     return (weights * torch.special.ndtr((x[..., None] - mean) / deviation)).sum((-2, -1))[..., None]
 
 
-def flow_figures(velocity: Function, t: Tensor, x: Tensor, steps: int) -> Row:
+def flow_figures(velocity: VectorField, t: Tensor, x: Tensor, steps: int) -> Row:
     """The ODE's divergence by the identity, the Fisher divergence and the bound, with standard errors."""
     carried = carried_score(velocity, partial(TRUTH.score, ZERO), t, x, steps)
     identity = flow_kl(velocity, TRUTH.velocity, lambda t, x: carried, TRUTH.score, t, x)

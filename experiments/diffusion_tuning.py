@@ -17,8 +17,8 @@ from functools import partial
 import polars as pl
 import torch
 from bench import RESULTS
+from figures import COLOURS
 from line_truth import (
-    COLOURS,
     EPSILON,
     SAMPLING,
     START,

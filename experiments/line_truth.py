@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from sbridge import Bridge, Linear, Problem
+from sbridge.conversions import ScoreFromDrifts, VelocityFromDrifts
 from sbridge.estimates import Estimate
 from sbridge.evidence.line import Line, diffusion_law, kl
+from sbridge.fields import VectorField
 from sbridge.interpolants import Brownian
 from sbridge.problems.oracle import MixtureOracle
 from sbridge.storage import replace_atomically
 
 EPSILON = 0.3  # of the interpolant
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 SAMPLING = torch.logspace(-1.7, 0.7, 13, dtype=torch.float64)
 """ε of sampling, 0.02 to 5."""
 
 Row = dict[str, float]
-Function = Callable[[Tensor, Tensor], Tensor]
 
 
 def tensor(values: object) -> Tensor:
@@ -97,16 +97,13 @@ def problem(oracle: MixtureOracle) -> Problem:
     return Problem(x0, x1, EPSILON, test0, test1)
 
 
-def fields(bridge: Bridge) -> tuple[Function, Function]:
+def fields(bridge: Bridge) -> tuple[VectorField, VectorField]:
     """b̂ and ŝ of a bridge, as functions of tensors."""
-    forward, backward = bridge.forward_field, bridge.backward_field
-    return (
-        lambda t, x: (forward(t, x) + backward(t, x)) / 2,
-        lambda t, x: (forward(t, x) - backward(t, x)) / (2 * bridge.epsilon),
-    )
+    drifts = (bridge.forward_field, bridge.backward_field)
+    return VelocityFromDrifts(*drifts), ScoreFromDrifts(*drifts, bridge.epsilon)
 
 
-def sampled(velocity: Function, score: Function, levels: Tensor, line: Line) -> Tensor:
+def sampled(velocity: VectorField, score: VectorField, levels: Tensor, line: Line) -> Tensor:
     """Divergence of the SDE at every sampling ε, (levels,)."""
 
     def drift(t: Tensor, x: Tensor) -> Tensor:

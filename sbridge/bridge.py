@@ -6,7 +6,7 @@ A pair of drifts b_F, b_B and ε is a whole bridge: b = (b_F + b_B)/2 and s = (b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -17,13 +17,14 @@ from torch import Tensor
 
 from sbridge import storage
 from sbridge.arrays import Array, as_points, in_kind, seeded
+from sbridge.conversions import ScoreFromDrifts
 from sbridge.densities import Base, as_density
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
-from sbridge.fields import Field
+from sbridge.fields import Field, VectorField
 from sbridge.interpolants import Interpolant
 from sbridge.likelihood import End, LogDensity, Method, as_method, cross_entropy
-from sbridge.sampling import EULER, Diffusion, Drift, Integrator
+from sbridge.sampling import EULER, Diffusion, Integrator
 
 __all__ = ["Bridge", "Direction", "ExactBridge"]
 
@@ -69,9 +70,7 @@ class Bridge(storage.Storable):
 
     def score(self, t: float | Array, x: Array) -> Array:
         """s = (b_F − b_B)/(2ε) = ∇log ρ_t: t a number or (n, 1), x (n, d) → (n, d)."""
-        return self._answer(
-            lambda t, x: (self.forward_field(t, x) - self.backward_field(t, x)) / (2 * self.epsilon), t, x
-        )
+        return self._answer(ScoreFromDrifts(self.forward_field, self.backward_field, self.epsilon), t, x)
 
     def trajectories(
         self,
@@ -203,7 +202,7 @@ class Bridge(storage.Storable):
         generator = seeded(random_state, points.device)
         return as_method(method).log_density(self, points, at, as_density(base, points), generator)
 
-    def _drift(self, level: Diffusion, sign: int) -> Drift:
+    def _drift(self, level: Diffusion, sign: int) -> VectorField:
         """b + sign·D(t)·s as a function of (t, x); a field of weight zero is not evaluated."""
         if callable(level):
             return lambda t, x: self._weighted(sign * level(t) / (2 * self.epsilon), t, x)
@@ -224,7 +223,7 @@ class Bridge(storage.Storable):
             raise InputError("points have NaN or infinite values; drop or fill them first")
         return points
 
-    def _answer(self, function: Callable[[Tensor, Tensor], Tensor], t: float | Array, x: Array) -> Array:
+    def _answer(self, function: VectorField, t: float | Array, x: Array) -> Array:
         points = self._inward(x)
         time = torch.as_tensor(t, dtype=points.dtype, device=points.device)
         if not ((time >= 0) & (time <= 1)).all():

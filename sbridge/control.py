@@ -37,14 +37,12 @@ from torch import Tensor
 
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
+from sbridge.fields import VectorField
 from sbridge.interpolants import Interpolant, with_rate
 from sbridge.sampling import RK4, Diffusion, Integrator, integrate
 
 __all__ = ["best_diffusion", "carried_score", "diffusion_at", "fisher", "flow_bound", "flow_kl", "gap"]
 __all__ += ["mean_velocity_bound", "path_gap", "sde_bound"]
-
-VectorField = Callable[[Tensor, Tensor], Tensor]
-"""(t, x) ↦ a vector at every x."""
 
 
 def gap(field: VectorField, exact: VectorField, t: Tensor, x: Tensor) -> Estimate:

@@ -7,6 +7,7 @@ are called as `field(t, x)` with t of shape (), (n, 1) or any shape that broadca
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from math import pi
 
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from sbridge.storage import Storable
 
 __all__ = ["DriftPair", "Field", "Framed", "Half", "ResidualMLP", "Reversed", "initialise"]
-__all__ += ["time_features", "working_dtype"]
+__all__ += ["VectorField", "time_features", "working_dtype"]
+
+VectorField = Callable[[Tensor, Tensor], Tensor]
+"""(t, x) ↦ a vector at every x: a `Field`, or a plain function called like one."""
 
 
 class Field(Storable):

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from sbridge.errors import InputError
+from sbridge.fields import VectorField
 
-__all__ = ["EULER", "HEUN", "RK4", "Adaptive", "Diffusion", "Drift", "Integrator", "PiecewiseLinear", "Stepper"]
+__all__ = ["EULER", "HEUN", "RK4", "Adaptive", "Diffusion", "Integrator", "PiecewiseLinear", "Stepper"]
 __all__ += ["integrate", "through"]
 
-Drift = Callable[[Tensor, Tensor], Tensor]
 Diffusion = float | Callable[[Tensor], Tensor]
 """D, or a function of times (in a tensor of any shape) that gives D(t) ≥ 0."""
 
@@ -35,7 +35,7 @@ class Integrator(Protocol):
 
     def advance(
         self,
-        drift: Drift,
+        drift: VectorField,
         x: Tensor,
         start: float,
         stop: float,
@@ -60,7 +60,7 @@ class Stepper:
 
     def advance(
         self,
-        drift: Drift,
+        drift: VectorField,
         x: Tensor,
         start: float,
         stop: float,
@@ -75,7 +75,7 @@ class Stepper:
             x = self.step(drift, t, dt, x, _noise(x, diffusion, t, dt, generator))
         return x
 
-    def step(self, drift: Drift, t: Tensor, dt: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+    def step(self, drift: VectorField, t: Tensor, dt: Tensor, x: Tensor, noise: Tensor) -> Tensor:
         """The state at t + dt from x at t: t and dt scalars, x and noise = √(2D) dW of shape (n, d)."""
         slopes: list[Tensor] = []
         for row in self.stages:
@@ -106,7 +106,7 @@ class Adaptive:
 
     def advance(
         self,
-        drift: Drift,
+        drift: VectorField,
         x: Tensor,
         start: float,
         stop: float,
@@ -151,18 +151,20 @@ class PiecewiseLinear:
         return torch.lerp(knots[left], knots[left + 1], place - left)
 
 
-def through(values: Sequence[float]) -> Diffusion:
-    """D through one or more values at equally spaced times: a number where there is one.
+def through(values: Sequence[float]) -> Diffusion | None:
+    """D through values at equally spaced times: a number where there is one, None where there is none.
 
     Raises:
         InputError: as `PiecewiseLinear`.
     """
+    if not values:
+        return None
     line = PiecewiseLinear(tuple(values))
     return line if len(values) > 1 else values[0]
 
 
 def integrate(
-    drift: Drift,
+    drift: VectorField,
     x: Tensor,
     times: Sequence[float],
     diffusion: Diffusion,

@@ -76,8 +76,7 @@ class Sample:
         check_writable(self.out)
         if self.ode and self.diffusion:
             raise InputError("--ode means --diffusion 0; give one of them")
-        if self.diffusion:
-            through(self.diffusion)
+        through(self.diffusion)
         if self.steps < 1:
             raise InputError(f"--steps must be at least 1, not {self.steps}")
 
@@ -86,7 +85,7 @@ class Sample:
         start, end = (0.0, 1.0) if self.direction == "forward" else (1.0, 0.0)
         asked = self.times or (end,)
         times = asked if asked[0] == start else (start, *asked)
-        diffusion = 0.0 if self.ode else through(self.diffusion) if self.diffusion else None
+        diffusion = 0.0 if self.ode else through(self.diffusion)
         states = bridge.trajectories(
             x, times, diffusion, self.steps, random_state=self.seed, quiet_end=self.quiet_end
         )

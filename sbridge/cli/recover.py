@@ -126,8 +126,7 @@ class Recover(Generic[F]):
     def _check(self) -> None:
         if self.steps < 1 or self.threads < 1 or self.checkpoint_seconds < 0:
             raise InputError("--steps and --threads must be at least 1, and --checkpoint-seconds not negative")
-        if self.diffusion:
-            through(self.diffusion)
+        through(self.diffusion)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: PyTorch finds no GPU here; use --device cpu")
 

@@ -179,7 +179,7 @@ class Judge:
         return x[torch.randperm(len(x), generator=self._generator(), device=x.device)[: self.effort.points]]
 
     def _move(self, bridge: Bridge, x: Tensor, direction: Direction, generator: torch.Generator) -> Tensor:
-        diffusion = through(self.effort.diffusion) if self.effort.diffusion else None
+        diffusion = through(self.effort.diffusion)
         return metrics.move(bridge, x, generator, self.effort.steps, direction, diffusion)
 
     def _distances(self, label: str, moved: Tensor, true: Tensor, generator: torch.Generator) -> dict[str, float]:

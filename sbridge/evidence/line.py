@@ -30,7 +30,8 @@ from torch import Tensor
 
 from sbridge.control import diffusion_at
 from sbridge.errors import InputError
-from sbridge.sampling import RK4, Diffusion, Drift, Integrator, integrate
+from sbridge.fields import VectorField
+from sbridge.sampling import RK4, Diffusion, Integrator, integrate
 
 __all__ = ["Line", "average", "diffusion_law", "flow_law", "kl"]
 
@@ -70,7 +71,7 @@ class Line:
 
 
 def diffusion_law(
-    drift: Drift,
+    drift: VectorField,
     log_density0: Callable[[Tensor], Tensor],
     epsilon: Diffusion,
     line: Line,
@@ -127,7 +128,7 @@ def _poisson(mean: float) -> NDArray[Any]:
 
 
 def flow_law(
-    velocity: Drift,
+    velocity: VectorField,
     log_density0: Callable[[Tensor], Tensor],
     line: Line,
     steps: int = 100,
@@ -163,7 +164,7 @@ def kl(log_p: Tensor, log_q: Tensor, line: Line) -> Tensor:
 
 
 def average(
-    values: Callable[[Tensor, Tensor], Tensor],
+    values: VectorField,
     log_density: Callable[[Tensor, Tensor], Tensor],
     line: Line,
     steps: int = 100,

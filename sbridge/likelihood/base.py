@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import log, pi
 from typing import Generic, Literal, Protocol
@@ -14,12 +13,12 @@ from sbridge.arrays import Array
 from sbridge.densities import Density
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
+from sbridge.fields import VectorField
 
-__all__ = ["End", "Function", "LogDensity", "Method", "Model", "at_least", "bits_per_dimension", "clock"]
+__all__ = ["End", "LogDensity", "Method", "Model", "at_least", "bits_per_dimension", "clock"]
 __all__ += ["cross_entropy", "finite", "joined", "rows_at_once", "times_from"]
 
 End = Literal["x1", "x0"]
-Function = Callable[[Tensor, Tensor], Tensor]
 
 _TIMES = {"x1": (1.0, 0.0), "x0": (0.0, 1.0)}
 _ROWS, _ELEMENTS = 4096, 2**20  # moved at once at most: rows, and numbers in them
@@ -29,11 +28,11 @@ class Model(Protocol):
     """Two drifts and ε; a `Bridge` is one."""
 
     @property
-    def forward_field(self) -> Function:
+    def forward_field(self) -> VectorField:
         """b_F(t, x)."""
 
     @property
-    def backward_field(self) -> Function:
+    def backward_field(self) -> VectorField:
         """b_B(t, x)."""
 
     @property

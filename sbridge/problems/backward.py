@@ -98,24 +98,17 @@ class MixtureBackward(MixtureField):
 
     def _expected_log_f(self, mean: Tensor, variance: Tensor) -> Tensor:
         """E log f_k under a Gaussian, up to a constant, (..., K)."""
-        square = (mean.square() + variance) @ (self.slopes - 1).T + 2 * mean @ self.centres.T
-        value: Tensor = self.weights.log() + square / (4 * self.epsilon)
-        return value
+        return self.weights.log() + self.expected_exponents(mean, variance)
 
     def _swings(self, mean: Tensor, variance: Tensor, p: Tensor) -> Tensor:
         """log f_k at the nodes less that at the mean, up to what all k share, (n, K, nodes)."""
-        tilts, curves = self._expansion(mean, variance)
+        tilts, curves = self.expansion(mean, variance)
         if not self.shared:
             return tilts @ self.nodes.T + curves @ self.nodes.square().T
         tilts = tilts - p[:, None, :] @ tilts
         # The largest swings go along the first nodes, which are the best spread.
         root = (tilts @ _principal_axes(tilts)).flip(-1)
         return root[..., : self.nodes.shape[1]] @ self.nodes.T
-
-    def _expansion(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients of z and z² in log f_k at mean + √variance z, each (n, K, d)."""
-        tilts = ((self.slopes - 1) * mean[:, None] + self.centres) * variance.sqrt()[:, None]
-        return tilts / (2 * self.epsilon), (self.slopes - 1) * variance[:, None] / (4 * self.epsilon)
 
     def _tightest(self, t: Tensor, x: Tensor) -> Tensor:
         """The p of the smallest log Z_p, (n, K), by Newton's method with a line search."""
@@ -124,7 +117,7 @@ class MixtureBackward(MixtureField):
         for _ in range(_ITERATIONS):
             p = log_p.exp()
             _, mean, variance = self._proposal(t, x, p)
-            tilts, curves = self._expansion(mean, variance)
+            tilts, curves = self.expansion(mean, variance)
             spread = tilts @ tilts.mT + 2 * curves @ curves.mT  # covariance of log f under q_p
             away = self._expected_log_f(mean, variance) - log_p
             jacobian = identity + spread @ (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])

@@ -18,7 +18,6 @@ network resolves (`LearnedMean`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +26,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from sbridge.errors import InputError
+from sbridge.fields import VectorField
 from sbridge.interpolants import Brownian, Interpolant, LearnedGamma, LearnedMean, Linear, Path
 from sbridge.problem import Problem
 from sbridge.solvers.draws import Draw
@@ -36,7 +36,6 @@ from sbridge.solvers.training import Training, warm_cosine
 
 __all__ = ["MaxMin", "MaxMinTraining", "hjb_force", "martingale_defect"]
 
-Drift = Callable[[Tensor, Tensor], Tensor]
 _SPAN = 0.005  # of the time left: the step of the martingale defect, whose bias is proportional to it
 
 
@@ -76,7 +75,7 @@ class MaxMin(Regression):
         return MaxMinTraining(self, problem, random_state)
 
 
-def martingale_defect(drift: Drift, here: Tensor, t: Tensor, x: Tensor, dt: Tensor, noise: Tensor) -> Tensor:
+def martingale_defect(drift: VectorField, here: Tensor, t: Tensor, x: Tensor, dt: Tensor, noise: Tensor) -> Tensor:
     """E[f(t + dt, X_{t+dt}) − f(t, x)]/dt for the drift f along a step of its own process from x, f(t, x) = `here`.
 
     The expectation is the mean over ±`noise`, √(2ε|dt|) dW; dt < 0 is a step of the backward process.
@@ -97,7 +96,7 @@ def curl(value: Tensor, place: Tensor, residual: Tensor) -> Tensor:
     return pushed - pulled.detach()
 
 
-def hjb_force(pair: Drift, path: Path, epsilon: float, xi: Tensor) -> Tensor:
+def hjb_force(pair: VectorField, path: Path, epsilon: float, xi: Tensor) -> Tensor:
     """The force F of frozen drifts on the interpolant's points, the mean of its forward and its backward estimate.
 
     Args:
@@ -121,7 +120,7 @@ def hjb_force(pair: Drift, path: Path, epsilon: float, xi: Tensor) -> Tensor:
         return torch.stack(forces).mean(0)
 
 
-def _half(pair: Drift, index: int) -> Drift:
+def _half(pair: VectorField, index: int) -> VectorField:
     return lambda t, x: pair(t, x).chunk(2, dim=-1)[index]
 
 

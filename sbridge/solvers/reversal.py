@@ -25,8 +25,8 @@ from math import log, pi
 import torch
 from torch import Tensor
 
-from sbridge.fields import Field
 from sbridge.problems.backward import normal_nodes
+from sbridge.problems.mixture_field import MixtureShapes
 from sbridge.solvers.fixed_point import Cells, Parameters, clusters, log_sum_and_shares
 from sbridge.solvers.selection import Judged, Split, first_peak
 
@@ -42,7 +42,7 @@ _EM_STEPS, _LAST_EM_STEPS = 20, 3  # on a part of the points, and on all
 _ELEMENTS = 2**20  # of the largest tensor held at once
 
 
-class MixtureReversal(Field):
+class MixtureReversal(MixtureShapes):
     """The process of a mixture potential from a mixture of Gaussians, seen from t = 1.
 
     Args:
@@ -52,8 +52,6 @@ class MixtureReversal(Field):
     """
 
     log_weights: Tensor
-    centres: Tensor
-    variances: Tensor
     start_log_weights: Tensor
     start_means: Tensor
     start_variances: Tensor
@@ -69,26 +67,14 @@ class MixtureReversal(Field):
         start_means: Tensor,
         start_variances: Tensor,
     ) -> None:
-        super().__init__()
-        self.epsilon = epsilon
+        super().__init__(centres, variances, epsilon)
         self.register_buffer("log_weights", log_weights)
-        self.register_buffer("centres", centres)
-        self.register_buffer("variances", variances)
         self.register_buffer("start_log_weights", start_log_weights)
         self.register_buffer("start_means", start_means)
         self.register_buffer("start_variances", start_variances)
         dim = self.dim if self.dim <= _EXACT_DIM else min(len(log_weights), _DIRECTIONS)
         count = max(_LEAST_NODES, _NODES >> (len(start_means) - 1).bit_length())
         self.register_buffer("nodes", normal_nodes(count, dim, seed=0).to(centres), persistent=False)
-
-    @property
-    def dim(self) -> int:
-        return self.centres.shape[1]
-
-    @property
-    def slopes(self) -> Tensor:
-        """S = V/2ε, (K, d)."""
-        return self.variances / (2 * self.epsilon)
 
     def starts(self, n: int, generator: torch.Generator) -> Tensor:
         """Points of ρ₀, (n, d)."""
@@ -139,7 +125,7 @@ class MixtureReversal(Field):
 
     def _at_nodes(self, mean: Tensor, variance: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """log f_k at the nodes u, (N, K, nodes), and A (N, d, directions) of E[z | u] = Au, x0 = mean + √variance z."""
-        tilts, curves = self._expansion(mean, variance)
+        tilts, curves = self.expansion(mean, variance)
         if self.dim <= _EXACT_DIM:
             middle = self._expected_log_f(mean, torch.zeros_like(mean))[..., None]
             log_f = middle + tilts @ self.nodes.T + curves @ self.nodes.square().T
@@ -154,14 +140,7 @@ class MixtureReversal(Field):
 
     def _expected_log_f(self, mean: Tensor, variance: Tensor) -> Tensor:
         """E log f_k under a Gaussian, (..., K)."""
-        square = (mean.square() + variance) @ (self.slopes - 1).T + 2 * mean @ self.centres.T
-        value: Tensor = self.log_weights + square / (4 * self.epsilon)
-        return value
-
-    def _expansion(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients of z and z² in log f_k at mean + √variance z, each (N, K, d)."""
-        tilts = ((self.slopes - 1) * mean[:, None] + self.centres) * variance.sqrt()[:, None]
-        return tilts / (2 * self.epsilon), (self.slopes - 1) * variance[:, None] / (4 * self.epsilon)
+        return self.log_weights + self.expected_exponents(mean, variance)
 
     def _tightest(self, rows: _Rows) -> Tensor:
         """log p of the smallest log Z_p, (N, K), by Newton's method with a line search."""
@@ -170,7 +149,7 @@ class MixtureReversal(Field):
         for _ in range(_ITERATIONS):
             p = log_p.exp()
             _, mean, variance = self._proposal(rows, p)
-            tilts, curves = self._expansion(mean, variance)
+            tilts, curves = self.expansion(mean, variance)
             spread = tilts @ tilts.mT + 2 * curves @ curves.mT  # covariance of log f under q_p
             away = self._expected_log_f(mean, variance) - log_p
             jacobian = identity + spread @ (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
