@@ -12,9 +12,10 @@ import pytest
 import sbridge
 
 ROOT = Path(sbridge.__file__).parent
-LAYERS = ["errors", "estimates", "arrays", "storage", "units", "fields", "interpolants", "times", "conversions"]
-LAYERS += ["couplings", "objectives", "sampling", "densities", "likelihood", "bridge", "problem", "control", "problems"]
-LAYERS += ["solvers", "evidence", "estimator", "io", "report", "cli", "__main__", "experiments"]
+LAYERS = ["errors", "estimates", "certificates", "arrays", "storage", "units", "fields", "interpolants", "times"]
+LAYERS += ["conversions", "plans", "couplings", "objectives", "sampling", "densities", "likelihood", "bridge"]
+LAYERS += ["problem", "control", "problems", "solvers", "evidence", "estimator", "bench", "io", "report", "tune", "cli"]
+LAYERS += ["__main__", "experiments"]
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.random.seed"}
 GLOBAL_SEEDS |= {
     "torch.set_rng_state",

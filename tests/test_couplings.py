@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, annealed_potential, log_sinkhorn_step
+from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn
+from sbridge.plans import annealed_potential, log_sinkhorn_step
 
 COUPLINGS = [Independent, MinibatchSinkhorn]
 EPSILON = 0.3

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sbridge.couplings import annealed_potential, log_sinkhorn_step
 from sbridge.fields import DriftPair
 from sbridge.interpolants import Interpolant, Path
 from sbridge.objectives import Drift, quadratic_loss
+from sbridge.plans import annealed_potential, log_sinkhorn_step, scaled_cost
 
 __all__ = ["POINTS", "Monitor", "Selection", "antithetic_path", "bridge_pairs", "drift_losses", "drift_targets"]
 __all__ += ["set_aside"]
@@ -85,7 +85,7 @@ def bridge_pairs(x0: Tensor, x1: Tensor, epsilon: float, generator: torch.Genera
 
 def _conditional_plan(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
     """Probability of each x1 given x0, (n0, n1)."""
-    cost = torch.cdist(x0, x1).square() / (4 * epsilon)
+    cost = scaled_cost(x0, x1, epsilon)
     g = annealed_potential(cost)
     for _ in range(_ITERATIONS):
         _, g = log_sinkhorn_step(g, cost)

@@ -168,6 +168,7 @@ class Training:
         """
         while not self.finished:
             checks = self.step * _CHECKS // self.recipe.steps
+            self.coupling.follow(self.averaged, self.generator)
             self.round()
             if self.step * _CHECKS // self.recipe.steps > checks:
                 self.check()
@@ -222,6 +223,7 @@ class Training:
         Raises:
             DivergenceError: a value is not finite, or the reference loss is far from where any fit has it.
         """
+        self.check_coupling.follow(self.averaged, self.generator)
         path = self.training_path(self.draw(self.check_coupling, _CHECK_BATCHES))
         with torch.no_grad():
             drifts = self.averaged(path.t, path.x)
