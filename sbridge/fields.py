@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from sbridge.storage import Storable
 
-__all__ = ["DriftPair", "Field", "Framed", "Half", "ResidualMLP", "Reversed", "initialise"]
-__all__ += ["VectorField", "time_features", "working_dtype"]
+__all__ = ["Corrected", "DriftPair", "Drifts", "Field", "Framed", "Half", "ResidualMLP", "Reversed", "VectorField"]
+__all__ += ["initialise", "time_features", "working_dtype"]
 
 VectorField = Callable[[Tensor, Tensor], Tensor]
 """(t, x) ↦ a vector at every x: a `Field`, or a plain function called like one."""
@@ -91,8 +91,21 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
             part.initialise(generator)
 
 
-class DriftPair(Storable):
-    """One network for both drifts of a bridge: (t, x) ↦ (b_F, b_B), (..., d) → (..., 2d).
+class Drifts(Storable):
+    """Both drifts of a bridge side by side: (t, x) ↦ (b_F, b_B), (..., d) → (..., 2d)."""
+
+    dim: int
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        value: Tensor = super().__call__(t, x)
+        return value
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class DriftPair(Drifts):
+    """One network for both drifts.
 
     x is divided by √V(t), V = (1−t)²σ₀² + t²σ₁² + 2εt(1−t) (the variance of a bridge between uncorrelated ends), so
     that the input has unit size at every time; the output is multiplied by max(σ₀, σ₁).  The drifts share a trunk
@@ -103,15 +116,23 @@ class DriftPair(Storable):
         spread0, spread1: standard deviations σ₀, σ₁ of the two datasets (root mean square over coordinates).
         epsilon: the bridge's ε.
         width, depth: size of the residual network.
+        silent: start with drifts of zero.
     """
 
     def __init__(
-        self, dim: int, spread0: float, spread1: float, epsilon: float, width: int = 128, depth: int = 3
+        self,
+        dim: int,
+        spread0: float,
+        spread1: float,
+        epsilon: float,
+        width: int = 128,
+        depth: int = 3,
+        silent: bool = False,
     ) -> None:
         super().__init__()
-        self.dim, self.width, self.depth = dim, width, depth
+        self.dim, self.width, self.depth, self.silent = dim, width, depth, silent
         self.spread0, self.spread1, self.epsilon = spread0, spread1, epsilon
-        self.body = ResidualMLP(dim + time_features(torch.zeros(1)).numel(), 2 * dim, width, depth)
+        self.body = ResidualMLP(dim + time_features(torch.zeros(1)).numel(), 2 * dim, width, depth, silent)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         r = 1 - t
@@ -121,10 +142,27 @@ class DriftPair(Storable):
         return value
 
 
+class Corrected(Drifts):
+    """Two known drifts and a network that is added to them.
+
+    Args:
+        known_forward, known_backward: b_F and b_B of another bridge.
+        correction: what is added.
+    """
+
+    def __init__(self, known_forward: Field, known_backward: Field, correction: DriftPair) -> None:
+        super().__init__()
+        self.known_forward, self.known_backward, self.correction = known_forward, known_backward, correction
+        self.dim = correction.dim
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([self.known_forward(t, x), self.known_backward(t, x)], dim=-1) + self.correction(t, x)
+
+
 class Half(Field):
     """The forward (index 0) or backward (index 1) drift of a pair."""
 
-    def __init__(self, pair: DriftPair, index: int) -> None:
+    def __init__(self, pair: Drifts, index: int) -> None:
         super().__init__()
         self.pair, self.index = pair, index
 
@@ -133,8 +171,7 @@ class Half(Field):
         return self.pair.dim
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        drifts: Tensor = self.pair(t, x)
-        return drifts.chunk(2, dim=-1)[self.index]
+        return self.pair(t, x).chunk(2, dim=-1)[self.index]
 
 
 class Reversed(Field):

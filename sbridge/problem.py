@@ -52,6 +52,10 @@ class Problem:
         """Dimension d of the points."""
         return self.x0.shape[1]
 
+    def exchanged(self) -> Problem:
+        """The problem with x0 and x1 in each other's place; its truth is left behind."""
+        return Problem(self.x1, self.x0, self.epsilon, self.test1, self.test0, self.name)
+
     @staticmethod
     def split(
         x0: Tensor, x1: Tensor, epsilon: float, held_out: float, generator: torch.Generator, name: str = "data"

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sbridge.fields import DriftPair
+from sbridge.fields import Drifts
 from sbridge.interpolants import Interpolant, Path
 from sbridge.objectives import Drift, quadratic_loss
 from sbridge.plans import annealed_potential, log_sinkhorn_step, scaled_cost
@@ -30,7 +30,7 @@ _ITERATIONS = 50
 
 
 def drift_targets(path: Path, epsilon: float) -> Tensor:
-    """Targets of both drifts side by side, as `DriftPair` answers: (..., 2d)."""
+    """Targets of both drifts side by side, as `Drifts` answer: (..., 2d)."""
     return torch.cat([Drift(epsilon).target(path), Drift(-epsilon).target(path)], dim=-1)
 
 
@@ -62,7 +62,7 @@ class Monitor:
         self.target = drift_targets(path, epsilon)
         self.scale = path.mean_rate.square().sum(-1).mean().item() / (4 * epsilon) + path.x.shape[-1]
 
-    def losses(self, pair: DriftPair) -> Tensor:
+    def losses(self, pair: Drifts) -> Tensor:
         """The objective in nats, averaged over each group: (groups,)."""
         with torch.no_grad():
             return drift_losses(pair(self.t, self.x), self.target, self.epsilon).mean(-1)

@@ -26,9 +26,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sbridge.bridge import Bridge
 from sbridge.couplings import Coupling, MinibatchSinkhorn
 from sbridge.errors import DivergenceError, InputError
-from sbridge.fields import DriftPair, Half, initialise
+from sbridge.fields import Corrected, DriftPair, Drifts, Half, Reversed, initialise
 from sbridge.interpolants import Brownian, ClosedForm, Gamma, Interpolant, Linear, OneSided, Path
 from sbridge.problem import Frame, Problem
+from sbridge.solvers.base import Solver
 from sbridge.solvers.draws import Draw, draw
 from sbridge.solvers.monitor import POINTS, Monitor, Selection, antithetic_path, drift_losses, drift_targets, set_aside
 from sbridge.times import Arcsine, TimeDensity
@@ -67,6 +68,8 @@ class Recipe:
         rate: Adam's rate at its height; it rises over 5 % of the steps and falls to zero on half a cosine.
         memory: share of the training that the exponential average of the weights looks back on.
         width, depth: size of the drift network.
+        prior: a solver whose drifts the network is added to, such as `MixturePotential`.  It solves the problem, and
+            for the backward drift the problem with x0 and x1 exchanged.
         patience: checks in a row significantly worse than the best that end a training in its second half; it has 50.
 
     Raises:
@@ -85,6 +88,7 @@ class Recipe:
     memory: float = 0.1
     width: int = 128
     depth: int = 3
+    prior: Solver | None = None
     patience: int = 10
 
     def __post_init__(self) -> None:
@@ -132,11 +136,13 @@ class Training:
         self.coupling = recipe.coupling(x0, x1, self.epsilon)
         self.check_coupling = recipe.coupling(check0, check1, self.epsilon)
         self.monitor = Monitor(self.reference_path(check0, check1), self.epsilon)
-        self.pair = DriftPair(inside.dim, spread0, spread1, self.epsilon, recipe.width, recipe.depth)
+        size = (inside.dim, spread0, spread1, self.epsilon, recipe.width, recipe.depth)
+        network = DriftPair(*size, silent=recipe.prior is not None)
         self.interpolant = self.make_interpolant(inside.dim, spread0, spread1)
-        for network in (self.pair, self.interpolant):
-            initialise(network, torch.Generator().manual_seed(random_state))
-            network.to(x0)
+        for drawn in (network, self.interpolant):
+            initialise(drawn, torch.Generator().manual_seed(random_state))
+            drawn.to(x0)
+        self.pair = self.on_prior(network, Problem(x0, x1, self.epsilon, x0, x1), random_state)
         self.times = recipe.times(self.interpolant).to(x0)
         self._start()
 
@@ -155,6 +161,15 @@ class Training:
         """Held-out points to choose the answer by: those of the interpolant itself."""
         pairs = self.check_coupling.pairs(POINTS, self.generator)
         return antithetic_path(self.base, *pairs, self.generator)
+
+    def on_prior(self, network: DriftPair, problem: Problem, random_state: int) -> Drifts:
+        """The network, or its sum with the prior's drifts on the training points."""
+        prior = self.recipe.prior
+        if prior is None:
+            return network
+        both = (prior.solve(one, random_state).to(problem.x0) for one in (problem, problem.exchanged()))
+        there, back = (bridge.forward_field for bridge in both)
+        return Corrected(there, Reversed(back), network)
 
     def make_interpolant(self, dim: int, spread0: float, spread1: float) -> Interpolant:
         """The interpolant whose drifts are fitted."""
@@ -246,9 +261,9 @@ class Training:
             )
 
     @property
-    def averaged(self) -> DriftPair:
+    def averaged(self) -> Drifts:
         """The drift network with averaged weights."""
-        return cast(DriftPair, self.average.module)
+        return cast(Drifts, self.average.module)
 
     def weights(self) -> dict[str, Any]:
         """The averaged drifts and the interpolant."""
