@@ -23,7 +23,7 @@ from sbridge.interpolants import (
 from sbridge.problem import Problem
 from sbridge.sampling import EULER, HEUN, RK4, Adaptive
 from sbridge.solvers.maxmin import MaxMin
-from sbridge.solvers.potential import MixturePotential
+from sbridge.solvers.potential import FullMixturePotential, MixturePotential
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.sinkhorn import GeomlossSinkhorn, PotSinkhorn
 from sbridge.times import Arcsine, GammaMatched, LossVariance, Uniform
@@ -39,6 +39,7 @@ __all__ = [
     "DivergenceError",
     "EncoderDecoder",
     "ExactBridge",
+    "FullMixturePotential",
     "GammaMatched",
     "GeomlossSinkhorn",
     "Independent",

@@ -49,9 +49,13 @@ class MixtureDrift(MixtureField):
     def log_terms(self, t: Tensor, x: Tensor) -> Tensor:
         """log φ_k(t, x), (..., K)."""
         curves, tilts = self._shape(t)
-        widths = self._widths(t)
         square = torch.einsum("...d,...kd->...k", x.square(), curves) + 2 * torch.einsum("...d,...kd->...k", x, tilts)
-        constant = (t[..., None] * self.centres * tilts).sum(-1)
+        return self._log_terms(t, square)
+
+    def _log_terms(self, t: Tensor, square: Tensor) -> Tensor:
+        """log φ_k from x·(S − I)D⁻¹x + 2 r·D⁻¹x, (..., K)."""
+        widths = self._widths(t)
+        constant = (t[..., None] * self.centres * self.centres / widths).sum(-1)
         norm = torch.log(4 * pi * self.epsilon * widths).sum(-1)
         return self.weights.log() + (square - constant) / (4 * self.epsilon) - norm / 2
 

@@ -1,6 +1,6 @@
 """Fitting a mixture potential to two datasets: the dual's moment equations, solved by a fixed point.
 
-With e = 2ε and diagonal S_k the potential of `problems.mixture` has, up to one constant, λ(0, x) = e log Σ_k f_k(x) and
+With e = 2ε and symmetric S_k the potential of `problems.mixture` has, up to a constant, λ(0, x) = e log Σ_k f_k(x) and
 λ(1, y) = |y|²/2 + e log Σ_k g_k(y), log f_k = log w_k + (x·(S_k − I)x + 2 r_k·x)/2e and g_k = w_k N(y | r_k, eS_k).  It
 is to make D = E λ(1, x1) − E λ(0, x0) largest.  Let f̂_k and ĝ_k be the shares of component k in the two sums, and its
 mass, mean and variance on a side those of the points there weighted by its shares.  The derivatives of D vanish if
@@ -9,7 +9,9 @@ mass, mean and variance on a side those of the points there weighted by its shar
 
 each component is the Gaussian bridge between its two cells.  With the moments held fixed this is solved by
 
-    S_k = 2 variance1/(e + √(e² + 4 variance0 variance1)),    r_k = mean1 − S_k mean0.
+    S_k = 2 variance1/(e + √(e² + 4 variance0 variance1)),    r_k = mean1 − S_k mean0,
+
+written for diagonal S_k; `full` has the same with matrices.
 
 The masses are balanced by Newton's method on log w with ĝ held, which raises a lower bound of D (as in
 expectation–maximisation).  Outside the family the plain fixed point can lower D, and at small ε lets all components
@@ -24,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import pi
+from typing import ClassVar
 
 import torch
 from sklearn.cluster import KMeans
@@ -41,26 +44,48 @@ _LEAST_VARIANCE = 1e-6  # of a cell, in units of the data's: single precision re
 
 
 @dataclass(frozen=True)
+class Cells:
+    """Masses (K,), means and variances (K, d) of the components on one side, in float64."""
+
+    masses: Tensor
+    means: Tensor
+    variances: Tensor
+
+    @classmethod
+    def of(cls, shares: Tensor, x: Tensor) -> Cells:
+        """From the shares (K, n) of points x (n, d)."""
+        sums = x.new_zeros(2, len(shares), x.shape[1], dtype=torch.float64)
+        for share, rows in zip(shares.split(_ROWS, dim=1), x.split(_ROWS), strict=True):
+            sums += torch.stack([share @ rows, share @ rows.square()])
+        totals = shares.double().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
+        means, squares = sums / totals[:, None]
+        return cls(totals / len(x), means, (squares - means.square()).clamp(min=_LEAST_VARIANCE))
+
+
+@dataclass(frozen=True)
 class Parameters:
-    """log w (K,), r (K, d) and S (K, d) of a mixture potential, in float64."""
+    """log w (K,), r (K, d) and the diagonals of S (K, d) of a mixture potential, in float64."""
+
+    cells: ClassVar[type[Cells]] = Cells
 
     log_weights: Tensor
     centres: Tensor
     slopes: Tensor
 
-    @staticmethod
-    def joining(cells0: Cells, cells1: Cells, e: float) -> Parameters:
+    @classmethod
+    def joining(cls, cells0: Cells, cells1: Cells, e: float) -> Parameters:
         """Equal weights, and the S and r of the Gaussian bridges between cells."""
         rest = (e**2 + 4 * cells0.variances * cells1.variances).sqrt()
         slopes = 2 * cells1.variances / (e + rest)
-        return Parameters(torch.zeros_like(cells1.masses), cells1.means - slopes * cells0.means, slopes)
+        return cls(torch.zeros_like(cells1.masses), cells1.means - slopes * cells0.means, slopes)
 
     def towards(self, other: Parameters, share: float) -> Parameters:
         """The parameters that far on the way to others; S moves geometrically."""
-        return Parameters(
-            torch.lerp(self.log_weights, other.log_weights, share),
-            torch.lerp(self.centres, other.centres, share),
-            torch.lerp(self.slopes.log(), other.slopes.log(), share).exp(),
+        return replace(
+            self,
+            log_weights=torch.lerp(self.log_weights, other.log_weights, share),
+            centres=torch.lerp(self.centres, other.centres, share),
+            slopes=torch.lerp(self.slopes.log(), other.slopes.log(), share).exp(),
         )
 
     def log_terms0(self, x: Tensor, e: float) -> Tensor:
@@ -72,25 +97,6 @@ class Parameters:
         inverse = 1 / (e * self.slopes)
         norm = (self.centres.square() * inverse - torch.log(inverse / (2 * pi))).sum(1) / 2
         return _quadratic(y, self.log_weights - norm, self.centres * inverse, -inverse / 2)
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Masses (K,), means and variances (K, d) of the components on one side, in float64."""
-
-    masses: Tensor
-    means: Tensor
-    variances: Tensor
-
-    @staticmethod
-    def of(shares: Tensor, x: Tensor) -> Cells:
-        """From the shares (K, n) of points x (n, d)."""
-        sums = x.new_zeros(2, len(shares), x.shape[1], dtype=torch.float64)
-        for share, rows in zip(shares.split(_ROWS, dim=1), x.split(_ROWS), strict=True):
-            sums += torch.stack([share @ rows, share @ rows.square()])
-        totals = shares.double().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
-        means, squares = sums / totals[:, None]
-        return Cells(totals / len(x), means, (squares - means.square()).clamp(min=_LEAST_VARIANCE))
 
 
 @dataclass(frozen=True)
@@ -138,8 +144,8 @@ class Ascent:
 
     def _target(self) -> Parameters:
         """What solves the moment equations with the present moments; log w is balanced once they are known."""
-        target = Parameters.joining(self.state.cells0, self.state.cells1, self.e)
-        return replace(target, log_weights=self.state.parameters.log_weights)
+        now = self.state
+        return replace(now.parameters.joining(now.cells0, now.cells1, self.e), log_weights=now.parameters.log_weights)
 
     def _state(self, start: Parameters) -> State:
         terms0, terms1 = start.log_terms0(self.x0, self.e), start.log_terms1(self.x1, self.e)
@@ -149,7 +155,7 @@ class Ascent:
         (log_sum0, shares0), (log_sum1, shares1) = log_sum_and_shares(terms0), log_sum_and_shares(terms1)
         dual = (log_sum1.double().mean() - log_sum0.double().mean()).item()
         parameters = replace(start, log_weights=start.log_weights + shift)
-        return State(parameters, dual, Cells.of(shares0, self.x0), Cells.of(shares1, self.x1))
+        return State(parameters, dual, start.cells.of(shares0, self.x0), start.cells.of(shares1, self.x1))
 
 
 def log_sum_and_shares(terms: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,8 +205,8 @@ def _balance(terms: Tensor, masses: Tensor) -> Tensor:
     return shift - torch.logsumexp(shift, dim=0)
 
 
-def clusters(x: Tensor, count: int, starts: int, random_state: int) -> Cells:
+def clusters(x: Tensor, count: int, starts: int, random_state: int, kind: type[Cells] = Cells) -> Cells:
     """Cells of k-means from greedy k-means++ (scikit-learn), the tightest of `starts` runs."""
     means = KMeans(count, n_init=starts, max_iter=_KMEANS_STEPS, random_state=random_state).fit(x.cpu().numpy())
     labels = torch.as_tensor(means.labels_, device=x.device).long()
-    return Cells.of(one_hot(labels, count).T.to(x), x)
+    return kind.of(one_hot(labels, count).T.to(x), x)

@@ -1,13 +1,14 @@
 """The mixture-potential solver: an exact Schrödinger bridge of a potential in closed form, fitted in about a second.
 
-λ = 2ε log φ with φ of K Gaussian components of diagonal covariance (`problems.mixture`) is fitted to both datasets by
+λ = 2ε log φ with φ of K Gaussian components (`problems.mixture`) is fitted to both datasets by
 raising the dual D(λ) = E λ(1, x1) − E λ(0, x0) ≤ KE*, by `fixed_point`.  The forward process from any ρ₀ is then the
 exact Schrödinger bridge between ρ₀ and its own law at t = 1, and KL(bridge of the data‖it) = (KE* − D(λ))/2ε nats: the
 better the endpoint, the better the whole process.  D on points kept apart from the fit chooses K, and where to stop.
 
-The backward drift is that of the same process, b_B = b_F − 2ε∇log ρ_t with ρ_t its marginal from a Gaussian mixture
-fitted to x0 (`reversal`).  A second potential fitted with x0 and x1 exchanged would be cheaper to evaluate, but its
-family does not hold the truth when the first one's does: on `problems.mixture` its drift is far from the true one.
+Diagonal components come with the backward drift of the same process, b_B = b_F − 2ε∇log ρ_t with ρ_t its marginal from
+a Gaussian mixture fitted to x0 (`reversal`).  Full ones take the forward drift of a second potential, fitted with x0
+and x1 exchanged: cheaper to evaluate, and exact between Gaussians, but a family need not hold the backward process when
+it holds the forward one; on `problems.mixture` such a drift is far from the true one.
 
 The potential and its dual: Korotin, Gushchin, Burnaev, arXiv 2310.01174 (LightSB).
 """
@@ -21,127 +22,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sbridge.bridge import ExactBridge
 from sbridge.errors import InputError
-from sbridge.estimates import Estimate
-from sbridge.fields import Framed
+from sbridge.fields import Field, Framed, Reversed
 from sbridge.problem import Frame, Problem
-from sbridge.problems.mixture import MixtureDrift
-from sbridge.solvers.fixed_point import Ascent, Cells, Parameters, clusters, log_sum_and_shares
+from sbridge.solvers.fixed_point import Ascent, Parameters, clusters, log_sum_and_shares
+from sbridge.solvers.full import FullParameters
+from sbridge.solvers.potential_bridge import FullPotentialDrift, PotentialBridge, PotentialDrift
 from sbridge.solvers.reversal import MixtureReversal, fit_gaussians
 from sbridge.solvers.selection import Judged, Split, first_peak
 
-__all__ = ["MixturePotential", "PotentialBridge", "PotentialDrift"]
+__all__ = ["FullMixturePotential", "MixturePotential"]
 
 _PART = 20_000  # points per side for the first iterations, and at most for judging
 _FIRST, _LAST = 30, 3  # iterations at most, on the part and on all points
 _COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50)
 _PER_COMPONENT = 10  # points
-_STARTS = 2**14
-
-
-class PotentialDrift(MixtureDrift):
-    """∇λ of a mixture potential given log w: at small ε the weights themselves leave the range of floating point.
-
-    Args:
-        log_weights, centres, variances: log w (K,), r (K, d) and the diagonals of V (K, d).
-        epsilon: ε.
-    """
-
-    log_weights: Tensor
-
-    def __init__(self, log_weights: Tensor, centres: Tensor, variances: Tensor, epsilon: float) -> None:
-        super().__init__(torch.ones_like(log_weights), centres, variances, epsilon)
-        self.register_buffer("log_weights", log_weights)
-
-    def log_terms(self, t: Tensor, x: Tensor) -> Tensor:
-        return self.log_weights + super().log_terms(t, x)
-
-    def plan(self, x0: Tensor) -> tuple[Tensor, Tensor]:
-        """Shares (n, K) and means (n, K, d) of the plan's components given x0; their variances are V."""
-        shares = torch.softmax(self.log_terms(torch.zeros_like(x0[:1, :1]), x0), dim=-1)
-        return shares, self.centres + self.slopes * x0[:, None]
-
-
-class PotentialBridge(ExactBridge):
-    """The bridge of a fitted mixture potential.
-
-    Args:
-        forward_field: a `PotentialDrift` in the coordinates of the fit, seen from the user's.
-        backward_field: a `MixtureReversal`, likewise; its start is the ρ₀ of both.
-        epsilon: ε.
-        dual, dual_error: D(λ) on points kept apart from the fit, and its standard error.
-    """
-
-    forward_field: Framed
-    backward_field: Framed
-
-    def __init__(
-        self, forward_field: Framed, backward_field: Framed, epsilon: float, dual: float, dual_error: float
-    ) -> None:
-        super().__init__(forward_field, backward_field, epsilon)
-        self.dual, self.dual_error = dual, dual_error
-
-    @property
-    def drift(self) -> PotentialDrift:
-        """∇λ in the coordinates of the fit."""
-        assert isinstance(self.forward_field.inner, PotentialDrift)
-        return self.forward_field.inner
-
-    @property
-    def reversal(self) -> MixtureReversal:
-        """b_B in the coordinates of the fit."""
-        assert isinstance(self.backward_field.inner, MixtureReversal)
-        return self.backward_field.inner
-
-    @property
-    def components(self) -> int:
-        """K."""
-        return len(self.drift.log_weights)
-
-    @property
-    def held_out_dual(self) -> Estimate:
-        """D(λ) ≤ KE* on points kept apart from the fit, in squared units of the data."""
-        return Estimate(self.dual, self.dual_error)
-
-    def potential(self, t: Tensor, x: Tensor) -> Tensor:
-        """λ(t, x), (n,): t a number in a tensor or (n, 1), x (n, d).  b_F = ∇λ, and ∂tλ + ½|∇λ|² + εΔλ = 0."""
-        framed, shift = self.forward_field, self.forward_field.shift1 - self.forward_field.shift0
-        y = self._inside(x, (1 - t) * framed.shift0 + t * framed.shift1)
-        inner = self.drift.potential(t.to(y), y).to(x)
-        return framed.scale**2 * inner + x @ shift.to(x) - (t * shift.square().sum() / 2).to(x).squeeze(-1)
-
-    def dual_on(self, x0: Tensor, x1: Tensor) -> Estimate:
-        """D(λ) = E λ(1, x1) − E λ(0, x0) ≤ KE* on any points (n0, d), (n1, d), in squared units of the data."""
-        zero = torch.zeros((), dtype=x0.dtype, device=x0.device)
-        start, end = Estimate.of(self.potential(zero, x0).double()), Estimate.of(self.potential(zero + 1, x1).double())
-        return Estimate(end.value - start.value, (start.standard_error**2 + end.standard_error**2) ** 0.5)
-
-    def endpoints(self, x0: Tensor, generator: torch.Generator) -> Tensor:
-        shares, means = self.drift.plan(self._inside(x0, self.forward_field.shift0))
-        k = torch.multinomial(shares, 1, generator=generator)[:, 0]
-        z = torch.randn(x0.shape, dtype=means.dtype, device=x0.device, generator=generator)
-        y1 = means[torch.arange(len(k), device=k.device), k] + self.drift.variances[k].sqrt() * z
-        return (self.forward_field.shift1 + self.forward_field.scale * y1).to(x0)
-
-    def conditional_moments(self, x0: Tensor) -> tuple[Tensor, Tensor]:
-        shares, means = self.drift.plan(self._inside(x0, self.forward_field.shift0))
-        mean = (shares[..., None] * means).sum(-2)
-        away = means - mean[:, None]
-        cov = (shares[..., None] * away).mT @ away + torch.diag_embed(shares @ self.drift.variances)
-        framed = self.forward_field
-        return (framed.shift1 + framed.scale * mean).to(x0), (framed.scale**2 * cov).to(x0)
-
-    def endpoint_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean (d,) and covariance (d, d) of the law at t = 1, by the exact moments given 16,384 points of ρ₀'s fit."""
-        framed, start = self.forward_field, self.reversal.starts(_STARTS, torch.Generator().manual_seed(0))
-        x0 = framed.shift0 + framed.scale * start
-        means, covs = zip(*(self.conditional_moments(rows) for rows in x0.split(512)), strict=True)
-        mean = torch.cat(means)
-        return mean.mean(0), mean.T.cov() + torch.stack([cov.sum(0) for cov in covs]).sum(0) / len(mean)
-
-    def _inside(self, x: Tensor, centre: Tensor) -> Tensor:
-        return ((x - centre) / self.forward_field.scale).to(self.drift.centres)
+_STARTS = 4096  # points of x0 that the bridge keeps
 
 
 @dataclass(frozen=True)
@@ -161,6 +57,7 @@ class MixturePotential:
     """
 
     name: ClassVar[str] = "mixture potential"
+    _parameters: ClassVar[type[Parameters]] = Parameters
 
     components: int | None = None
     starts: int = 4
@@ -181,11 +78,15 @@ class MixturePotential:
             InputError: there are fewer than ten points for each component.
         """
         frame, x0, x1 = self._split(problem, torch.Generator().manual_seed(random_state))
-        e = 2 * problem.epsilon / frame.scale**2
+        epsilon = problem.epsilon / frame.scale**2
+        found = self._best(x0, x1, 2 * epsilon, random_state)
+        backward = self._backward(found, epsilon, x0, x1, random_state)
+        return _bridge(self._drift(found, epsilon), backward, frame, problem, x0, x1)
+
+    def _best(self, x0: Split, x1: Split, e: float, random_state: int) -> Parameters:
         fits = (self._fit(x0, x1, e, count, random_state) for count in self._counts(len(x1.all)))
         best = first_peak(fits, margin=1.0).fit
-        finest = _climbed(Ascent(x0.all, x1.all, e, best), _LAST, x0, x1).fit
-        return _bridge(finest, fit_gaussians(x0, random_state), frame, problem, x0.apart, x1.apart)
+        return _climbed(Ascent(x0.all, x1.all, e, best), _LAST, x0, x1).fit
 
     def _split(self, problem: Problem, generator: torch.Generator) -> tuple[Frame, Split, Split]:
         """Both datasets in the frame of a part of them: which frame is immaterial, and it costs less."""
@@ -209,9 +110,39 @@ class MixturePotential:
         return [self.components]
 
     def _fit(self, x0: Split, x1: Split, e: float, count: int, random_state: int) -> Judged[Parameters]:
-        whole = Cells.of(torch.ones_like(x0.part[None, :, 0]), x0.part)
-        start = Parameters.joining(whole, clusters(x1.part, count, self.starts, random_state), e)
+        kind = self._parameters
+        whole = kind.cells.of(torch.ones_like(x0.part[None, :, 0]), x0.part)
+        start = kind.joining(whole, clusters(x1.part, count, self.starts, random_state, kind.cells), e)
         return _climbed(Ascent(x0.part, x1.part, e, start), _FIRST, x0, x1)
+
+    def _drift(self, found: Parameters, epsilon: float) -> PotentialDrift:
+        return PotentialDrift(_normalised(found), found.centres, 2 * epsilon * found.slopes, epsilon)
+
+    def _backward(self, found: Parameters, epsilon: float, x0: Split, x1: Split, random_state: int) -> Field:
+        law = fit_gaussians(x0, random_state)
+        start = (law.masses.log(), law.means, law.variances)
+        return MixtureReversal(_normalised(found), found.centres, 2 * epsilon * found.slopes, epsilon, *start)
+
+
+@dataclass(frozen=True)
+class FullMixturePotential(MixturePotential):
+    """The same with full covariances, for correlated data of some ten dimensions at most: its cost grows with d²."""
+
+    name: ClassVar[str] = "full mixture potential"
+    _parameters: ClassVar[type[Parameters]] = FullParameters
+
+    def _drift(self, found: Parameters, epsilon: float) -> PotentialDrift:
+        sizes, axes = torch.linalg.eigh(found.slopes)
+        centres = (axes.mT @ found.centres[..., None])[..., 0]
+        return FullPotentialDrift(_normalised(found), centres, 2 * epsilon * sizes, epsilon, axes)
+
+    def _backward(self, found: Parameters, epsilon: float, x0: Split, x1: Split, random_state: int) -> Field:
+        return Reversed(self._drift(self._best(x1, x0, 2 * epsilon, random_state), epsilon))
+
+
+def _normalised(found: Parameters) -> Tensor:
+    """log w as small numbers, for single precision."""
+    return torch.log_softmax(found.log_weights, dim=0)
 
 
 def _climbed(ascent: Ascent, steps: int, x0: Split, x1: Split) -> Judged[Parameters]:
@@ -226,18 +157,14 @@ def _climbed(ascent: Ascent, steps: int, x0: Split, x1: Split) -> Judged[Paramet
 
 
 def _bridge(
-    found: Parameters, start: Cells, frame: Frame, problem: Problem, apart0: Tensor, apart1: Tensor
+    forward: PotentialDrift, backward: Field, frame: Frame, problem: Problem, x0: Split, x1: Split
 ) -> PotentialBridge:
-    """In the precision of the problem's points."""
-    epsilon = problem.epsilon / frame.scale**2
+    """In the precision of the problem's points, with the dual of the points kept apart."""
     like = problem.x0
-    log_weights = torch.log_softmax(found.log_weights, dim=0)  # small numbers, for single precision
-    log_w, r, v = (value.to(like) for value in (log_weights, found.centres, 2 * epsilon * found.slopes))
-    law = (value.to(like) for value in (start.masses.log(), start.means, start.variances))
-    forward, backward = PotentialDrift(log_w, r, v, epsilon), MixtureReversal(log_w, r, v, epsilon, *law)
-    there, back = (Framed(field, frame.shift0, frame.shift1, frame.scale) for field in (forward, backward))
-    bridge = PotentialBridge(there, back, problem.epsilon, 0.0, 0.0)
-    x0, x1 = frame.shift0 + frame.scale * apart0, frame.shift1 + frame.scale * apart1
-    held_out = bridge.dual_on(x0, x1)
+    drifts = (forward.to(like), backward.to(like))
+    there, back = (Framed(field, frame.shift0, frame.shift1, frame.scale) for field in drifts)
+    starts = (frame.shift0 + frame.scale * x0.all[:_STARTS]).to(like)
+    bridge = PotentialBridge(there, back, problem.epsilon, starts, 0.0, 0.0)
+    held_out = bridge.dual_on(frame.shift0 + frame.scale * x0.apart, frame.shift1 + frame.scale * x1.apart)
     bridge.dual, bridge.dual_error = held_out.value, held_out.standard_error
     return bridge
