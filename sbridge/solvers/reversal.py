@@ -35,8 +35,9 @@ __all__ = ["MixtureReversal", "fit_gaussians"]
 _NODES, _LEAST_NODES = 256, 64  # in all, but at least so many for each component of ρ0
 _EXACT_DIM = 3
 _DIRECTIONS = 16  # of the largest swings of log f, for nodes: Sobol points beyond are no better than random ones
-_ITERATIONS = 6
-_STEPS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.0)  # zero keeps log Z_p from rising
+_ACTIVE = 8  # components in p, the likeliest: any p gives a bound, and Newton's equations grow with them
+_ITERATIONS = 4
+_STEPS = (1.0, 0.5, 0.1, 0.0)  # zero keeps log Z_p from rising
 _GAUSSIANS = (1, 2, 4, 8)
 _EM_STEPS, _LAST_EM_STEPS = 20, 3  # on a part of the points, and on all
 _ELEMENTS = 2**20  # of the largest tensor held at once
@@ -101,9 +102,9 @@ class MixtureReversal(MixtureShapes):
         shares = torch.softmax(log_mass.view(points, starts) + self.start_log_weights - norm, dim=1)
         return (shares[..., None] * drifts.view(points, starts, -1)).sum(1)
 
-    def _component_drifts(self, rows: _Rows, log_p: Tensor) -> tuple[Tensor, Tensor]:
+    def _component_drifts(self, rows: _Rows, active: _Active) -> tuple[Tensor, Tensor]:
         """Drift (N, d) and log of the integral of h_j, up to what all points share, (N,)."""
-        p = log_p.exp()
+        p = self._everywhere(active)
         kappa, mean, variance = self._proposal(rows, p)
         log_f, load = self._at_nodes(mean, variance, p)
         log_sum = torch.logsumexp(log_f, dim=1)
@@ -114,7 +115,8 @@ class MixtureReversal(MixtureShapes):
         y = totals @ self.centres + (places * (self.slopes - (p @ self.slopes)[:, None])).sum(1)
         drift = (kappa * rows.x + y - rows.pulled_mean) / (1 + rows.t * kappa)
         log_ratio = torch.logsumexp(log_weight, dim=-1) - log(len(self.nodes))
-        return drift, self._log_bound(rows, log_p) - (p * log_p).sum(-1) + log_ratio
+        entropy = -(active.log_p.exp() * active.log_p).sum(-1)
+        return drift, self._log_bound(rows, active) + entropy + log_ratio
 
     def _proposal(self, rows: _Rows, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """κ, and mean and variance of q_p, each (..., d)."""
@@ -142,30 +144,56 @@ class MixtureReversal(MixtureShapes):
         """E log f_k under a Gaussian, (..., K)."""
         return self.log_weights + self.expected_exponents(mean, variance)
 
-    def _tightest(self, rows: _Rows) -> Tensor:
-        """log p of the smallest log Z_p, (N, K), by Newton's method with a line search."""
-        log_p = torch.log_softmax(self._expected_log_f(rows.x, torch.zeros_like(rows.x)), dim=-1)
-        identity, index = torch.eye(log_p.shape[1]).to(log_p), torch.arange(len(log_p), device=log_p.device)
+    def _tightest(self, rows: _Rows) -> _Active:
+        """The p of the smallest log Z_p, by Newton's method with a line search."""
+        active = self._likeliest(rows)
+        identity, index = torch.eye(active.k.shape[1]).to(rows.x), torch.arange(len(rows.x), device=rows.x.device)
         for _ in range(_ITERATIONS):
-            p = log_p.exp()
-            _, mean, variance = self._proposal(rows, p)
-            tilts, curves = self.expansion(mean, variance)
+            _, mean, variance = self._proposal(rows, self._everywhere(active))
+            tilts, curves = (active.of(value) for value in self.expansion(mean, variance))
             spread = tilts @ tilts.mT + 2 * curves @ curves.mT  # covariance of log f under q_p
-            away = self._expected_log_f(mean, variance) - log_p
+            away = self._expected_log_f(mean, variance).gather(1, active.k) - active.log_p
+            p = active.log_p.exp()
             jacobian = identity + spread @ (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
             step = torch.linalg.solve(jacobian, away[..., None])[..., 0]
-            trials = torch.log_softmax(torch.stack([log_p + size * step for size in _STEPS]), dim=-1)
-            log_p = trials[self._log_bound(rows, trials).argmin(0), index]
-        return log_p
+            trials = torch.log_softmax(torch.stack([active.log_p + size * step for size in _STEPS]), dim=-1)
+            bounds = torch.stack([self._log_bound(rows, _Active(active.k, log_p)) for log_p in trials])
+            active = _Active(active.k, trials[bounds.argmin(0), index])
+        return active
 
-    def _log_bound(self, rows: _Rows, log_p: Tensor) -> Tensor:
-        """log Z_p up to what does not depend on p, x and t, (..., N)."""
-        p = log_p.exp()
+    def _likeliest(self, rows: _Rows) -> _Active:
+        """The components that p is made of, with their first shares."""
+        here = torch.log_softmax(self._expected_log_f(rows.x, torch.zeros_like(rows.x)), dim=-1)
+        _, mean, variance = self._proposal(rows, torch.softmax(here, dim=-1))
+        there = torch.log_softmax(self._expected_log_f(mean, variance), dim=-1)
+        k = torch.maximum(here, there).topk(min(_ACTIVE, here.shape[1]), dim=-1).indices
+        return _Active(k, torch.log_softmax(here.gather(1, k), dim=-1))
+
+    def _everywhere(self, active: _Active) -> Tensor:
+        """p of all components, (N, K)."""
+        p = active.log_p.exp()
+        return p.new_zeros(len(p), len(self.log_weights)).scatter(1, active.k, p)
+
+    def _log_bound(self, rows: _Rows, active: _Active) -> Tensor:
+        """log Z_p up to what does not depend on p, x and t, (N,)."""
+        p = self._everywhere(active)
         kappa, centre = self._proposal(rows, p)[0], p @ self.centres - rows.pulled_mean
         scale = 1 + rows.t * kappa
         quadratic = rows.t * centre.square() - 2 * rows.x * centre - kappa * rows.x.square()
         value = (quadratic / (2 * self.epsilon * scale) - scale.log()).sum(-1) / 2
-        return (p * (log_p - self.log_weights)).sum(-1) + value
+        return (active.log_p.exp() * (active.log_p - self.log_weights[active.k])).sum(-1) + value
+
+
+@dataclass(frozen=True)
+class _Active:
+    """p by the components where it is not zero: their numbers k and log p_k, (N, active) each."""
+
+    k: Tensor
+    log_p: Tensor
+
+    def of(self, values: Tensor) -> Tensor:
+        """Of (N, K, d) what belongs to these components, (N, active, d)."""
+        return values.gather(1, self.k[..., None].expand(-1, -1, values.shape[-1]))
 
 
 @dataclass(frozen=True)
