@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn
+from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, WholePlan, whole
+from sbridge.errors import InputError
 from sbridge.plans import annealed_potential, log_sinkhorn_step
 
-COUPLINGS = [Independent, MinibatchSinkhorn]
+COUPLINGS = [Independent, MinibatchSinkhorn, WholePlan]
 EPSILON = 0.3
 
 
@@ -57,6 +58,35 @@ def test_sinkhorn_pairs_have_the_covariance_of_the_gaussian_bridge() -> None:
     pairs = [torch.cat(coupling.pairs(512, generator), dim=1) for _ in range(60)]
     exact = (1 * 4 + EPSILON**2) ** 0.5 - EPSILON
     assert torch.cov(torch.cat(pairs).T)[0, 1] == pytest.approx(exact, rel=0.05)
+
+
+def test_pairs_of_the_whole_plan_have_the_covariance_of_the_gaussian_bridge() -> None:
+    coupling = WholePlan(*_data(), EPSILON)
+    a, b = coupling.pairs(30_000, _generator(1))
+    spread0, spread1 = coupling.x0.var().item(), coupling.x1.var().item()
+    exact = (spread0 * spread1 + EPSILON**2) ** 0.5 - EPSILON
+    assert torch.cov(torch.cat([a, b], dim=1).T)[0, 1] == pytest.approx(exact, rel=0.03)
+
+
+def test_whole_plan_uses_every_point_equally_often_before_it_begins_again() -> None:
+    coupling, generator = WholePlan(*_data(300), EPSILON, points=200, ahead=3), _generator()
+    a = torch.cat([coupling.pairs(150, generator)[0] for _ in range(8)])
+    for epoch in a.chunk(2):
+        assert (epoch[:, 0].unique(return_counts=True)[1] == 3).all()
+    assert len(a.unique()) == 200
+
+
+def test_draws_of_the_whole_plan_may_be_larger_than_what_is_drawn_ahead() -> None:
+    coupling = WholePlan(*_data(100), EPSILON, ahead=1)
+    a, b = coupling.pairs(250, _generator())
+    assert len(a) == len(b) == 250
+    assert torch.equal(a[:200].unique(return_counts=True)[1], torch.full((100,), 2))
+
+
+def test_whole_plan_that_does_not_converge_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "_TOLERANCE", 0.0)
+    with pytest.raises(InputError, match=r"did not converge.*use MinibatchSinkhorn"):
+        WholePlan(*_data(100), EPSILON).pairs(10, _generator())
 
 
 @pytest.mark.parametrize("epsilon", [0.02, 0.2, 2.0])

@@ -25,7 +25,16 @@ from sbridge.problems.datasets import Digits, Photos
 from sbridge.problems.gaussian import Gaussian, GaussianBridge, ShiftedGaussian
 from sbridge.problems.mixture import Mixture, MixtureBridge
 from sbridge.problems.oracle import MixtureOracle
-from sbridge.problems.planar import Noising, eight_gaussians, moons, s_curve
+from sbridge.problems.planar import (
+    Noising,
+    eight_gaussians,
+    eight_gaussians_log_density,
+    moons,
+    moons_log_density,
+    s_curve,
+    s_curve_log_density,
+)
+from sbridge.problems.sampled import Law
 from sbridge.sampling import HEUN, RK4, integrate
 
 FLOAT = torch.float64
@@ -596,3 +605,28 @@ def test_pictures_are_whole() -> None:
     for picture in Photos.pictures():
         assert picture.shape == (427, 640, 3) and picture.dtype == torch.float32
         assert picture.min() >= 0 and picture.max() == 1
+
+
+DENSITIES = [(eight_gaussians, eight_gaussians_log_density), (moons, moons_log_density), (s_curve, s_curve_log_density)]
+
+
+@pytest.mark.parametrize(("law", "log_density"), DENSITIES, ids=lambda function: function.__name__)
+def test_planar_densities_are_those_of_the_points(law: Law, log_density: Callable[[Tensor], Tensor]) -> None:
+    """They integrate to one, give every square of a grid its share of the points, and have the points' entropy."""
+    n, fine, coarse = 20_000, 200, 8
+    x = law(n, _generator()).double()
+    low, high = x.amin(0) - 1, x.amax(0) + 1
+    size = (high - low) / fine
+    axes = [start + side * (torch.arange(fine) + 0.5) for start, side in zip(low, size, strict=True)]
+    logs = torch.cat([log_density(part) for part in torch.cartesian_prod(*axes).split(20_000)])
+    masses = logs.exp() * size.prod()
+    assert masses.sum() == pytest.approx(1, abs=1e-5)
+    expected = n * masses.reshape(coarse, fine // coarse, coarse, fine // coarse).sum((1, 3)).flatten()
+    squares = ((x - low) / size / (fine // coarse)).long()
+    seen = torch.bincount(coarse * squares[:, 0] + squares[:, 1], minlength=coarse**2)
+    common = expected > 5
+    statistic = float(((seen - expected)[common].square() / expected[common]).sum())
+    degrees = int(common.sum())
+    assert statistic < degrees + 4 * sqrt(2 * degrees)
+    surprise = -log_density(x)
+    assert abs(surprise.mean() + (masses * logs).sum()) < 4.5 * surprise.std() / sqrt(n)

@@ -18,10 +18,14 @@ from sbridge.fields import Framed, Reversed
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.solvers import sinkhorn
-from sbridge.solvers.sinkhorn import GeomlossSinkhorn, PlugIn, PotSinkhorn, Sinkhorn, plug_in_bridge
+from sbridge.solvers.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PlugIn, PotSinkhorn, Sinkhorn, plug_in_bridge
 
 FLOAT, EPSILON = torch.float64, 0.5
-SOLVERS: list[Sinkhorn] = [PotSinkhorn(tolerance=1e-6), GeomlossSinkhorn(tolerance=1e-4)]
+SOLVERS: list[Sinkhorn] = [
+    PotSinkhorn(tolerance=1e-6),
+    GeomlossSinkhorn(tolerance=1e-4),
+    BlockwiseSinkhorn(tolerance=1e-5),
+]
 EVERY = pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
 TRUTH = GaussianBridge(
     torch.tensor([0.5, -1.0]),
@@ -85,6 +89,17 @@ def test_plug_in_drift_is_the_exact_posterior_mean(t: float) -> None:
     end = (posterior.sum(1) / posterior.sum((1, 2))[:, None]) @ x1
     field = PlugIn(x1, log_v, EPSILON)
     torch.testing.assert_close(field(torch.tensor(t, dtype=FLOAT), x), (end - x) / (1 - t), rtol=1e-6, atol=1e-8)
+
+
+def test_scalings_of_both_ends_are_those_of_one_plan() -> None:
+    x0, x1, log_v = _normal(7, 2, seed=4), _normal(9, 2, seed=5), _normal(9, seed=7) - 3
+    bridge = plug_in_bridge(x0, x1, log_v, EPSILON, tolerance=10)
+    forward, backward = bridge.forward_field, bridge.backward_field
+    assert isinstance(forward, PlugIn) and isinstance(backward, Reversed) and isinstance(backward.inner, PlugIn)
+    torch.testing.assert_close(forward.log_scaling, log_v.float())
+    log_u = backward.inner.log_scaling.double()
+    plan = torch.exp(log_u[:, None] + log_v - (x0[:, None] - x1).square().sum(-1) / (4 * EPSILON))
+    torch.testing.assert_close(plan.sum(1), torch.full((7,), 1 / 7, dtype=FLOAT), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("t", [0.05, 0.6, 1.0])
@@ -173,9 +188,9 @@ def test_small_epsilon_works_in_the_log_domain() -> None:
     assert max(_marginal_errors(bridge, problem)) < 1e-2
 
 
-@pytest.mark.parametrize("solver", [PotSinkhorn(iterations=1), GeomlossSinkhorn(iterations=1)], ids=lambda s: s.name)
-def test_plan_that_did_not_converge_says_so(solver: Sinkhorn) -> None:
-    remark = solver.solve(_problem(epsilon=0.05)).remark
+@pytest.mark.parametrize("kind", [PotSinkhorn, GeomlossSinkhorn, BlockwiseSinkhorn], ids=lambda kind: kind.name)
+def test_plan_that_did_not_converge_says_so(kind: type[Sinkhorn]) -> None:
+    remark = kind(iterations=1).solve(_problem(epsilon=0.05)).remark
     assert remark.startswith("plan did not converge: marginal error ")
     assert float(remark.split()[-1]) > 0.01
 

@@ -6,5 +6,7 @@ from the Schrödinger bridge.
 
 from sbridge.couplings.base import Coupling, Independent
 from sbridge.couplings.minibatch import MinibatchSinkhorn
+from sbridge.couplings.self_consistent import SelfConsistent
+from sbridge.couplings.whole import WholePlan
 
-__all__ = ["Coupling", "Independent", "MinibatchSinkhorn"]
+__all__ = ["Coupling", "Independent", "MinibatchSinkhorn", "SelfConsistent", "WholePlan"]

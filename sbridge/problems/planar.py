@@ -5,14 +5,17 @@ equal masses, to within a point: random masses would differ between training and
 those would mostly see that.
 
 `normal`, `eight_gaussians`, `moons` and `s_curve` are public: each draws n points of one shape, (n, 2) in float32, from
-a generator.  The problems' default ε is the σ = 1 of the published runs.
+a generator.  The last three have their log-densities beside them, (n, 2) → (n,) in float64; that of noise about a curve
+is an integral of Gaussians over the curve's angle, by Gauss–Legendre quadrature on each smooth part.  The problems'
+default ε is the σ = 1 of the published runs.
 """
 
 from __future__ import annotations
 
-from math import pi, sqrt
+from math import log, pi, sqrt
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +23,10 @@ from sbridge.problem import Problem
 from sbridge.problems.sampled import Law, Sampled
 
 __all__ = ["MoonsToEightGaussians", "Noising", "NormalToEightGaussians", "NormalToMoons", "NormalToSCurve", "Planar"]
-__all__ += ["eight_gaussians", "moons", "normal", "s_curve"]
+__all__ += ["eight_gaussians", "eight_gaussians_log_density", "moons", "moons_log_density", "normal", "s_curve"]
+__all__ += ["s_curve_log_density"]
+
+_NODES = 256  # of the quadrature; three quarters of them give the same twelve digits
 
 
 def normal(n: int, generator: torch.Generator) -> Tensor:
@@ -34,20 +40,59 @@ def eight_gaussians(n: int, generator: torch.Generator) -> Tensor:
     return 5 * torch.stack([angles.cos(), angles.sin()], dim=1) + deviation * normal(n, generator)
 
 
+def eight_gaussians_log_density(x: Tensor) -> Tensor:
+    """log-density of `eight_gaussians` at x (n, 2) → (n,)."""
+    angles = pi / 4 * torch.arange(8, dtype=torch.float64)
+    centres = 5 * torch.stack([angles.cos(), angles.sin()], dim=1)
+    return _log_mixture(x, centres, torch.full_like(angles, 1 / 8), sqrt(sqrt(0.1)))
+
+
 def moons(n: int, generator: torch.Generator) -> Tensor:
     """Two interleaved half circles with noise 0.2, then times 3 and minus 1: (n, 2)."""
     angles = pi * torch.rand(n, generator=generator)
-    lower = _parts(n, 2, generator)
+    return 3 * (_moon(angles, _parts(n, 2, generator)) + 0.2 * normal(n, generator)) - 1
+
+
+def moons_log_density(x: Tensor) -> Tensor:
+    """log-density of `moons` at x (n, 2) → (n,)."""
+    angles, weights = _quadrature(0, pi)
+    curves = torch.cat([_moon(angles, torch.full_like(angles, lower)) for lower in (0, 1)])
+    return _log_mixture(x, 3 * curves - 1, weights.repeat(2) / 2, 0.6)
+
+
+def _moon(angles: Tensor, lower: Tensor) -> Tensor:
+    """Points of the upper half circle, or of the lower where that is one."""
     sign = 1 - 2 * lower
-    curve = torch.stack([sign * angles.cos() + lower, sign * angles.sin() + lower / 2], dim=1)
-    return 3 * (curve + 0.2 * normal(n, generator)) - 1
+    return torch.stack([sign * angles.cos() + lower, sign * angles.sin() + lower / 2], dim=1)
 
 
 def s_curve(n: int, generator: torch.Generator) -> Tensor:
     """scikit-learn's S-curve seen from the side, with noise 0.05, then times 1.5: (n, 2)."""
     angles = 3 * pi * (torch.rand(n, generator=generator) - 0.5)
-    curve = torch.stack([angles.sin(), angles.sign() * (angles.cos() - 1)], dim=1)
-    return 1.5 * (curve + 0.05 * normal(n, generator))
+    return 1.5 * (_s(angles) + 0.05 * normal(n, generator))
+
+
+def s_curve_log_density(x: Tensor) -> Tensor:
+    """log-density of `s_curve` at x (n, 2) → (n,)."""
+    parts = [_quadrature(-1.5 * pi, 0), _quadrature(0, 1.5 * pi)]
+    angles, weights = (torch.cat(part) for part in zip(*parts, strict=True))
+    return _log_mixture(x, 1.5 * _s(angles), weights / 2, 0.075)
+
+
+def _s(angles: Tensor) -> Tensor:
+    return torch.stack([angles.sin(), angles.sign() * (angles.cos() - 1)], dim=1)
+
+
+def _quadrature(low: float, high: float) -> tuple[Tensor, Tensor]:
+    """Nodes on an interval, and weights that sum to one."""
+    nodes, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(_NODES))
+    return low + (high - low) * (nodes + 1) / 2, weights / 2
+
+
+def _log_mixture(x: Tensor, centres: Tensor, weights: Tensor, deviation: float) -> Tensor:
+    """log-density at x (n, 2) of Gaussians about centres (m, 2) with these weights (m,), in float64."""
+    exponents = -torch.cdist(x.double(), centres).square() / (2 * deviation**2)
+    return torch.logsumexp(exponents + weights.log(), dim=1) - log(2 * pi * deviation**2)
 
 
 def _parts(n: int, parts: int, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""The discrete plan between two samples as a bridge: Sinkhorn's algorithm by POT and by GeomLoss.
+"""The discrete plan between two samples as a bridge: Sinkhorn's algorithm by POT, by GeomLoss and by `sbridge.plans`.
 
 The entropic plan between weighted points is P_ij = u_i v_j exp(−|x_i−y_j|²/4ε).  Put a Brownian bridge on each pair:
 the kernel factors at x_t, so that given x_t = x the end is y_j with probability w_j ∝ v_j exp(−|x−y_j|²/4ε(1−t)),
@@ -25,10 +25,11 @@ from torch import Tensor
 
 from sbridge.bridge import Bridge
 from sbridge.fields import Field, Reversed
+from sbridge.plans import Plan, entropic_plan
 from sbridge.problem import Frame, Problem
 from sbridge.units import geomloss_blur, pot_reg
 
-__all__ = ["GeomlossSinkhorn", "PlugIn", "PotSinkhorn", "plug_in_bridge"]
+__all__ = ["BlockwiseSinkhorn", "GeomlossSinkhorn", "PlugIn", "PotSinkhorn", "plug_in_bridge"]
 
 _ELEMENTS = 2**22  # of the distance matrix held at once
 _LAST = 1e-3
@@ -83,23 +84,23 @@ def plug_in_bridge(x0: Tensor, x1: Tensor, log_scaling: Tensor, epsilon: float, 
     Args:
         x0, x1: points, (n0, d) and (n1, d), in float64; the bridge's fields are float32.
     """
-    cost = torch.cdist(x0, x1).square() / (4 * epsilon)
-    log_u = -log(len(x0)) - torch.logsumexp(log_scaling - cost, dim=1)
-    plan = torch.exp(log_u[:, None] + log_scaling - cost)
-    error = max((plan.sum(1) - 1 / len(x0)).abs().sum().item(), (plan.sum(0) - 1 / len(x1)).abs().sum().item())
-    remark = "" if error <= tolerance else f"plan did not converge: marginal error {error:.1e}"
+    return _bridge_of(Plan.of_potential(x0, x1, epsilon, log_scaling + log(len(x1))), tolerance)
+
+
+def _bridge_of(plan: Plan, tolerance: float) -> Bridge:
     forward, backward = (
-        PlugIn(points.float(), scaling.float(), epsilon) for points, scaling in ((x1, log_scaling), (x0, log_u))
+        PlugIn(points.float(), (potential - log(len(points))).float(), plan.epsilon)
+        for points, potential in ((plan.x1, plan.g), (plan.x0, plan.f))
     )
-    return Bridge(forward, Reversed(backward), epsilon, remark=remark)
+    return Bridge(forward, Reversed(backward), plan.epsilon, remark=plan.remark(tolerance))
 
 
 @dataclass(frozen=True)
 class Sinkhorn:
-    """A library's plan between random subsamples of both datasets.
+    """The plan between random subsamples of both datasets.
 
     Args:
-        points: points per side at most; memory grows with the square.
+        points: points per side at most; the libraries' memory grows with the square.
         iterations: Sinkhorn iterations at most.
         tolerance: largest sum of absolute errors of a marginal for a plan that counts as converged.
     """
@@ -162,14 +163,30 @@ class GeomlossSinkhorn(Sinkhorn):
 
     def _bridge(self, x0: Tensor, x1: Tensor, epsilon: float) -> Bridge:
         for count in (self.iterations // 16, self.iterations // 4, self.iterations):
-            log_scaling = _geomloss_log_scaling(x0, x1, epsilon, max(1, count))
+            log_scaling = geomloss_log_scaling(x0, x1, epsilon, max(1, count))
             bridge = plug_in_bridge(x0, x1, log_scaling, epsilon, self.tolerance)
             if not bridge.remark:
                 break
         return bridge
 
 
-def _geomloss_log_scaling(x0: Tensor, x1: Tensor, epsilon: float, iterations: int) -> Tensor:
+@dataclass(frozen=True)
+class BlockwiseSinkhorn(Sinkhorn):
+    """The plan of `sbridge.plans`, which is never held as a matrix: 100,000 points per side take less than 2 GB.
+
+    It is found in single precision, in which a tolerance below 1e-5 may not be reached.
+    """
+
+    name = "blockwise Sinkhorn"
+
+    points: int = 8192
+
+    def _bridge(self, x0: Tensor, x1: Tensor, epsilon: float) -> Bridge:
+        plan = entropic_plan(x0.float(), x1.float(), epsilon, self.tolerance, self.iterations)
+        return _bridge_of(plan, self.tolerance)
+
+
+def geomloss_log_scaling(x0: Tensor, x1: Tensor, epsilon: float, iterations: int) -> Tensor:
     """log v on the x1 side: GeomLoss's potential over its regularisation, and the weight of a point."""
     blur = geomloss_blur(epsilon)
     loss = SamplesLoss(

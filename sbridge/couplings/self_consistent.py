@@ -1,0 +1,147 @@
+"""Pairs that a process makes itself: from data at one end, simulated to the other.
+
+The Schrödinger bridge is the one Markov process that is also a mixture of Brownian bridges.  Regressing drifts on the
+Brownian bridges between pairs makes the process Markov, pairing anew by simulating it makes a mixture of bridges again;
+the two in turn converge to the Schrödinger bridge (iterative Markovian fitting).
+
+A simulated end has the law that the drifts give it, not the data's.  Half of the pairs start from x0 and half from x1,
+so that each half keeps one marginal (`Simulated`).  Where both drifts are trained on all pairs this is not enough:
+errors of the marginals feed on themselves.  `SelfConsistent` puts every simulated end on a data point.
+
+Shi, De Bortoli, Campbell, Doucet, arXiv 2303.16852; Peluchetti, arXiv 2304.00917.
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from sbridge.couplings.base import Coupling, Independent, rows_of
+from sbridge.couplings.minibatch import MinibatchSinkhorn
+from sbridge.errors import DivergenceError
+from sbridge.fields import VectorField
+from sbridge.sampling import EULER
+
+__all__ = ["SelfConsistent", "Simulated"]
+
+_BATCH = 4096  # points moved at once; more of them leave a processor's cache
+_MATCHED = 512  # points matched at once; more of them move less far, and the time for each grows in proportion
+
+
+class Simulated(Coupling):
+    """Pairs of the last process that was simulated; before the first, those of a starting coupling.
+
+    Args:
+        start: the starting coupling.
+        points: paths simulated from each end at a time, and no more than one for each data point of the larger set.
+        steps: Euler–Maruyama steps of a path.
+    """
+
+    def __init__(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        epsilon: float,
+        start: type[Coupling] = Independent,
+        points: int = 4096,
+        steps: int = 50,
+    ) -> None:
+        super().__init__(x0, x1, epsilon)
+        self.start, self.steps = start(x0, x1, epsilon), steps
+        self.ends0: Tensor
+        self.ends1: Tensor
+        self.simulated: Tensor
+        empty = x0.new_zeros(min(points, max(len(x0), len(x1))), 2, x0.shape[1])
+        self.register_buffer("ends0", empty)  # [:, 0] of the paths from x0, [:, 1] of those from x1
+        self.register_buffer("ends1", empty.clone())
+        self.register_buffer("simulated", torch.zeros((), dtype=torch.bool))  # on the CPU, where it is asked for
+
+    def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n pairs, each (n, d): simulated from x0 and from x1 in turn."""
+        if not self.simulated:
+            return self.start.pairs(n, generator)
+        rows = torch.randint(len(self.ends0), (-(-n // 2),), generator=generator, device=generator.device)
+        x0, x1 = (ends[rows].flatten(0, 1)[:n] for ends in (self.ends0, self.ends1))
+        return x0, x1
+
+    def reference(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n pairs of what the pairs converge to, the entropic plan: (n, d) each."""
+        batch = min(n, max(len(self.x0), len(self.x1)))
+        return MinibatchSinkhorn(self.x0, self.x1, self.epsilon, batch).pairs(n, generator)
+
+    def simulate(self, drifts: VectorField, generator: torch.Generator) -> None:
+        """Make new pairs with (t, x) ↦ (b_F, b_B) side by side.
+
+        Raises:
+            DivergenceError: a path ends at no finite place; the pairs are what they were.
+        """
+        x0, x1 = (rows_of(x, len(self.ends0), generator) for x in (self.x0, self.x1))
+        after, before = self._moved(drifts, x0, 0, generator), self._moved(drifts, x1, 1, generator)
+        if not (after.isfinite().all() and before.isfinite().all()):
+            raise DivergenceError("the drifts trained so far move pairs to no finite place; lower the rate")
+        self.ends0.copy_(torch.stack([x0, self.landed(before, self.x0, generator)], dim=1))
+        self.ends1.copy_(torch.stack([self.landed(after, self.x1, generator), x1], dim=1))
+        self.simulated.fill_(True)
+
+    def landed(self, ends: Tensor, data: Tensor, generator: torch.Generator) -> Tensor:
+        """The simulated ends (points, d) that are kept, beside data (n, d) of the law they should have."""
+        return ends
+
+    def _moved(self, drifts: VectorField, x: Tensor, origin: int, generator: torch.Generator) -> Tensor:
+        """Points (n, d) at t = `origin` moved to the other end by the drift that starts there."""
+
+        def drift(t: Tensor, place: Tensor) -> Tensor:
+            return drifts(t, place).chunk(2, dim=-1)[origin]
+
+        span = (float(origin), 1.0 - origin)
+        with torch.no_grad():
+            parts = [EULER.advance(drift, part, *span, self.epsilon, self.steps, generator) for part in x.split(_BATCH)]
+        return torch.cat(parts)
+
+
+class SelfConsistent(Simulated):
+    """Pairs simulated with the drifts trained so far, again and again, with the data's own marginals.
+
+    Simulated ends are matched one to one with as many data points, minibatch by minibatch, at the least sum of squared
+    distances.  At the Schrödinger bridge they have the data's law already and move by the sampling error only.
+
+    Args:
+        uses: how often each pair serves, on average, before all are simulated anew; the others are `Simulated`'s.
+    """
+
+    def __init__(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        epsilon: float,
+        start: type[Coupling] = Independent,
+        points: int = 4096,
+        steps: int = 50,
+        uses: int = 10,
+    ) -> None:
+        super().__init__(x0, x1, epsilon, start, points, steps)
+        self.uses = uses
+        self.drawn: Tensor
+        self.register_buffer("drawn", torch.zeros((), dtype=torch.long))  # pairs since the last simulation
+
+    def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        self.drawn += n
+        return super().pairs(n, generator)
+
+    def follow(self, drifts: VectorField, generator: torch.Generator) -> None:
+        if self.drawn >= 2 * self.uses * len(self.ends0):
+            self.simulate(drifts, generator)
+            self.drawn.zero_()
+
+    def landed(self, ends: Tensor, data: Tensor, generator: torch.Generator) -> Tensor:
+        """The data points that the ends are matched with."""
+        points = rows_of(data, len(ends), generator)
+        parts = zip(ends.split(_MATCHED), points.split(_MATCHED), strict=True)
+        return torch.cat([_matched(*part) for part in parts])
+
+
+def _matched(ends: Tensor, points: Tensor) -> Tensor:
+    """The points (n, d) in the order that brings them closest to the ends (n, d), by an optimal assignment."""
+    _, order = linear_sum_assignment(torch.cdist(ends, points).square().cpu().numpy())
+    return points[torch.as_tensor(order, device=points.device)]

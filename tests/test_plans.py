@@ -1,0 +1,198 @@
+"""Entropic plans by blocks: against POT and dense iterations, their symmetries, and the law of their pairs."""
+
+from __future__ import annotations
+
+from itertools import islice
+from math import log
+
+import ot
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sbridge import plans
+from sbridge.estimates import Estimate
+from sbridge.plans import Plan, entropic_plan, entropic_plans, kinetic_energy, log_sinkhorn_step, scaled_cost
+from sbridge.problems.gaussian import GaussianBridge
+from sbridge.units import pot_reg
+
+FLOAT, EPSILON = torch.float64, 0.4
+
+
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _samples(n0: int = 130, n1: int = 170, dtype: torch.dtype = FLOAT, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """Two datasets in three dimensions without symmetries."""
+    generator = _generator(seed)
+    x0, x1, noise = (torch.randn(n, 3, generator=generator, dtype=FLOAT) for n in (n0, n1, n1))
+    return x0.to(dtype), (1.5 * x1.tanh() + 0.3 * noise + 2).to(dtype)
+
+
+def _matrix(plan: Plan) -> Tensor:
+    """The plan itself, (n0, n1), in double precision."""
+    cost = scaled_cost(plan.x0.double(), plan.x1.double(), plan.epsilon)
+    return torch.exp(plan.f[:, None] + plan.g - cost) / cost.numel()
+
+
+@pytest.mark.parametrize("epsilon", [0.03, 0.4, 5.0])
+@pytest.mark.parametrize("sizes", [(130, 170), (90, 40)])
+def test_plan_is_pots(epsilon: float, sizes: tuple[int, int]) -> None:
+    x0, x1 = _samples(*sizes)
+    weights = [torch.full((n,), 1 / n, dtype=FLOAT) for n in sizes]
+    cost = torch.cdist(x0, x1).square()
+    theirs = ot.bregman.sinkhorn_log(*weights, cost, pot_reg(epsilon), numItermax=20_000, stopThr=1e-12, warn=False)
+    ours = entropic_plan(x0, x1, epsilon, tolerance=1e-10)
+    torch.testing.assert_close(_matrix(ours), theirs, rtol=1e-6, atol=1e-12)
+    assert ours.transport_cost() == pytest.approx(float((theirs * cost).sum()) / 2)
+    divergence = float(torch.special.xlogy(theirs, theirs * theirs.numel()).sum())
+    assert ours.value == pytest.approx(float((theirs * cost).sum()) / 2 + 2 * epsilon * divergence)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, FLOAT])
+@pytest.mark.parametrize("iterations", [1, 3, 1000])
+def test_error_is_that_of_the_plans_marginal(dtype: torch.dtype, iterations: int) -> None:
+    plan = entropic_plan(*_samples(dtype=dtype), 0.05, iterations=iterations)
+    matrix = _matrix(plan)
+    assert (matrix.sum(0) - 1 / 170).abs().sum().item() == pytest.approx(plan.error, rel=1e-3, abs=1e-4)
+    torch.testing.assert_close(matrix.sum(1), torch.full((130,), 1 / 130, dtype=FLOAT), rtol=1e-4, atol=0)
+    assert plan.iterations <= iterations
+    assert (plan.remark(1e-3) == "") == (plan.error <= 1e-3) == (iterations == 1000)
+
+
+def test_one_pass_is_one_dense_step() -> None:
+    """f for a g, and Sinkhorn's next g from the masses: those of the matrix in the log domain."""
+    x0, x1 = _samples(120, 120)
+    g = torch.randn(120, generator=_generator(), dtype=FLOAT)
+    f, after = log_sinkhorn_step(g, scaled_cost(x0, x1, EPSILON))
+    first, second = islice(plans._sinkhorn(x0, x1, EPSILON, g + log(120)), 2)
+    torch.testing.assert_close(first.f, f)
+    torch.testing.assert_close(second.g, after + log(120))
+
+
+@pytest.mark.parametrize("elements", [1, 500, 2**12])
+def test_blocks_are_immaterial_and_never_exceeded(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x0, x1 = _samples()
+    whole = entropic_plan(x0, x1, EPSILON, tolerance=1e-9)
+    seen: list[int] = []
+    exp_ = Tensor.exp_
+    monkeypatch.setattr(plans, "_ELEMENTS", elements)
+    monkeypatch.setattr(Tensor, "exp_", lambda block: (seen.append(block.numel()), exp_(block))[1])
+    split = entropic_plan(x0, x1, EPSILON, tolerance=1e-9)
+    torch.testing.assert_close(split.g, whole.g, rtol=1e-6, atol=1e-6)
+    assert 0 < max(seen) <= max(elements, len(x1))
+
+
+def _changed_partners(ours: Plan, theirs: Plan) -> float:
+    """Share of partners, drawn with the same seed, that differ: where the plans agree, those next to a border."""
+    rows = torch.arange(len(ours.x0))
+    drawn, again = (plan.partners(rows, 50, _generator()) for plan in (ours, theirs))
+    return float((drawn != again).float().mean())
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(0, 1000),
+    st.floats(0.1, 30),
+    st.lists(st.floats(-1000, 1000), min_size=6, max_size=6),
+    st.sampled_from([0.1, 0.4, 3.0]),
+)
+def test_plan_moves_and_scales_with_the_points(seed: int, scale: float, shifts: list[float], epsilon: float) -> None:
+    """Each dataset may move by itself: the cost changes by a function of x and one of y."""
+    x0, x1 = _samples(60, 50, seed=seed)
+    shift = torch.tensor(shifts, dtype=FLOAT)
+    ours = entropic_plan(x0, x1, epsilon, tolerance=1e-8)
+    moved = entropic_plan(scale * x0 + shift[:3], scale * x1 + shift[3:], scale**2 * epsilon, tolerance=1e-8)
+    torch.testing.assert_close(_matrix(moved), _matrix(ours), rtol=1e-4, atol=1e-12)
+    assert _changed_partners(ours, moved) < 0.01
+
+
+def test_single_precision_is_enough_for_points_that_are_far_apart() -> None:
+    x0, x1 = _samples(dtype=torch.float32)
+    near, far = (entropic_plan(x0, x1 + shift, 0.1, tolerance=1e-4) for shift in (0.0, 1000.0))
+    assert far.error <= 1e-4
+    assert _changed_partners(near, far) < 0.02
+
+
+def test_exchanging_the_samples_transposes_the_plan() -> None:
+    x0, x1 = _samples()
+    ours, theirs = entropic_plan(x0, x1, EPSILON, 1e-10), entropic_plan(x1, x0, EPSILON, 1e-10)
+    torch.testing.assert_close(_matrix(theirs), _matrix(ours).T, rtol=1e-6, atol=1e-12)
+    assert theirs.value == pytest.approx(ours.value)
+
+
+@pytest.mark.parametrize("epsilon", [0.4, 0.02])
+def test_dual_value_is_a_lower_bound_that_is_reached(epsilon: float) -> None:
+    x0, x1 = _samples(600, 600)
+    best = entropic_plan(x0, x1, epsilon, tolerance=1e-7).value
+    values = torch.tensor([plan.value for plan in islice(entropic_plans(x0, x1, epsilon), 40)])
+    assert (values <= best + 1e-9 * abs(best)).all()
+    assert best - values[-1] < 1e-3 * (best - values[0])
+
+
+def test_small_epsilon_converges_where_the_plain_iteration_does_not() -> None:
+    """Costs of thousands of ε."""
+    x0, x1 = _samples(700, 700)
+    epsilon = 2e-3
+    assert scaled_cost(x0, x1, epsilon).max() > 1000
+    plan = entropic_plan(x0, x1, epsilon, iterations=1000)
+    assert plan.error <= 1e-3
+    cost, g = scaled_cost(x0, x1, epsilon), torch.zeros(700, dtype=FLOAT)
+    for _ in range(plan.iterations):
+        _, after = log_sinkhorn_step(g, cost)
+        error, g = (torch.expm1(g - after)).abs().mean().item(), after
+    assert error > 10 * plan.error
+
+
+def test_extrapolation_that_goes_too_far_is_taken_back() -> None:
+    extrapolation = plans._Anderson()
+    point, step = torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.5])
+    extrapolation.next(point, step, 0.1)
+    extrapolation.next(point + step, 0.9 * step, 0.09)
+    assert torch.equal(extrapolation.next(100 * step, -90 * step, 5.0), point + step + 0.9 * step)
+
+
+def test_points_that_are_all_alike_are_no_trouble() -> None:
+    """The first iteration is exact and there is nothing to extrapolate from."""
+    x0, x1 = torch.ones(20, 2), torch.zeros(30, 2)
+    for plan in islice(entropic_plans(x0, x1, EPSILON), 5):
+        assert plan.error < 1e-6
+        assert plan.value == pytest.approx(1.0, rel=1e-5)
+
+
+def test_pairs_have_the_plans_joint_law() -> None:
+    """Pearson's statistic over all cells that are not rare."""
+    plan, n = entropic_plan(*_samples(9, 12), EPSILON, tolerance=1e-8), 40_000
+    x0, x1 = plan.pairs(n, _generator())
+    cells = 12 * torch.cdist(x0, plan.x0).argmin(1) + torch.cdist(x1, plan.x1).argmin(1)
+    seen, expected = torch.bincount(cells, minlength=108).double(), n * _matrix(plan).flatten()
+    common = expected > 5
+    statistic = ((seen - expected)[common].square() / expected[common]).sum()
+    degrees = int(common.sum())
+    assert abs(statistic - degrees) < 5 * (2 * degrees) ** 0.5
+
+
+def test_partners_are_drawn_given_the_rows() -> None:
+    plan = entropic_plan(*_samples(), EPSILON)
+    rows = torch.tensor([5, 5, 100])
+    law = 130 * _matrix(plan)[rows]
+    means = plan.x1[plan.partners(rows, 20_000, _generator())].mean(1)
+    torch.testing.assert_close(means, law @ plan.x1, atol=0.04, rtol=0)
+
+
+@pytest.mark.parametrize(("n", "repeats", "epsilon"), [(800, 10, 0.4), (10, 400, 0.1)])
+def test_kinetic_energy_is_that_of_the_gaussian_bridge(n: int, repeats: int, epsilon: float) -> None:
+    """From so few as ten points too, where the bias without extrapolation is several standard errors."""
+    cov0, cov1 = torch.tensor([[1.0, 0.4], [0.4, 0.7]]), torch.tensor([[0.6, -0.3], [-0.3, 1.2]])
+    truth = GaussianBridge(torch.tensor([0.5, -1.0]), cov0, torch.tensor([-1.0, 1.5]), cov1, epsilon)
+    laws = [torch.distributions.MultivariateNormal(m, c) for m, c in ((truth.mean0, cov0), (truth.mean1, cov1))]
+    generator, found = _generator(), []
+    for _ in range(repeats):
+        x0, x1 = (law.loc + torch.randn(n, 2, generator=generator) @ law.scale_tril.T for law in laws)
+        found.append(kinetic_energy(x0, x1, laws[1].log_prob, epsilon))
+    estimate = Estimate.of(torch.tensor(found))
+    assert estimate.standard_error < 0.08
+    assert abs(estimate.value - truth.kinetic_energy()[0]) < 3 * estimate.standard_error
