@@ -4,7 +4,8 @@ Convention everywhere: dX = u dt + √(2ε) dW on t ∈ [0, 1].
 """
 
 from sbridge.bridge import Bridge, ExactBridge
-from sbridge.couplings import Independent, MinibatchSinkhorn
+from sbridge.certificates import Certificate
+from sbridge.couplings import Independent, MinibatchSinkhorn, SelfConsistent, WholePlan
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimator import SchrodingerBridge
 from sbridge.evidence import compare
@@ -25,7 +26,7 @@ from sbridge.sampling import EULER, HEUN, RK4, Adaptive
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.potential import FullMixturePotential, MixturePotential
 from sbridge.solvers.regression import Regression
-from sbridge.solvers.sinkhorn import GeomlossSinkhorn, PotSinkhorn
+from sbridge.solvers.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
 from sbridge.times import Arcsine, GammaMatched, LossVariance, Uniform
 
 __all__ = [
@@ -34,8 +35,10 @@ __all__ = [
     "RK4",
     "Adaptive",
     "Arcsine",
+    "BlockwiseSinkhorn",
     "Bridge",
     "Brownian",
+    "Certificate",
     "DivergenceError",
     "EncoderDecoder",
     "ExactBridge",
@@ -57,10 +60,12 @@ __all__ = [
     "Problem",
     "Regression",
     "SchrodingerBridge",
+    "SelfConsistent",
     "SineSquared",
     "Trigonometric",
     "Uniform",
     "VariancePreserving",
+    "WholePlan",
     "compare",
 ]
 __version__ = "0.1.0"

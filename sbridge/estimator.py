@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sbridge.arrays import Array, as_points
 from sbridge.bridge import Bridge, Direction
+from sbridge.certificates import Certificate
 from sbridge.densities import Base
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
@@ -100,6 +101,14 @@ class SchrodingerBridge(BaseEstimator):
     def cross_entropy(self, x: Array, at: End = "x1", *, base: Base | None = None, **options: Any) -> Estimate:
         """−E log ρ̂ over the law of the points x (n, d), in nats; arguments as in `log_prob`."""
         return self._fitted().cross_entropy(x, at, base=self._base(at) if base is None else base, **options)
+
+    def certificate(self, x0: Array, x1: Array, random_state: int | None = None) -> Certificate:
+        """How far the fit is from a Schrödinger bridge, in nats; arguments as in `Bridge.certificate`.
+
+        Keep some points apart from the fit and give them here.  There is no default, because on the points it was
+        fitted to the bridge looks better than it is.
+        """
+        return self._fitted().certificate(x0, x1, random_state)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted bridge to a safetensors file, for `Bridge.load`."""

@@ -118,7 +118,7 @@ def results(folder: Path) -> dict[str, Any]:
 def test_a_run_leaves_everything(finished: Path, question: list[str]) -> None:
     files = {"config.json", "data.npz", "bridge.safetensors", "pot-sinkhorn.safetensors"}
     files |= {"geomloss-sinkhorn.safetensors", "fits.json", "history.csv", "comparison.csv", "comparison.json"}
-    files |= {"figures", "report.html"}
+    files |= {"figures", "report.html", "certificate.json"}
     assert {path.name for path in finished.iterdir()} == files
     assert list((finished / "figures").glob("*.png"))
     run = Run.open(finished)
@@ -161,7 +161,9 @@ def test_progress_is_plain_and_sparse_where_there_is_no_terminal(whole: tuple[Pa
     assert "\x1b" not in asked.out + asked.err
     stages = [f"{name}: solving" for name in METHODS[1:]] + [f"{name}: judging on held-out points" for name in METHODS]
     lines = [line for line in asked.err.splitlines() if not line.startswith("max–min: step")]
-    assert lines == ["max–min: fitting", *stages, "judging two true samples", "writing the report"]
+    refused = "no certificate: x0 has 20 points; a certificate needs at least 100 a side"
+    judging = ["judging two true samples", "measuring the distance to a Schrödinger bridge", refused]
+    assert lines == ["max–min: fitting", *stages, *judging, "writing the report"]
 
 
 @stopped_anywhere
@@ -284,6 +286,24 @@ def test_finished_stages_are_not_repeated(finished: Path, question: list[str], t
     assert asked.err.splitlines()[: len(wanted)] == wanted
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in kept} == kept
     assert results(tmp_path) == results(finished)
+
+
+def test_a_run_with_points_enough_is_certified_once(
+    finished: Path, question: list[str], tmp_path: Path, call: Call
+) -> None:
+    """A finished run that lost its certificate and has more held-out points than it had."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "certificate.json").unlink()
+    with np.load(tmp_path / "data.npz") as points:
+        more = {name: points[name] for name in ("x0", "x1")}
+    np.savez(tmp_path / "data.npz", **more, test0=cloud(120, 2), test1=cloud(120, 3))
+    asked = call("recover", *question, "--out", tmp_path, "--resume")
+    assert (asked.code, asked.err) == (0, "measuring the distance to a Schrödinger bridge\nwriting the report\n")
+    found = Run.open(tmp_path).certificate()
+    bridge = Bridge.load(tmp_path / "bridge.safetensors")
+    assert found == bridge.certificate(cloud(120, 2), cloud(120, 3), random_state=0)
+    assert "within" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert call("recover", *question, "--out", tmp_path, "--resume").err == ""
 
 
 def test_nothing_is_left_to_do_for_a_finished_run(finished: Path, question: list[str], call: Call) -> None:

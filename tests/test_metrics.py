@@ -9,21 +9,35 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kstest
 from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction
 from sbridge.errors import DivergenceError
 from sbridge.estimates import Estimate
 from sbridge.evidence import distances
-from sbridge.evidence.distances import bures_wasserstein, energy_distance, moments, sliced_wasserstein, wasserstein
+from sbridge.evidence.distances import (
+    bures_wasserstein,
+    energy_distance,
+    energy_p_value,
+    moments,
+    sliced_wasserstein,
+    wasserstein,
+)
 from sbridge.evidence.metrics import (
     HORIZON,
     bw_uvp,
     cbw_uvp,
     cbw_uvp_exact,
     cbw_uvp_floor,
+    diagonal_kl,
+    endpoint_covariance_error,
+    exact_energy,
+    exact_paths,
     kinetic_energy,
     move,
+    own_paths,
+    path_energy,
     path_kl,
 )
 from sbridge.fields import Field
@@ -121,6 +135,32 @@ def test_energy_distance_is_unbiased() -> None:
     draws = torch.tensor([energy_distance(*_normal(2, 15, 2, seed=seed)) for seed in range(400)])
     assert abs(draws.mean()) < 3 * draws.std() / 20
     assert (draws < 0).sum() > 100  # the biased V-statistic is never negative
+
+
+def test_p_values_are_uniform_where_the_laws_agree() -> None:
+    """Of skewed points on a line in samples of unequal sizes; ranks on the grid k/20 are smoothed over its cells."""
+    generator = _generator()
+    found = torch.tensor(
+        [energy_p_value(*_normal(50, 1, seed=seed).exp().split([30, 20]), generator, 50, 19) for seed in range(500)]
+    )
+    assert set((20 * found).round().int().tolist()) == set(range(1, 21))
+    smooth = found - torch.rand(500, generator=generator) / 20
+    assert kstest(smooth.numpy(), "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize(("shift", "spread"), [(0.5, 1.0), (0.0, 1.5)])
+def test_p_values_are_least_where_the_laws_differ(shift: float, spread: float) -> None:
+    assert energy_p_value(_normal(500, 2), shift + spread * _normal(400, 2, seed=1), _generator()) == 1 / 200
+
+
+def test_p_values_compare_energy_distances() -> None:
+    """By brute force: how often relabelling the joined points gives an energy distance as large."""
+    x, y = _normal(12, 2), _normal(9, 2, seed=1) + 0.5
+    joined, generator = torch.cat([x, y]), _generator()
+    keys = torch.rand(21, 60, dtype=FLOAT, generator=_generator())
+    relabelled = [joined[order] for order in keys.argsort(0).argsort(0).T]
+    found = [energy_distance(each[:12], each[12:]) >= energy_distance(x, y) for each in relabelled]
+    assert energy_p_value(x, y, generator, permutations=60) == pytest.approx((1 + sum(found)) / 61)
 
 
 @pytest.mark.parametrize("distance", [wasserstein, DISTANCES["sliced"]])
@@ -287,6 +327,80 @@ def test_kinetic_energy_of_a_linear_drift_is_exact_for_the_euler_process() -> No
     found = kinetic_energy(Bridge(field, field, EPSILON), _normal(n, 1), _generator(), steps)
     assert found.value == pytest.approx(energy, abs=4 * found.standard_error)
     assert found.standard_error < 0.02 * energy
+
+
+def test_exact_paths_have_the_exact_energy() -> None:
+    energy = exact_energy(TRUTH, _starts(4000), _generator())
+    assert abs(energy.value - TRUTH.kinetic_energy()[0]) < 3 * energy.standard_error
+    assert energy.standard_error < 0.05
+
+
+def test_path_energy_is_the_relative_excess() -> None:
+    excess = path_energy(Estimate(3.0, 0.1), 2.0)
+    assert (excess.value, excess.standard_error) == (0.5, pytest.approx(0.05))
+    assert path_energy(Estimate(1.0, 0.1), 2.0).value == 0.5
+
+
+# Gaussian bridges
+
+
+def _paths_with(shift: Tensor, factor: Tensor, times: int = 4) -> Tensor:
+    """Paths whose moments are exact but for a shift and a factor of the deviations, at every time."""
+    whitened = _normal(400, 2)
+    whitened = (whitened - whitened.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(whitened.T.cov())).T
+    marginals = [TRUTH.marginal(k / times) for k in range(times + 1)]
+    found = [mean + shift + factor * (whitened @ torch.linalg.cholesky(cov).T) for mean, cov in marginals]
+    return torch.stack(found)
+
+
+def test_diagonal_kl_is_that_of_gaussians() -> None:
+    shift, factor = torch.tensor([0.3, -0.2], dtype=FLOAT), torch.tensor([1.5, 0.8], dtype=FLOAT)
+    expected = 0.0
+    for k in range(1, 5):
+        mean, covariance = TRUTH.marginal(k / 4)
+        deviation = covariance.diagonal().sqrt()
+        found = torch.distributions.Normal(mean + shift, factor * deviation)
+        divergence = torch.distributions.kl_divergence(found, torch.distributions.Normal(mean, deviation))
+        expected += float(divergence.sum()) / 4
+    assert diagonal_kl(_paths_with(shift, factor), TRUTH) == pytest.approx(expected, rel=1e-6)
+    assert diagonal_kl(_paths_with(0 * shift, factor / factor), TRUTH) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("dim", [1, 5])
+def test_the_floor_of_diagonal_kl_is_dimensions_over_points(dim: int) -> None:
+    one, mean = torch.eye(dim, dtype=FLOAT), torch.zeros(dim, dtype=FLOAT)
+    truth, n = GaussianBridge(mean - 0.1, one, mean + 0.1, one, 0.5), 500
+    paths = [exact_paths(truth, mean - 0.1 + _normal(n, dim, seed=seed), _generator(seed)) for seed in range(40)]
+    found = torch.tensor([diagonal_kl(each, truth) for each in paths])
+    assert found.mean() == pytest.approx(dim / n, abs=4 * float(found.std()) / 40**0.5, rel=0.02)
+
+
+def test_simulated_and_exact_paths_have_one_law() -> None:
+    x0 = _starts(4000)
+    simulated, exact = own_paths(TRUTH, x0, _generator(), steps=100), exact_paths(TRUTH, x0, _generator(1))
+    assert simulated.shape == exact.shape == (21, 4000, 2)
+    assert torch.equal(simulated[0], x0) and torch.equal(exact[0], x0)
+    assert diagonal_kl(simulated, TRUTH) < 4 * 2 / 4000
+    for one, other in zip(simulated[1:], exact[1:], strict=True):
+        assert energy_p_value(one, other, _generator(2)) > 1e-2 / 2
+
+
+@pytest.mark.parametrize("dim", [5, 20])
+def test_endpoint_covariance_of_the_published_gaussians(dim: int) -> None:
+    """DSBM's: (√5 − 1)/2 in each coordinate with 2ε = 1."""
+    one, mean = torch.eye(dim, dtype=FLOAT), torch.zeros(dim, dtype=FLOAT)
+    truth, covariance = GaussianBridge(mean, one, mean, one, 0.5), (sqrt(5) - 1) / 2
+    x0 = _normal(20_000, dim)
+    noise = sqrt(1 - covariance**2) * _normal(20_000, dim, seed=1)
+    assert endpoint_covariance_error(x0, covariance * x0 + noise, truth) < 1.5
+    wrong = endpoint_covariance_error(x0, 1.1 * covariance * x0 + noise, truth)
+    assert wrong == pytest.approx(10, abs=1.5)
+
+
+def test_endpoint_covariance_of_any_gaussian_bridge() -> None:
+    x0 = _starts(40_000)
+    assert endpoint_covariance_error(x0, TRUTH.endpoints(x0, _generator()), TRUTH) < 3
+    assert endpoint_covariance_error(x0, -x0, TRUTH) > 100
 
 
 @pytest.mark.parametrize(("direction", "end"), [("forward", MEAN1), ("backward", MEAN0)])

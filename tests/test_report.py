@@ -20,6 +20,8 @@ from matplotlib.image import imread
 from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction, ExactBridge
+from sbridge.certificates import Certificate, Distance, Meeting, Passage, Reference
+from sbridge.estimates import Estimate
 from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Comparison, Effort, Judge
 from sbridge.fields import Field
 from sbridge.interpolants import Brownian, Interpolant, LearnedMean, Linear
@@ -106,8 +108,9 @@ KINDS = {
     "photos": (3, "photos", False),
 }
 ALWAYS = ["training", "trajectories", "endpoints_forward", "endpoints_backward", "interpolant"]
+CERTIFIED = [*ALWAYS[:-1], "certificate", ALWAYS[-1]]
 EXPECTED = {
-    "planar": ALWAYS,
+    "planar": CERTIFIED,
     "line": ALWAYS,
     "gaussian": [*ALWAYS, "drift_error"],
     "photos": ["recolouring", *ALWAYS],
@@ -135,10 +138,23 @@ def make_run(folder: Path, kind: str) -> Run:
     run.write_history(
         [{"step": float(step), **{key: value / (1 + step) for key, value in values.items()}} for step in range(5)]
     )
+    run.write_certificate(CERTIFICATE if kind == "planar" else "x0 has 60 points; a certificate needs 100")
     judge = Judge.of(problem, effort=SMALL)
     rows = {method: judge.row(bridge) for method, bridge in methods.items()}
     judge.table({**rows, **judge.references()}).to_json(run.path("comparison.json"))
     return run
+
+
+def passage(kl: float, reference_end: float) -> Passage:
+    figures = [Estimate(kl, 0.002), Estimate(1e-4, 1e-4), Estimate(0.25, 0.1)]
+    witnesses = [Estimate(0.5, 0.1), Estimate(0.02, 0.001), Estimate(9.0, 0.1)]
+    reference = Reference(5, 6, 3750, 3700, Estimate(0.011, 0.001), Distance(reference_end, 0.01), Estimate(12.5, 0.1))
+    return Passage(2048, *figures, Distance(0.04, 0.015), *witnesses, reference)
+
+
+CERTIFICATE = Certificate(
+    0.2, passage(0.317, -0.004), passage(0.5, 0.09), Meeting(*(Distance(k / 10, 0.01) for k in range(3)))
+)
 
 
 SMALL_SECTIONS = [Recolouring(pictures) if isinstance(one, Recolouring) else one for one in SECTIONS]
@@ -290,9 +306,21 @@ def test_a_real_fit_has_a_whole_page(tmp_path: Path) -> None:
     training.bridge().save(run.path("0.safetensors"))
     run.write_history(training.history)
     material = Material(Run.open(run.folder))
-    assert [section.slug for section in SECTIONS if section.applies(material)] == ALWAYS
+    assert [section.slug for section in SECTIONS if section.applies(material)] == CERTIFIED
     assert len(Training().exhibit(material).figure.axes) == 3
     assert png(FittedInterpolant().exhibit(material).figure).startswith(PNG)
+
+
+def test_the_certificate_is_in_the_verdict_and_its_doubts_beside_it(built: Built) -> None:
+    kind, _, page = built
+    if kind != "planar":
+        assert "No certificate: x0 has 60 points" in page.text
+        return
+    assert page.text.count(CERTIFICATE.sentence) == 2
+    assert "The backward process is within 0.500 ± 0.002 nats" in page.text
+    assert "not tight: the reference itself ends 0.09 from your data where the floor is 0.01" in page.text
+    for wanted in ("0.317 ± 0.002", "0.011 ± 0.001", "12.5 ± 0.1", "5, 6", "3,750, 3,700", "no bound: the ends differ"):
+        assert wanted in page.text
 
 
 def test_lost_points_are_told(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from sbridge.bench import SUITES
+from sbridge.cli.bench import Bench
 from sbridge.cli.commands import Compare, Likelihood, Report, Sample
 from sbridge.cli.recover import Recover
 from sbridge.errors import InputError
@@ -18,7 +20,7 @@ from sbridge.problems import PROBLEMS
 
 __all__ = ["Command", "parse"]
 
-Command = Recover[Any] | Sample | Likelihood | Compare | Report
+Command = Recover[Any] | Sample | Likelihood | Compare | Report | Bench[Any]
 _DESCRIPTION = "Schrödinger bridges between two datasets, found by max–min over stochastic interpolants."
 _STYLE = (
     tyro.conf.CascadeSubcommandArgs,
@@ -46,8 +48,9 @@ def _commands() -> Any:
     bundled = {name: _with_data_seed(family) for name, family in PROBLEMS.items()}
     problems = _choice({**bundled, FileProblem.name: FileProblem})
     recover: Any = Recover
+    benchmark: Any = Bench
     finished = {"sample": Sample, "likelihood": Likelihood, "compare": Compare, "report": Report}
-    return _choice({"recover": recover[problems], **finished})
+    return _choice({"recover": recover[problems], **finished, "bench": benchmark[_choice({**SUITES})]})
 
 
 def _with_data_seed(family: type[Any]) -> type[Any]:

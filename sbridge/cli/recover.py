@@ -16,7 +16,7 @@ from sbridge.cli import stages
 from sbridge.cli.settings import check_same, configuration
 from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison
-from sbridge.couplings import Independent, MinibatchSinkhorn
+from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, SelfConsistent, WholePlan
 from sbridge.errors import InputError
 from sbridge.interpolants import (
     Brownian,
@@ -38,13 +38,20 @@ from sbridge.problems import Family
 from sbridge.sampling import through
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin
+from sbridge.solvers.potential import MixturePotential
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.sinkhorn import GeomlossSinkhorn, PotSinkhorn
 
 __all__ = ["Recover"]
 
 BASELINES: tuple[Solver, ...] = (PotSinkhorn(), GeomlossSinkhorn())
-_COUPLINGS = {"sinkhorn": MinibatchSinkhorn, "independent": Independent}
+_COUPLINGS: dict[str, type[Coupling]] = {
+    "sinkhorn": MinibatchSinkhorn,
+    "independent": Independent,
+    "whole-plan": WholePlan,
+    "self-consistent": SelfConsistent,
+}
+_PRIORS: dict[str, Solver | None] = {"none": None, "potential": MixturePotential()}
 _INTERPOLANTS: dict[str, type[ClosedForm]] = {
     "linear": Linear,
     "trigonometric": Trigonometric,
@@ -88,8 +95,11 @@ class Recover(Generic[F]):
     as x0, mirror two samples of one law."""
     gamma: Literal["brownian", "parabolic", "sine-squared"] = "brownian"
     """The shape of its noise: γ = √(2εt(1−t)), or ∝ t(1−t) or sin²(πt) with the same size at t = ½."""
-    coupling: Literal["sinkhorn", "independent"] = "sinkhorn"
-    """How training pairs (x0, x1) are drawn: from minibatch Sinkhorn plans, or independently."""
+    coupling: Literal["sinkhorn", "independent", "whole-plan", "self-consistent"] = "sinkhorn"
+    """How training pairs (x0, x1) are drawn: from minibatch Sinkhorn plans, independently, from one plan between all
+    points (8,192 at most), or from paths of the fit itself."""
+    prior: Literal["none", "potential"] = "none"
+    """What the networks are a correction of: nothing, or the drifts of a mixture potential, fitted in seconds."""
     diffusion: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: ε)")] = ()
     """D ≥ 0 of the noise √(2D) dW that held-out points are moved with to judge the ends, in squared units of the data:
     one number, or several that D(t) goes through at equally spaced times, such as 0,0.5,0."""
@@ -151,6 +161,7 @@ class Recover(Generic[F]):
             "interpolant": _INTERPOLANTS[self.interpolant],
             "gamma": _GAMMAS[self.gamma],
             "coupling": _COUPLINGS[self.coupling],
+            "prior": _PRIORS[self.prior],
             "steps": self.steps,
         }
         if self.learn == "none":

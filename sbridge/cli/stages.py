@@ -1,4 +1,4 @@
-"""The stages of `sbridge recover`: fit, baselines, judging, page."""
+"""The stages of `sbridge recover`: fit, baselines, judging, certificate, page."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from sbridge.solvers.regression import Regression
 
 __all__ = ["work"]
 
+_CERTIFIED = 5000  # held-out points a side at most: a certificate is to take seconds
+
 
 def work(run: Run, solver: Regression, baselines: Sequence[Solver], checkpoint_seconds: float) -> None:
     """Bring a run to its end, from wherever it stands.
@@ -40,6 +42,8 @@ def work(run: Run, solver: Regression, baselines: Sequence[Solver], checkpoint_s
         if baseline.name not in run.fits():
             _solve(run, baseline, problem, seed)
     _judge(run, problem, seed)
+    if run.certificate() is None:
+        _certify(run, problem, seed)
     if _page_is_stale(run):
         note("writing the report")
         build(run)
@@ -85,6 +89,17 @@ def _row(run: Run, judge: Judge, name: str) -> Row:
     return judge.row(Bridge.load(path).to(judge.problem.x0.device)) if path.exists() else {}
 
 
+def _certify(run: Run, problem: Problem, seed: int) -> None:
+    """Write certificate.json: of the fitted bridge, on held-out points, or why they don't suffice."""
+    note("measuring the distance to a Schrödinger bridge")
+    bridge = Bridge.load(run.path("bridge.safetensors")).to(problem.x0.device)
+    try:
+        run.write_certificate(bridge.certificate(problem.test0[:_CERTIFIED], problem.test1[:_CERTIFIED], seed))
+    except (InputError, DivergenceError) as error:
+        note(f"no certificate: {error}")
+        run.write_certificate(str(error))
+
+
 def _page_is_stale(run: Run) -> bool:
-    page, table = run.path("report.html"), run.path("comparison.json")
-    return not page.exists() or page.stat().st_mtime < table.stat().st_mtime
+    page, sources = run.path("report.html"), [run.path("comparison.json"), run.path("certificate.json")]
+    return not page.exists() or page.stat().st_mtime < max(source.stat().st_mtime for source in sources)

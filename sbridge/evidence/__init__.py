@@ -1,5 +1,6 @@
 """Evidence: how good a bridge is, beside the truth and beside other methods."""
 
+from sbridge.evidence.certificate import certify
 from sbridge.evidence.comparison import Fitted, Judge, Method, compare
 from sbridge.evidence.distances import bures_wasserstein, energy_distance, sliced_wasserstein, wasserstein
 from sbridge.evidence.metrics import bw_uvp, cbw_uvp, cbw_uvp_exact, kinetic_energy, path_kl
@@ -19,6 +20,7 @@ __all__ = [
     "bw_uvp",
     "cbw_uvp",
     "cbw_uvp_exact",
+    "certify",
     "compare",
     "energy_distance",
     "kinetic_energy",

@@ -22,9 +22,10 @@ from sbridge.bridge import Bridge, Direction, ExactBridge
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate
 from sbridge.evidence import metrics
-from sbridge.evidence.distances import energy_distance, sliced_wasserstein, wasserstein
+from sbridge.evidence.distances import energy_distance, energy_p_value, sliced_wasserstein, wasserstein
 from sbridge.evidence.table import FLOOR, TRUTH, Comparison, Effort, Row, unique
 from sbridge.problem import Problem
+from sbridge.problems.gaussian import GaussianBridge
 from sbridge.sampling import through
 from sbridge.solvers import Solver
 
@@ -39,6 +40,13 @@ class Fitted(Protocol):
     """A fitted estimator."""
 
     bridge_: Bridge
+
+
+@runtime_checkable
+class _KnownEnergy(Protocol):
+    """An exact bridge that knows its kinetic energy and the standard error of that."""
+
+    def kinetic_energy(self) -> tuple[float, float]: ...
 
 
 Method = Bridge | Solver | Fitted
@@ -135,7 +143,7 @@ class Judge:
         moved, seconds = _timed(lambda: self._move(bridge, x0, "forward", generator))
         row = self._distances("forward", moved, x1, generator)
         row |= self._distances("backward", self._move(bridge, x1, "backward", generator), x0, generator)
-        row |= _figures("kinetic_energy", metrics.kinetic_energy(bridge, x0, generator, self.effort.steps))
+        row |= self._energy(metrics.kinetic_energy(bridge, x0, generator, self.effort.steps))
         if self.problem.truth is not None:
             row |= self._against(self.problem.truth, bridge, moved, generator)
         return _settled(row | {"move_seconds": seconds}, bridge.remark)
@@ -186,9 +194,16 @@ class Judge:
         matched = self.effort.matched
         return {
             f"{label}_energy": energy_distance(moved, true),
+            f"{label}_p": energy_p_value(moved, true, self._generator()),
             f"{label}_sliced": sliced_wasserstein(moved, true, self.effort.projections, generator),
             f"{label}_wasserstein": wasserstein(moved[:matched], true[:matched]),
         }
+
+    def _energy(self, energy: Estimate) -> dict[str, float]:
+        row, truth = _figures("kinetic_energy", energy), self.problem.truth
+        if isinstance(truth, _KnownEnergy):
+            row |= _figures("path_energy", metrics.path_energy(energy, truth.kinetic_energy()[0]))
+        return row
 
     def _against(
         self, truth: ExactBridge, bridge: Bridge, moved: Tensor, generator: torch.Generator
@@ -199,13 +214,24 @@ class Judge:
         row |= _figures("cbw_uvp", metrics.cbw_uvp(bridge, truth, starts, effort.per_start, generator, effort.steps))
         if isinstance(bridge, ExactBridge):
             row |= _figures("cbw_uvp_exact", metrics.cbw_uvp_exact(bridge, truth, starts))
+        if isinstance(truth, GaussianBridge):
+            row |= _gaussian(metrics.own_paths(bridge, x0, generator, steps=effort.steps), truth)
         return row | {"bw_uvp": metrics.bw_uvp(moved, *truth.endpoint_moments())}
 
     def _sampled_truth(self, truth: ExactBridge, generator: torch.Generator) -> dict[str, float]:
         x0, effort = self.test[0], self.effort
         floor = metrics.cbw_uvp_floor(truth, x0[: effort.starts], effort.per_start, generator)
         ends = metrics.bw_uvp(truth.endpoints(x0, generator), *truth.endpoint_moments())
-        return {"path_kl": 0.0, **_figures("cbw_uvp", floor), "bw_uvp": ends}
+        row = {"path_kl": 0.0, **_figures("cbw_uvp", floor), "bw_uvp": ends}
+        row |= self._energy(metrics.exact_energy(truth, x0, generator, effort.times))
+        if isinstance(truth, GaussianBridge):
+            row |= _gaussian(metrics.exact_paths(truth, x0, generator), truth)
+        return row
+
+
+def _gaussian(paths: Tensor, truth: GaussianBridge) -> dict[str, float]:
+    error = metrics.endpoint_covariance_error(paths[0], paths[-1], truth)
+    return {"diagonal_kl": metrics.diagonal_kl(paths, truth), "endpoint_covariance_error": error}
 
 
 def _figures(name: str, estimate: Estimate) -> dict[str, float]:

@@ -61,6 +61,13 @@ def _distances(direction: str, short: str, end: str) -> list[Column]:
     moved = f"between held-out points moved {direction} and held-out points of {end}"
     return [
         Column(f"{direction}_energy", f"energy distance {short}", "x", f"Unbiased energy distance {moved}."),
+        Column(
+            f"{direction}_p",
+            f"p {short}",
+            "",
+            f"Permutation p-value of the energy distance {moved}, at most 1,000 each; uniform where the laws agree.",
+            lower_is_better=False,
+        ),
         Column(f"{direction}_sliced", f"sliced W2 {short}", "x", f"W2 along random directions (their RMS) {moved}."),
         Column(f"{direction}_wasserstein", f"W2 {short}", "x", f"Exact W2 {moved}."),
     ]
@@ -76,6 +83,13 @@ COLUMNS: Sequence[Column] = (
         "½E∫|u|²dt along the method's own forward paths; of all processes between these ends the bridge has the least.",
         lower_is_better=False,
         error="kinetic_energy_se",
+    ),
+    Column(
+        "path_energy",
+        "NPE",
+        "",
+        "Normalised path energy |KE/KE* − 1|: the kinetic energy against that of the true bridge, where it is known.",
+        error="path_energy_se",
     ),
     Column(
         "path_kl",
@@ -99,7 +113,20 @@ COLUMNS: Sequence[Column] = (
         error="cbw_uvp_exact_se",
     ),
     Column("bw_uvp", "BW-UVP", "%", "Bures–Wasserstein error of mean and covariance of x1, over half its variance."),
+    Column(
+        "diagonal_kl",
+        "mean diagonal KL",
+        "nats",
+        "KL divergence from simulated to true marginals, both as Gaussians with diagonal covariance; mean of 20 times.",
+    ),
+    Column(
+        "endpoint_covariance_error",
+        "covariance error",
+        "%",
+        "Relative error of the trace of the covariance between x0 and x1, for Gaussian bridges.",
+    ),
     Column("fit_seconds", "fit", "s", "Wall time of the fit; empty where a fitted bridge was handed in."),
+    Column("peak_memory", "memory", "MB", "Largest resident memory of a process that made this fit and no other."),
     Column("move_seconds", "move", "s", "Wall time to move the held-out points forward."),
     Column("remark", "remark", "", "What else to know of the row.", lower_is_better=False),
 )

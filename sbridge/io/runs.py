@@ -9,6 +9,7 @@
     <method>.safetensors   a baseline's bridge
     fits.json              finished methods: the seconds each took, or why it failed
     comparison.json, .csv  every method judged on the held-out points
+    certificate.json       how far the fitted bridge is from a Schrödinger bridge, or why that cannot be said
     figures/, report.html  the page
 
 A folder is readable at every moment: it appears whole, and its files are replaced whole.
@@ -34,6 +35,7 @@ from torch import Tensor
 
 from sbridge import storage
 from sbridge.bridge import Bridge, ExactBridge
+from sbridge.certificates import Certificate
 from sbridge.errors import InputError
 from sbridge.evidence import Comparison
 from sbridge.problem import Problem
@@ -158,6 +160,25 @@ class Run:
         """
         path = self.path("comparison.json")
         return Comparison.read(path) if path.exists() else None
+
+    def certificate(self) -> Certificate | str | None:
+        """The fitted bridge's certificate, or why there is none; None before it was asked for.
+
+        Raises:
+            InputError: certificate.json is damaged.
+        """
+        path = self.path("certificate.json")
+        if not path.exists():
+            return None
+        content = _read_json(path)
+        if not isinstance(content, dict) or not content.keys() & {"certificate", "refused"}:
+            raise InputError(f"{path} is damaged: it holds neither a certificate nor a reason")
+        return str(content["refused"]) if "refused" in content else Certificate.of(content["certificate"])
+
+    def write_certificate(self, found: Certificate | str) -> None:
+        """Write certificate.json: the certificate, or the reason why there is none."""
+        content = {"refused": found} if isinstance(found, str) else {"certificate": found.content()}
+        self.write_json("certificate.json", content)
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write history.csv."""

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sbridge.evidence import FLOOR, TRUTH, Column, Comparison
 from sbridge.io import Run
 from sbridge.problems.datasets import Photos
+from sbridge.report.certificate import Certified, certified
 from sbridge.report.content import Exhibit, Material, Section
 from sbridge.report.drift_error import DriftError
 from sbridge.report.endpoints import Endpoints
@@ -34,6 +35,7 @@ SECTIONS: Sequence[Section] = (
     Trajectories(),
     Endpoints("forward"),
     Endpoints("backward"),
+    Certified(),
     FittedInterpolant(),
     DriftError(),
 )
@@ -93,7 +95,7 @@ def _content(material: Material, shown: Sequence[Shown]) -> Mapping[str, Any]:
         "problem": material.problem,
         "question": question(material.problem),
         "comparison": comparison,
-        "verdict": verdict(comparison) if comparison else [],
+        "verdict": [*verdict(comparison), *certified(material.run)] if comparison else [],
         "heads": heads(comparison) if comparison else [],
         "table": table(comparison) if comparison else [],
         "colours": colours(list(material.methods)),

@@ -1,0 +1,132 @@
+"""The figures of a benchmark: an accuracy against time, dimension or number of points, a curve a method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Column
+from sbridge.report.style import canvas, colours, dashes, styled
+
+__all__ = ["DIMENSION", "POINTS", "TIME", "Sweep", "curves", "figures", "plain_powers"]
+
+_LABELS = {"case": "{}", "family": "{}", "epsilon": "ε = {:g}", "dim": "d = {}", "points": "n = {}"}
+_MARKERS = "osD^vP*X<>hd8"
+_FLOOR = "#888888"
+_WIDE = 3  # panels in a row
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a figure varies, and what it holds fixed in each panel.
+
+    Args:
+        x: the column along x.
+        title: its name and unit.
+        fixed: columns that are equal within a panel.
+        least: different values of x that make a panel.
+    """
+
+    x: str
+    title: str
+    fixed: tuple[str, ...]
+    least: int = 2
+
+
+TIME = Sweep("fit_seconds", "fit (s)", ("case",), least=1)
+DIMENSION = Sweep("dim", "dimension d", ("family", "epsilon", "points"))
+POINTS = Sweep("points", "training points per side", ("family", "epsilon", "dim"))
+
+
+def figures(table: pl.DataFrame) -> dict[str, Figure]:
+    """Every figure that the table has something for, by name.
+
+    Path KL and cBW-UVP where the truth is known, W2 at both ends elsewhere; against dimension and number of points with
+    each method's largest budget.
+    """
+    untrue = table.filter(pl.col("path_kl").count().over("case") == 0)
+    longest = table.filter((pl.col("budget") == pl.col("budget").max().over("case", "method")).fill_null(True))
+    few = longest.filter(pl.col("case").is_in(untrue["case"].implode()))
+    drawn = {}
+    for sweep, everything, without_truth in ((TIME, table, untrue), (DIMENSION, longest, few), (POINTS, longest, few)):
+        for name in ("path_kl", "cbw_uvp"):
+            drawn[f"{name}_by_{sweep.x}"] = curves(everything, _column(name), sweep)
+        for name in ("forward_wasserstein", "backward_wasserstein"):
+            drawn[f"{name}_by_{sweep.x}"] = curves(without_truth, _column(name), sweep)
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def _column(name: str) -> Column:
+    return next(column for column in COLUMNS if column.name == name)
+
+
+@styled
+def curves(table: pl.DataFrame, column: Column, sweep: Sweep) -> Figure | None:
+    """A panel for each setting of what the sweep holds fixed; None where there is nothing to draw.
+
+    Error bars are standard deviations over seeds, or standard errors where there is one seed.  What is exactly zero,
+    as the path KL's floor, has no place on a logarithmic axis.
+    """
+    found = table.filter((pl.col(column.name) > 0) & (pl.col("method") != TRUTH))
+    methods = [method for method in found["method"].unique(maintain_order=True) if method != FLOOR]
+    parts = found.partition_by(sweep.fixed, maintain_order=True)
+    panels = [part for part in parts if part.filter(pl.col("method") != FLOOR)[sweep.x].n_unique() >= sweep.least]
+    if not (panels and methods):
+        return None
+    rows = -(-len(panels) // _WIDE)
+    figure, axes = canvas(rows, min(len(panels), _WIDE), (3.6, 3.0))
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        _panel(ax, panel, column, sweep, methods)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    handles = {label: line for ax in axes.flat for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _panel(ax: Axes, panel: pl.DataFrame, column: Column, sweep: Sweep, methods: Sequence[str]) -> None:
+    colour, dash = colours(methods), dashes(methods)
+    for k, method in enumerate(methods):
+        rows = panel.filter((pl.col("method") == method) & pl.col(sweep.x).is_not_null()).sort(sweep.x).to_dicts()
+        style = {"color": colour[method], "linestyle": dash[method], "marker": _MARKERS[k % len(_MARKERS)]}
+        values, errors = [row[column.name] for row in rows], [_error(row, column) for row in rows]
+        ax.errorbar([row[sweep.x] for row in rows], values, errors, label=method, markersize=4, capsize=2, **style)
+    _floor(ax, panel.filter(pl.col("method") == FLOOR), column, sweep)
+    title = ", ".join(_LABELS[name].format(panel[name][0]) for name in sweep.fixed if panel[name][0] is not None)
+    ax.set(xscale="log", yscale="log", xlabel=sweep.title, ylabel=column.heading, title=title)
+    ax.grid(alpha=0.25)
+    plain_powers(ax.xaxis)
+    plain_powers(ax.yaxis)
+    if sweep.least > 1:
+        values = panel[sweep.x].drop_nulls().unique().sort().to_list()
+        ax.set_xticks(values, [f"{value:,}" for value in values])
+        ax.minorticks_off()
+
+
+def plain_powers(axis: Axis) -> None:
+    """Write 0.01, 0.02, 0.05, 0.1 … along a logarithmic axis: powers of ten are set as mathematics, which is off."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _floor(ax: Axes, rows: pl.DataFrame, column: Column, sweep: Sweep) -> None:
+    """The floor as a line."""
+    look: dict[str, Any] = {"color": _FLOOR, "linewidth": 1.0, "linestyle": ":", "label": "floor"}
+    if len(rows) == 1:
+        ax.axhline(rows[column.name][0], **look)
+    elif len(rows):
+        rows = rows.sort(sweep.x)
+        ax.plot(rows[sweep.x].to_list(), rows[column.name].to_list(), **look)
+
+
+def _error(row: Mapping[str, Any], column: Column) -> float:
+    spread, error = row[f"{column.name}_spread"], row.get(column.error)
+    return float(spread if spread is not None else error or 0.0)

@@ -1,0 +1,70 @@
+"""A benchmark from its cells to its tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+
+from sbridge.bench.cells import Cell
+from sbridge.bench.figures import figures
+from sbridge.bench.folder import Done, Folder
+from sbridge.bench.table import of_cells, write_table
+from sbridge.errors import InputError
+from sbridge.estimates import alone, with_error
+from sbridge.evidence.table import Row
+from sbridge.report.style import png
+
+__all__ = ["bench"]
+
+
+def bench(cells: Sequence[Cell], out: str | Path, jobs: int = 1, retry: bool = False) -> pl.DataFrame:
+    """Do what is not finished of the cells, saying so on stderr, and write table and figures of all of them.
+
+    Args:
+        cells: from `plan`, or several plans joined.
+        out: folder, whose finished cells are kept; a complete one is only drawn again.
+        jobs: processes at a time; times are fair where every job has cores of its own.
+        retry: whether to do failed cells again.
+
+    Returns:
+        The table, a row for each case, method and budget.
+
+    Raises:
+        InputError: there is no job, or a finished cell was made with other settings or is damaged.
+    """
+    if jobs < 1:
+        raise InputError(f"jobs must be at least 1, not {jobs}")
+    folder, console = Folder(Path(out)), Console(stderr=True)
+    for done in folder.run(cells, jobs, retry):
+        console.print(_line(done), markup=False, highlight=False, soft_wrap=True)
+    results = {cell: rows for cell in cells if (rows := folder.rows(cell)) is not None}
+    table = of_cells(results)
+    write_table(folder, table)
+    for name, figure in figures(table).items():
+        (folder.path / f"{name}.png").write_bytes(png(figure))
+    return table
+
+
+def _line(done: Done) -> str:
+    said = "; ".join(filter(None, (_said(row) for row in done.rows.values())))
+    return f"[{done.number}/{done.total}] {done.cell.title}: {said}  (about {_duration(done.seconds_left)} left)"
+
+
+def _said(row: Row) -> str:
+    """The figure that matters most, and what it took; or why there is none."""
+    for name in ("path_kl", "forward_wasserstein"):
+        value, error = row.get(name), row.get(f"{name}_se")
+        if isinstance(value, float):
+            figure = with_error(value, error) if isinstance(error, float) else alone(value)
+            seconds = row.get("fit_seconds")
+            took = f" in {seconds:.1f} s" if isinstance(seconds, float) else ""
+            return f"{name.replace('_', ' ').replace('kl', 'KL')} {figure}{took}"
+    return str(row.get("remark", ""))
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

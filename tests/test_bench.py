@@ -1,0 +1,349 @@
+"""The benchmark: equal results however often it is stopped, failures that spare the rest, tables that add up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import polars as pl
+import pytest
+import torch
+
+from sbridge.bench import METHODS, SUITES, Case, Cell, Finite, Method, bench, chosen, plan
+from sbridge.bench.budget import within
+from sbridge.bench.cells import _peak_memory
+from sbridge.bench.figures import DIMENSION, POINTS, TIME, curves, figures
+from sbridge.bench.folder import Folder
+from sbridge.bench.pool import finished
+from sbridge.bench.table import of_cells, write_table
+from sbridge.bridge import Bridge
+from sbridge.cli import main
+from sbridge.errors import InputError
+from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Effort
+from sbridge.evidence.table import Row
+from sbridge.problem import Problem
+from sbridge.problems.gaussian import ShiftedGaussian
+from sbridge.problems.planar import NormalToMoons
+from sbridge.solvers.training import Progress
+
+EFFORT = Effort(points=50, matched=50, projections=5, steps=5, times=2, starts=5, per_start=5)
+CASE = Case("gaussian d=2", ShiftedGaussian(dim=2, samples=60, test_samples=60), 2, EFFORT)
+TIMES = ["fit_seconds", "move_seconds", "peak_memory"]
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Answers with the truth."""
+
+    name: ClassVar[str] = "exact"
+
+    setting: int = 20
+
+    def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
+        assert problem.truth is not None
+        return problem.truth
+
+
+@dataclass(frozen=True)
+class Killed:
+    """Takes more memory than there is, as the kernel sees it."""
+
+    name: ClassVar[str] = "killed"
+
+    def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """Needs a package that is not there."""
+
+    name: ClassVar[str] = "lacking"
+
+    def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
+        raise InputError("pip install something")
+
+
+EXACT = Method("exact", "exact", Exact())
+FAILING = [Method("killed", "killed", Killed()), Method("lacking", "lacking", Lacking())]
+
+
+def _cells(*methods: Method) -> list[Cell]:
+    return plan([CASE], methods, budgets=[1.0], seeds=[0])
+
+
+def _untimed(table: pl.DataFrame) -> list[dict[str, Any]]:
+    return table.drop(*TIMES, *(f"{name}_spread" for name in TIMES)).to_dicts()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pl.DataFrame]:
+    """A benchmark done in one go, with failures."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, bench(_cells(EXACT, *FAILING), folder, jobs=2)
+
+
+# Processes and folders
+
+
+def test_a_resumed_benchmark_equals_an_uninterrupted_one(whole: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+    """Stopped after the first cell, while the second runs, then done to the end."""
+    cells = _cells(EXACT)
+    running = Folder(tmp_path).run(cells)
+    assert next(running).number == 1
+    running.close()
+    assert len(list((tmp_path / "cells").iterdir())) == 1
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    resumed = bench(cells, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    done = {cell: rows for cell in cells if (rows := Folder(whole[0]).rows(cell)) is not None}
+    assert _untimed(resumed) == _untimed(of_cells(done))
+
+
+def test_killed_and_failed_methods_are_remarks(whole: tuple[Path, pl.DataFrame]) -> None:
+    remarks = dict(whole[1].select("method", "remark").iter_rows())
+    assert remarks["killed"] == "failed: its process was killed, probably for want of memory"
+    assert remarks["lacking"] == "failed: pip install something"
+    assert remarks["exact"] == ""
+    assert whole[1].filter(pl.col("method") == "exact")["path_kl"].item() == 0
+
+
+def test_only_failed_cells_are_done_again_on_request(
+    whole: tuple[Path, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cells = Folder(whole[0]), _cells(EXACT, *FAILING)
+    asked: list[Cell] = []
+
+    def nothing(tasks: list[Cell], *_: object) -> Iterator[tuple[Cell, str]]:
+        asked.extend(tasks)
+        yield from ()
+
+    monkeypatch.setattr("sbridge.bench.folder.finished", nothing)
+    assert list(folder.run(cells)) == [] and asked == []
+    assert list(folder.run(cells, retry=True)) == []
+    assert {cell.method.key for cell in asked if cell.method} == {"killed", "lacking"}
+    assert len(asked) == 2
+
+
+def test_other_settings_are_not_mixed(whole: tuple[Path, pl.DataFrame]) -> None:
+    changed = [
+        (replace(CASE, effort=replace(EFFORT, steps=6)), EXACT, r"case\.effort\.steps \(5 there, 6 now\)"),
+        (CASE, Method("exact", "exact", Exact(21)), r"method\.solver\.setting \(20 there, 21 now\)"),
+    ]
+    for case, method, message in changed:
+        with pytest.raises(InputError, match=message):
+            bench(plan([case], [method], [1.0], [0]), whole[0])
+
+
+def test_damaged_cells_are_refused(tmp_path: Path) -> None:
+    cell = _cells(EXACT)[0]
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / cell.file).write_text("{")
+    with pytest.raises(InputError, match="is damaged; delete it"):
+        bench([cell], tmp_path)
+
+
+def test_a_process_has_its_threads_and_a_memory_of_its_own(tmp_path: Path) -> None:
+    ballast = torch.ones(100_000_000)  # 400 MB that the process must not be charged with
+    before = dict(os.environ)
+    assert list(finished([tmp_path / "facts"], _note_process, jobs=1, threads=3)) == [(tmp_path / "facts", "")]
+    threads, deaf, memory = json.loads((tmp_path / "facts").read_text())
+    assert (threads, deaf) == ("3", True)
+    assert memory < _peak_memory() - 200
+    assert ballast.sum() > 0
+    assert dict(os.environ) == before
+
+
+def _note_process(path: Path) -> None:
+    deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    path.write_text(json.dumps([os.environ["OMP_NUM_THREADS"], deaf, _peak_memory()]))
+
+
+# Cells and suites
+
+
+def test_the_first_seed_comes_first_and_references_lead_every_case() -> None:
+    other = replace(CASE, name="other")
+    cells = plan([CASE, other], [EXACT, METHODS["pot"], METHODS["maxmin"]], [1.0, 2.0], [3, 4])
+    assert [cell.seed for cell in cells] == [3] * 10 + [4] * 10
+    assert [cell.method is None for cell in cells[:10]] == [True, False, False, False, False] * 2
+    assert [cell.budget for cell in cells[:5]] == [None, None, None, 1.0, 2.0]
+    assert len({cell.file for cell in cells}) == len(cells)
+    assert all(cell.file.isascii() and "/" not in cell.file for cell in cells)
+
+
+@pytest.mark.parametrize("wrong", [{"seeds": []}, {"budgets": [0.0]}, {"methods": []}, {"threads": 0}])
+def test_empty_or_impossible_plans_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        plan(**{"cases": [CASE], "methods": [EXACT], "budgets": [1.0], "seeds": [0], **wrong})
+
+
+def test_unknown_methods_are_refused_with_the_list() -> None:
+    with pytest.raises(InputError, match=r"no method 'nothing'; choose from maxmin, .*pot"):
+        chosen(["maxmin", "nothing"])
+    assert [method.key for method in chosen([])] == list(METHODS)
+
+
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+def test_suites_list_cases_with_names_and_settings_of_their_own(suite: Callable[[], Any]) -> None:
+    cells = plan(suite().cases(), chosen([]), [1.0, 120.0], [0])
+    assert len({cell.file for cell in cells}) == len(cells)
+    for cell in cells:
+        assert json.loads(json.dumps(cell.settings)) == cell.settings
+        assert hash(cell) is not None
+
+
+def test_the_quick_suite_is_one_small_case_of_each() -> None:
+    names = [case.name for case in SUITES["quick"]().cases()]
+    assert names == ["gaussian d=5", "mixture d=2 ε=0.5", "normal-8gaussians", "finite d=2 n=1000", "digits"]
+
+
+def test_cases_know_their_dimension() -> None:
+    for case in SUITES["quick"]().cases():
+        assert case.source.build().dim == case.dim, case.name
+
+
+def test_few_points_are_some_of_more_and_the_judge_keeps_all() -> None:
+    few, more = Finite(dims=(2,), points=(20, 50)).cases()
+    problem = ShiftedGaussian(dim=2, samples=200).build()
+    given, larger = few.given(problem, 1), more.given(problem, 1)
+    assert torch.equal(given.x0, larger.x0[:20]) and torch.equal(given.x1, larger.x1[:20])
+    assert torch.equal(given.test0, problem.test0) and given.truth is problem.truth
+    assert not torch.equal(few.given(problem, 2).x0, given.x0)
+
+
+# Budgets
+
+
+@dataclass(frozen=True)
+class Fake:
+    """A training on a clock that only it moves: a start, equal steps, fifty checks, and noise of the machine."""
+
+    clock: SimpleNamespace
+    start_seconds: float = 2.0
+    check_seconds: float = 0.04
+    noise: float = 0.0
+    steps: int = 1000
+    name: ClassVar[str] = "fake"
+
+    def start(self, problem: Problem, random_state: int = 0) -> Iterator[Progress]:
+        self.clock.now += self.start_seconds
+        generator = torch.Generator().manual_seed(self.steps)
+        step = 0
+        while step < self.steps:
+            checks = step * 50 // self.steps
+            step += 3
+            slowed = 1 + self.noise * float(torch.rand((), generator=generator))
+            self.clock.now += 0.03 * slowed + self.check_seconds * (step * 50 // self.steps - checks)
+            yield Progress(step, self.steps, {})
+
+    def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("seconds", [30.0, 120.0])
+@pytest.mark.parametrize("settings", [{}, {"start_seconds": 20.0}, {"check_seconds": 0.2}, {"noise": 0.5}])
+def test_the_steps_take_the_budget(seconds: float, settings: dict[str, float]) -> None:
+    clock = SimpleNamespace(now=5.0)
+    fake = Fake(clock, **settings)
+    found = within(fake, CASE.source.build(), seconds, clock=lambda: clock.now)
+    begin = clock.now
+    for _ in found.start(CASE.source.build()):
+        pass
+    assert clock.now - begin == pytest.approx(seconds, rel=0.05)
+    assert replace(found, steps=fake.steps) == fake
+
+
+def test_a_budget_that_is_too_small_still_trains() -> None:
+    clock = SimpleNamespace(now=0.0)
+    assert within(Fake(clock), CASE.source.build(), 0.1, clock=lambda: clock.now).steps == 50
+
+
+# Tables and figures
+
+
+def _result(value: float, error: float = 0.1, remark: str = "") -> Row:
+    return {"path_kl": value, "path_kl_se": error, "fit_seconds": 10 * value, "remark": remark}
+
+
+VALUES = [1.0, 2.0, 6.0]
+
+
+def _three_seeds() -> dict[Cell, dict[str, Row]]:
+    cells = plan([CASE], [METHODS["pot"]], [1.0], [0, 1, 2])
+    found: dict[Cell, dict[str, Row]] = {}
+    for cell in cells:
+        references: dict[str, Row] = {TRUTH: _result(0.0), FLOOR: {"path_kl": 0.0, "remark": ""}}
+        own: dict[str, Row] = {"POT": _result(VALUES[cell.seed], remark="odd" if cell.seed else "")}
+        found[cell] = own if cell.method else references
+    return found
+
+
+def test_tables_have_mean_spread_and_error_over_seeds() -> None:
+    table = of_cells(_three_seeds())
+    assert table["method"].to_list() == [TRUTH, FLOOR, "POT"]
+    row = table.to_dicts()[2]
+    assert (row["seeds"], row["case"], row["dim"], row["epsilon"]) == (3, CASE.name, 2, 0.5)
+    assert row["path_kl"] == pytest.approx(mean(VALUES))
+    assert row["path_kl_spread"] == pytest.approx(stdev(VALUES))
+    assert row["path_kl_se"] == pytest.approx(0.1 / 3**0.5)
+    assert row["remark"] == "odd"
+    assert row["cbw_uvp"] is None
+
+
+def test_a_single_seed_has_no_spread_but_its_error(tmp_path: Path) -> None:
+    single = {cell: rows for cell, rows in _three_seeds().items() if cell.seed == 1}
+    table = of_cells(single)
+    assert table.to_dicts()[2]["path_kl_spread"] is None
+    write_table(Folder(tmp_path), table)
+    text = (tmp_path / "table.md").read_text()
+    assert "2.0 ± 0.1" in text and "- path KL (nats): KL divergence" in text
+    assert pl.read_csv(tmp_path / "table.csv")["path_kl"].to_list() == [0.0, 0.0, 2.0]
+    stored = json.loads((tmp_path / "table.json").read_text())
+    assert stored["rows"] == table.to_dicts()
+    assert [column["name"] for column in stored["columns"]] == [column.name for column in COLUMNS]
+
+
+def test_figures_are_drawn_for_what_varies() -> None:
+    cells = plan(Finite().cases(), [METHODS["pot"]], [1.0], [0])
+    found = {cell: {"POT" if cell.method else FLOOR: _result(1.0 + (cell.case.points or 0))} for cell in cells}
+    table = of_cells(found)
+    path_kl = next(column for column in COLUMNS if column.name == "path_kl")
+    by_points, by_dim, by_time = (curves(table, path_kl, sweep) for sweep in (POINTS, DIMENSION, TIME))
+    assert by_points is not None and by_dim is not None and by_time is not None
+    assert [ax.get_title() for ax in by_points.axes] == ["mixture, ε = 0.5, d = 2", "mixture, ε = 0.5, d = 16"]
+    line = by_points.axes[0].containers[0].lines[0]  # type: ignore[attr-defined]
+    assert line.get_xydata().tolist() == [[n, 1.0 + n] for n in (500, 1000, 2000, 4000, 8000)]
+    assert {"path_kl_by_points", "path_kl_by_dim", "path_kl_by_fit_seconds"} == set(figures(table))
+
+
+def test_without_a_truth_the_ends_are_drawn() -> None:
+    case = Case("moons", NormalToMoons(), 2, EFFORT)
+    cell = plan([case], [METHODS["pot"]], [1.0], [0])[1]
+    rows: dict[str, Row] = {"POT": {"forward_wasserstein": 1.0, "backward_wasserstein": 2.0, "fit_seconds": 1.0}}
+    drawn = figures(of_cells({cell: rows}))
+    assert set(drawn) == {"forward_wasserstein_by_fit_seconds", "backward_wasserstein_by_fit_seconds"}
+
+
+# The command
+
+
+@pytest.mark.parametrize("words", [["bench"], *(["bench", name] for name in SUITES)])
+def test_the_command_has_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([*words, "--help"])
+    assert left.value.code == 0
+    assert "--budget" in capsys.readouterr().out
+
+
+def test_the_command_names_the_methods_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "quick", "--methods", "nothing"]) == 2
+    assert "choose from maxmin" in capsys.readouterr().err
