@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from sbridge.cli.settings import environment
+from sbridge.io.settings import environment
 from sbridge.evidence import FLOOR, TRUTH, Comparison, Effort, Judge
 from sbridge.problem import Problem
 from sbridge.solvers import Solver

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbridge.cli.settings import environment
+from sbridge.io.settings import environment
 from sbridge.estimates import Estimate
 from sbridge.evidence import energy_distance, wasserstein
 from sbridge.problems.sampled import Law

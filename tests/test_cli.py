@@ -478,7 +478,7 @@ def test_the_page_is_rebuilt_without_the_data_files(finished: Path, tmp_path: Pa
 # Help
 
 
-@pytest.mark.parametrize("words", [[], ["recover"], ["sample"], ["compare"], ["report"]])
+@pytest.mark.parametrize("words", [[], ["recover"], ["sample"], ["likelihood"], ["compare"], ["report"], ["bench"]])
 def test_every_command_has_help(words: list[str], call: Call) -> None:
     asked = call(*words, "--help")
     assert (asked.code, asked.err) == (0, "")

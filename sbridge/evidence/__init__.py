@@ -2,8 +2,23 @@
 
 from sbridge.evidence.certificate import certify
 from sbridge.evidence.comparison import Fitted, Judge, Method, compare
-from sbridge.evidence.distances import bures_wasserstein, energy_distance, sliced_wasserstein, wasserstein
-from sbridge.evidence.metrics import bw_uvp, cbw_uvp, cbw_uvp_exact, kinetic_energy, path_kl
+from sbridge.evidence.distances import (
+    bures_wasserstein,
+    energy_distance,
+    energy_p_value,
+    sliced_wasserstein,
+    wasserstein,
+)
+from sbridge.evidence.metrics import (
+    bw_uvp,
+    cbw_uvp,
+    cbw_uvp_exact,
+    diagonal_kl,
+    endpoint_covariance_error,
+    kinetic_energy,
+    path_energy,
+    path_kl,
+)
 from sbridge.evidence.table import COLUMNS, FLOOR, TRUTH, Column, Comparison, Effort, merge
 
 __all__ = [
@@ -22,9 +37,13 @@ __all__ = [
     "cbw_uvp_exact",
     "certify",
     "compare",
+    "diagonal_kl",
+    "endpoint_covariance_error",
     "energy_distance",
+    "energy_p_value",
     "kinetic_energy",
     "merge",
+    "path_energy",
     "path_kl",
     "sliced_wasserstein",
     "wasserstein",

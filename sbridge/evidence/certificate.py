@@ -46,7 +46,7 @@ from sbridge.bridge import Bridge
 from sbridge.certificates import Certificate, Distance, Meeting, Passage, Reference
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
-from sbridge.evidence.distances import _centred, _labelled_distance, _labels
+from sbridge.evidence.distances import relabelled_distances
 from sbridge.evidence.walks import Walk, curl, martingale, run
 from sbridge.fields import Reversed, VectorField
 from sbridge.problem import Problem
@@ -196,10 +196,7 @@ class Trial:
 
 def _distance(x: Tensor, y: Tensor, generator: torch.Generator) -> Distance:
     """The energy distance of x and y, and its 95 % quantile over relabellings of them."""
-    x, y = _centred(x[:_COMPARED], y[:_COMPARED])
-    first = _labels(len(x), len(y), _PERMUTATIONS, generator)
-    joined = torch.cat([x, y])
-    found = _labelled_distance(torch.cdist(joined, joined), first)
+    found = relabelled_distances(x, y, generator, _COMPARED, _PERMUTATIONS)
     return Distance(float(found[0]), float(found[1:].quantile(0.95)))
 
 

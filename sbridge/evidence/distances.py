@@ -15,7 +15,8 @@ import ot
 import torch
 from torch import Tensor
 
-__all__ = ["bures_wasserstein", "energy_distance", "energy_p_value", "moments", "sliced_wasserstein", "wasserstein"]
+__all__ = ["bures_wasserstein", "energy_distance", "energy_p_value", "moments", "relabelled_distances"]
+__all__ += ["sliced_wasserstein", "wasserstein"]
 
 _BLOCK = 1024  # rows of a distance matrix held at once
 
@@ -43,6 +44,21 @@ def _total_distance(x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([torch.cdist(block, y).sum() for block in torch.split(x, _BLOCK)]).sum()
 
 
+def relabelled_distances(
+    x: Tensor, y: Tensor, generator: torch.Generator, points: int = 1000, permutations: int = 199
+) -> Tensor:
+    """Energy distances of x (n, d) and y (m, d): as they are labelled, then under random relabellings.
+
+    Args:
+        generator: source of the relabellings.
+        points: of each sample at most; time and memory grow with their square (0.2 s for 1,000 on one thread).
+        permutations: random relabellings.
+    """
+    x, y = _centred(x[:points], y[:points])
+    joined = torch.cat([x, y])
+    return _labelled_distance(torch.cdist(joined, joined), _labels(len(x), len(y), permutations, generator))
+
+
 def energy_p_value(
     x: Tensor, y: Tensor, generator: torch.Generator, points: int = 1000, permutations: int = 199
 ) -> float:
@@ -52,15 +68,9 @@ def energy_p_value(
     rank of the true labelling among random ones, so it lies on a grid from 1/(permutations + 1) to 1, and where the
     laws agree it is at most p with probability p for every p of the grid.
 
-    Args:
-        generator: source of the relabellings.
-        points: of each sample at most; time and memory grow with their square (0.2 s for 1,000 on one thread).
-        permutations: random relabellings.
+    The arguments are those of `relabelled_distances`.
     """
-    x, y = _centred(x[:points], y[:points])
-    first = _labels(len(x), len(y), permutations, generator)
-    between = torch.cat([x, y])
-    found = _labelled_distance(torch.cdist(between, between), first)
+    found = relabelled_distances(x, y, generator, points, permutations)
     return float((found >= found[0]).double().mean())
 
 
