@@ -234,6 +234,13 @@ def test_pot_pairs_have_the_covariance_of_the_bridge() -> None:
     assert (found - _exact_joint()).abs().max() < 0.15
 
 
+def test_an_epsilon_at_which_pots_plans_underflow_is_refused() -> None:
+    problem = _problem()
+    coupling = MinibatchPot(problem.x0, problem.x1, 1e-3)
+    with pytest.raises(InputError, match="underflow"), pytest.warns(UserWarning, match="numerical errors"):
+        coupling.pairs(10, _generator())
+
+
 # torchcfm
 
 
@@ -329,6 +336,14 @@ def test_drifts_that_blow_up_are_refused_and_leave_the_pairs() -> None:
     with pytest.raises(DivergenceError, match="no finite place"):
         coupling.simulate(lambda t, x: torch.full_like(x, torch.inf).repeat(1, 2), _generator())
     assert not coupling.simulated
+
+
+def test_a_training_on_its_own_pairs_is_judged_by_what_they_converge_to() -> None:
+    """Judged by pairs of the starting coupling, it would seem to overfit, and stop, as soon as it left them."""
+    training = _run(_solver("self-consistent", STEPS).start(_problem()))
+    losses = [row["reference_loss"] for row in training.history]
+    assert training.step >= STEPS
+    assert losses[-1] < min(losses) + 0.01
 
 
 def test_reference_pairs_have_the_plan_of_the_bridge() -> None:

@@ -39,7 +39,7 @@ class Method:
 _METHODS = (
     Method("maxmin", "max–min", MaxMin()),
     Method("maxmin-product", "max–min, product coupling", MaxMin(coupling=Independent)),
-    Method("maxmin-potential", "max–min on the potential", MaxMin(prior=MixturePotential())),
+    Method("maxmin-potential", "max–min on the potential", MaxMin(prior=MixturePotential(8))),
     Method("fixed", "fixed interpolant", Regression()),
     Method("self-consistent", "self-consistent coupling", Regression(coupling=SelfConsistent)),
     Method("whole-plan", "max–min, whole plan", MaxMin(coupling=WholePlan)),

@@ -26,6 +26,10 @@ class Coupling(nn.Module):
         """n pairs, each (n, d), in random order."""
         raise NotImplementedError
 
+    def reference(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n pairs of the law that drifts trained on `pairs` are judged by, (n, d) each: the same, unless it changes."""
+        return self.pairs(n, generator)
+
     def follow(self, drifts: VectorField, generator: torch.Generator) -> None:
         """Hear of the drifts trained so far, (t, x) ↦ (b_F, b_B) side by side; trainings call it before every round.
 

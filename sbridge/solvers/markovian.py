@@ -47,6 +47,9 @@ class MinibatchPot(Coupling):
 
     Args:
         batch: points per side of a plan, which gives as many pairs.
+
+    Raises:
+        InputError: ε is so small that POT's iteration, not in the log domain, underflows (when pairs are drawn).
     """
 
     def __init__(self, x0: Tensor, x1: Tensor, epsilon: float, batch: int = 512) -> None:
@@ -61,6 +64,8 @@ class MinibatchPot(Coupling):
     def _plan_pairs(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         a, b = rows_of(self.x0, self.batch, generator), rows_of(self.x1, self.batch, generator)
         plan = ot.sinkhorn([], [], scaled_cost(a.double(), b.double(), self.epsilon), reg=1.0)
+        if not plan.sum() > 0.5:
+            raise InputError(f"POT's plans underflow at epsilon = {self.epsilon:g}; Regression's do not")
         cells = torch.multinomial(plan.flatten(), self.batch, replacement=True, generator=generator)
         return a[cells // self.batch], b[cells % self.batch]
 
@@ -92,17 +97,6 @@ class BridgeMatchingTraining(Training):
     def training_path(self, draw: Draw) -> Path:
         with torch.no_grad():
             return self.interpolant.path(*draw)
-
-    def advance(self, t: Tensor, losses: Tensor) -> None:
-        """A gradient step on the mean of a batch's losses at times t."""
-        loss = losses.mean()
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        self.schedule.step()
-        self.times.learn(t, losses.detach())
-        self.losses.append(loss.detach())
-        self.step += 1
 
 
 @dataclass(frozen=True)

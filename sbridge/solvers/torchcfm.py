@@ -28,13 +28,13 @@ __all__ = ["TorchCfm"]
 class TorchCfm(ScoreFlowMatching):
     """[SF]²M with the batches of torchcfm, on this package's network, optimiser and averaging.
 
-    Where its Sinkhorn iteration underflows, torchcfm takes independent pairs and warns.
+    Its times reach 0 and 1, where u° is unbounded: now and then a batch sets a training back.
 
     Args:
         ot_method: its plan between minibatches; "sinkhorn" is the one of the Schrödinger bridge, "exact" its default.
 
     Raises:
-        InputError: torchcfm is not installed (when started).
+        InputError: torchcfm is not installed, or ε is too small for POT's plans (when started).
     """
 
     ot_method: str = "sinkhorn"

@@ -159,7 +159,7 @@ class Training:
 
     def reference_path(self, x0: Tensor, x1: Tensor) -> Path:
         """Held-out points to choose the answer by: those of the interpolant itself."""
-        pairs = self.check_coupling.pairs(POINTS, self.generator)
+        pairs = self.check_coupling.reference(POINTS, self.generator)
         return antithetic_path(self.base, *pairs, self.generator)
 
     def on_prior(self, network: DriftPair, problem: Problem, random_state: int) -> Drifts:
@@ -205,16 +205,19 @@ class Training:
         targets = drift_targets(path, self.epsilon)
         size = self.recipe.batch // self.recipe.group
         for t, x, target in zip(path.t.split(size), path.x.split(size), targets.split(size), strict=True):
-            losses = drift_losses(self.pair(t, x), target, self.epsilon)
-            loss = losses.mean()
-            self.optimiser.zero_grad()
-            loss.backward()
-            self.optimiser.step()
-            self.schedule.step()
-            self.times.learn(t, losses.detach())
-            self.losses.append(loss.detach())
-            self.step += 1
+            self.advance(t, drift_losses(self.pair(t, x), target, self.epsilon))
         self.average.update_parameters(self.pair)
+
+    def advance(self, t: Tensor, losses: Tensor) -> None:
+        """A gradient step on the mean of a batch's losses at times t."""
+        loss = losses.mean()
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        self.schedule.step()
+        self.times.learn(t, losses.detach())
+        self.losses.append(loss.detach())
+        self.step += 1
 
     def training_path(self, draw: Draw) -> Path:
         """Points of the interpolant with their targets' ingredients, in groups: (groups, group, d)."""
