@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbridge.io.settings import environment
 from sbridge.estimates import Estimate
 from sbridge.evidence import energy_distance, wasserstein
+from sbridge.io.settings import environment
 from sbridge.problems.sampled import Law
 from sbridge.storage import replace_atomically
 
