@@ -270,6 +270,10 @@ class ExactBridge(Bridge):
         """Mean (d,) and covariance (d, d) of ρ1."""
         raise NotImplementedError
 
+    def kinetic_energy(self) -> Estimate:
+        """½E∫|u|²dt, in squared units of the data."""
+        raise NotImplementedError
+
     def between(self, t: Tensor, x0: Tensor, x1: Tensor, generator: torch.Generator) -> Tensor:
         """x_t given both ends: t broadcasts with (n, 1), the rest (n, d)."""
         z = torch.randn(x0.shape, dtype=x0.dtype, device=x0.device, generator=generator)

@@ -197,11 +197,11 @@ def _divergence(bridge: PotentialBridge, truth: MixtureBridge, x0: Tensor) -> Es
 @EVERY_DIM
 def test_dual_on_points_apart_is_at_most_the_energy(dim: int) -> None:
     problem = _mixture(dim)
-    energy, spread = _truth(problem).kinetic_energy()
+    energy = _truth(problem).kinetic_energy()
     bridge = _fitted(dim)
     for dual in (bridge.held_out_dual, bridge.dual_on(problem.test0, problem.test1)):
-        assert dual.value < energy + 4.5 * (dual.standard_error + spread)
-        assert dual.value > 0.95 * energy
+        assert dual.value < energy.value + 4.5 * (dual.standard_error + energy.standard_error)
+        assert dual.value > 0.95 * energy.value
 
 
 # Recovery
@@ -394,6 +394,19 @@ def test_process_ends_as_its_plan_and_as_the_data(solver: type[MixturePotential]
         error = sqrt(wanted_cov.diagonal().max().item() / 10_000)
         assert (points.mean(0) - wanted_mean).abs().max() < 5 * error
         assert (points.T.cov() - wanted_cov).abs().max() < 8 * error * wanted_cov.diagonal().max().sqrt()
+
+
+@EVERY_SOLVER
+def test_energy_is_that_of_the_paths(solver: type[MixturePotential]) -> None:
+    """½E∫|u|²dt on Brownian bridges between ends of the plan."""
+    bridge = _shifted(solver)
+    x0 = bridge.starts.repeat(5, 1)
+    x1 = bridge.endpoints(x0, _generator(1))
+    t = torch.rand(len(x0), 1, dtype=FLOAT, generator=_generator(2))
+    power = Estimate.of(bridge.forward_drift(t, bridge.between(t, x0, x1, _generator(3))).square().sum(-1) / 2)
+    energy = bridge.kinetic_energy()
+    assert abs(power.value - energy.value) < 4.5 * (power.standard_error + energy.standard_error)
+    assert energy.standard_error < 0.05 * energy.value
 
 
 @EVERY_SOLVER

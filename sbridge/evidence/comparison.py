@@ -42,13 +42,6 @@ class Fitted(Protocol):
     bridge_: Bridge
 
 
-@runtime_checkable
-class _KnownEnergy(Protocol):
-    """An exact bridge that knows its kinetic energy and the standard error of that."""
-
-    def kinetic_energy(self) -> tuple[float, float]: ...
-
-
 Method = Bridge | Solver | Fitted
 
 
@@ -201,8 +194,8 @@ class Judge:
 
     def _energy(self, energy: Estimate) -> dict[str, float]:
         row, truth = _figures("kinetic_energy", energy), self.problem.truth
-        if isinstance(truth, _KnownEnergy):
-            row |= _figures("path_energy", metrics.path_energy(energy, truth.kinetic_energy()[0]))
+        if truth is not None:
+            row |= _figures("path_energy", metrics.path_energy(energy, truth.kinetic_energy().value))
         return row
 
     def _against(

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from sbridge.bridge import ExactBridge
 from sbridge.errors import InputError
+from sbridge.estimates import Estimate
 from sbridge.fields import Field
 from sbridge.problem import Problem
 from sbridge.problems.sampled import Sampled
@@ -118,13 +119,13 @@ class GaussianBridge(ExactBridge):
     def endpoint_moments(self) -> tuple[Tensor, Tensor]:
         return self.mean1, self.cov1
 
-    def kinetic_energy(self) -> tuple[float, float]:
-        """½E∫|u|²dt and its standard error, which is zero."""
+    def kinetic_energy(self) -> Estimate:
+        """½E∫|u|²dt, exactly."""
         axes, scales = self._eigen()
         along = torch.diagonal(axes.T @ self.cov0.double() @ axes)
         spread = (scales - 1).square() * along + 2 * self.epsilon * (scales - 1 - scales.log())
         shift = (self.mean1 - self.mean0).double().square()
-        return (shift.sum() + spread.sum()).item() / 2, 0.0
+        return Estimate((shift.sum() + spread.sum()).item() / 2, 0.0)
 
     def _eigen(self) -> tuple[Tensor, Tensor]:
         """Eigenvectors and eigenvalues of R, in float64."""

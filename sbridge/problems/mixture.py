@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sbridge.bridge import ExactBridge
 from sbridge.errors import InputError
+from sbridge.estimates import Estimate
 from sbridge.problem import Problem
 from sbridge.problems.backward import MixtureBackward, normal_nodes
 from sbridge.problems.mixture_field import MixtureField
@@ -128,11 +129,10 @@ class MixtureBridge(ExactBridge):
         cov = second - torch.outer(mean, mean)
         return mean.to(self.centres), cov.to(self.centres)
 
-    def kinetic_energy(self) -> tuple[float, float]:
-        """½E∫|u|²dt = E_ρ1 λ(1) − E_ρ0 λ(0) and its standard error, from eight scrambled Sobol sets."""
+    def kinetic_energy(self) -> Estimate:
+        """½E∫|u|²dt = E_ρ1 λ(1) − E_ρ0 λ(0), from eight scrambled Sobol sets."""
         wide = deepcopy(self).double()
-        values = torch.stack([wide._energy(seed) for seed in range(_ENERGY_REPEATS)])
-        return values.mean().item(), (values.std() / _ENERGY_REPEATS**0.5).item()
+        return Estimate.of(torch.stack([wide._energy(seed) for seed in range(_ENERGY_REPEATS)]))
 
     def _energy(self, seed: int) -> Tensor:
         """E[λ(1, x1) − λ(0, x0)].

@@ -176,5 +176,12 @@ class PotentialBridge(ExactBridge):
         mean = torch.cat(means)
         return mean.mean(0), mean.T.cov() + torch.stack([cov.sum(0) for cov in covs]).sum(0) / len(mean)
 
+    def kinetic_energy(self) -> Estimate:
+        """½E∫|u|²dt = E λ(1, X₁) − E λ(0, x₀), from one end drawn for each of those points."""
+        generator = torch.Generator(self.starts.device).manual_seed(0)
+        zero = torch.zeros((), dtype=self.starts.dtype, device=self.starts.device)
+        ends = self.potential(zero + 1, self.endpoints(self.starts, generator))
+        return Estimate.of((ends - self.potential(zero, self.starts)).double())
+
     def _inside(self, x: Tensor, centre: Tensor) -> Tensor:
         return ((x - centre) / self.forward_field.scale).to(self.drift.centres)
