@@ -24,22 +24,26 @@ from sbridge.bridge import Bridge
 from sbridge.couplings import Independent
 from sbridge.problem import Problem
 from sbridge.report.style import canvas, png, styled
-from sbridge.solvers.maxmin import MaxMin
+from sbridge.solvers.maxmin import MaxMin, MaxMinTraining
 from sbridge.solvers.regression import Regression
+
+
+class Unselected(MaxMinTraining):
+    """A training whose answer is its last average, whatever the held-out points say."""
+
+    def bridge(self) -> Bridge:
+        self.selection.kept = copy.deepcopy(self.weights())
+        return super().bridge()
 
 
 @dataclass(frozen=True)
 class LastAverage(MaxMin):
-    """Max–min that is trained to its end and answers with its last average, whatever the held-out points say."""
+    """Max–min that is trained to its end and answers with its last average."""
 
     patience: int = 10**9
 
-    def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
-        training = self.start(problem, random_state)
-        for _ in training:
-            pass
-        training.selection.kept = copy.deepcopy(training.weights())
-        return training.bridge()
+    def start(self, problem: Problem, random_state: int = 0) -> MaxMinTraining:
+        return Unselected(self, problem, random_state)
 
 
 UNLEARNED = Method("linear-product", "no search: linear, product coupling", Regression(coupling=Independent))

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from sbridge.bench import METHODS, SUITES, Case, Cell, Finite, Method, bench, chosen, plan
-from sbridge.bench.budget import within
+from sbridge.bench.budget import fitted_within, within
 from sbridge.bench.cells import _peak_memory
 from sbridge.bench.figures import DIMENSION, POINTS, TIME, curves, figures
 from sbridge.bench.folder import Folder
@@ -245,8 +245,52 @@ class Fake:
             self.clock.now += 0.03 * slowed + self.check_seconds * (step * 50 // self.steps - checks)
             yield Progress(step, self.steps, {})
 
-    def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
-        raise NotImplementedError
+
+class Attempt:
+    """Of steps of equal length, with the exact bridge for an answer."""
+
+    def __init__(self, machine: Machine, steps: int) -> None:
+        self.machine, self.steps = machine, steps
+
+    def __iter__(self) -> Iterator[Progress]:
+        self.machine.trainings.append(self.steps)
+        for step in range(1, self.steps + 1):
+            self.machine.clock.now += self.machine.step_seconds()
+            yield Progress(step, self.steps, {})
+            if step == self.machine.ends_at:
+                return
+
+    def bridge(self) -> Bridge:
+        truth = CASE.source.build().truth
+        assert truth is not None
+        return truth
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A solver on a machine that is slow for the three throw-away trainings, and then is not."""
+
+    clock: SimpleNamespace
+    trainings: list[int]
+    ends_at: int = 0
+    steps: int = 1000
+    name: ClassVar[str] = "machine"
+
+    def step_seconds(self) -> float:
+        return 0.03 if len(self.trainings) <= 3 else 0.01
+
+    def start(self, problem: Problem, random_state: int = 0) -> Attempt:
+        return Attempt(self, self.steps)
+
+
+@pytest.mark.parametrize("ends_at", [0, 1500])
+def test_a_fit_that_is_over_too_early_is_done_again_unless_it_chose_to_end(ends_at: int) -> None:
+    clock = SimpleNamespace(now=0.0)
+    machine = Machine(clock, [], ends_at)
+    fit = fitted_within(machine, CASE.source.build(), 60.0, clock=lambda: clock.now)
+    assert len(machine.trainings) == (4 if ends_at else 5)
+    assert fit.ended_early == bool(ends_at) and fit.steps == (ends_at or 6000)
+    assert fit.seconds == pytest.approx(15.0 if ends_at else 60.0, rel=0.01)
 
 
 @pytest.mark.parametrize("seconds", [30.0, 120.0])

@@ -2,12 +2,12 @@
 
 A training of n steps takes a + b·n seconds: what it does a fixed number of times, such as preparing and checking, is in
 a.  Two short throw-away trainings of the same settings give b as a difference, which a busy machine can spoil; so b is
-kept between the median round of the longer one and its mean.
+kept between the median round of the longer one and its mean, and a training that is over far too early is done again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
@@ -18,10 +18,19 @@ from sbridge.bridge import Bridge
 from sbridge.problem import Problem
 from sbridge.solvers.training import Progress
 
-__all__ = ["Trained", "within"]
+__all__ = ["Fit", "Trained", "fitted_within", "within"]
 
 _SHORT, _LONG = 250, 750  # steps of the throw-away trainings; a shorter one is not checked as often as a real one
 _FEWEST = 50
+_ENOUGH = 0.8  # of the budget
+
+
+class Attempt(Protocol):
+    """A training: iterate over it, then ask for its answer."""
+
+    def __iter__(self) -> Iterator[Progress]: ...
+
+    def bridge(self) -> Bridge: ...
 
 
 @runtime_checkable
@@ -34,9 +43,7 @@ class Trained(Protocol):
     @property
     def steps(self) -> int: ...
 
-    def start(self, problem: Problem, random_state: int = 0) -> Iterable[Progress]: ...
-
-    def solve(self, problem: Problem, random_state: int = 0) -> Bridge: ...
+    def start(self, problem: Problem, random_state: int = 0) -> Attempt: ...
 
 
 S = TypeVar("S", bound=Trained)
@@ -65,6 +72,43 @@ def within(
     difference = (long.seconds - short.seconds) / (long.steps - short.steps)
     each = min(max(difference, long.median_step), long.seconds / long.steps)
     return _with_steps(solver, max(_FEWEST, round(long.steps + (seconds - long.seconds) / each)))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A training's answer, its steps, the seconds they took, and whether it was ended before its last step."""
+
+    bridge: Bridge
+    steps: int
+    seconds: float
+    ended_early: bool
+
+
+def fitted_within(
+    solver: S, problem: Problem, seconds: float, random_state: int = 0, clock: Callable[[], float] = perf_counter
+) -> Fit:
+    """A training of about that long.
+
+    One that reaches its last step in less than four fifths of the time is done again, once, with more steps.
+
+    Raises:
+        InputError, DivergenceError: as the solver's own training.
+    """
+    planned = within(solver, problem, seconds, random_state, clock)
+    fit = _fitted(planned, problem, random_state, clock)
+    if fit.ended_early or fit.seconds > _ENOUGH * seconds or planned.steps == _FEWEST:
+        return fit
+    more = _with_steps(solver, round(planned.steps * seconds / fit.seconds))
+    return _fitted(more, problem, random_state, clock)
+
+
+def _fitted(solver: Trained, problem: Problem, random_state: int, clock: Callable[[], float]) -> Fit:
+    begin = clock()
+    training = solver.start(problem, random_state)
+    for progress in training:
+        step = progress.step
+    bridge = training.bridge()
+    return Fit(bridge, step, clock() - begin, step < solver.steps)
 
 
 @dataclass(frozen=True)

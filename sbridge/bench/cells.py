@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from sbridge.bench.budget import Trained, within
+from sbridge.bench.budget import Trained, fitted_within
 from sbridge.bench.methods import Method
 from sbridge.bench.suites import Case
 from sbridge.bridge import Bridge
@@ -86,13 +86,14 @@ class Cell:
         return {self.method.title: {**judge.row(bridge), **facts}}
 
     def _solve(self, method: Method, problem: Problem) -> tuple[Bridge, dict[str, float]]:
-        solver, steps = method.solver, {}
+        solver = method.solver
         if self.budget is not None and isinstance(solver, Trained):
-            solver = within(solver, problem, self.budget, self.seed)
-            steps = {"steps": float(solver.steps)}
+            fit = fitted_within(solver, problem, self.budget, self.seed)
+            facts = {"fit_seconds": fit.seconds, "steps": float(fit.steps)}
+            return fit.bridge, {**facts, "peak_memory": _peak_memory()}
         begin = perf_counter()
         bridge = solver.solve(problem, self.seed)
-        return bridge, {"fit_seconds": perf_counter() - begin, "peak_memory": _peak_memory(), **steps}
+        return bridge, {"fit_seconds": perf_counter() - begin, "peak_memory": _peak_memory()}
 
 
 def _plain(text: str) -> str:
