@@ -9,6 +9,7 @@ Tong, Malkin, Fatras, Atanackovic, Zhang, Huguet, Wolf, Bengio, arXiv 2307.03672
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,9 @@ class TorchCfmTraining(ScoreFlowTraining):
         """t (n, 1), x_t (n, d), u° (n, d), z (n, d) and λ (n, 1)."""
         n = self.recipe.batch
         a, b = (rows_of(x, n, self.generator).double() for x in (self.coupling.x0, self.coupling.x1))
-        plan = torch.as_tensor(self.matcher.ot_sampler.get_map(a, b), device=a.device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # at small ε POT says of every batch that its plan has not converged
+            plan = torch.as_tensor(self.matcher.ot_sampler.get_map(a, b), device=a.device)
         cells = torch.multinomial(plan.flatten(), n, replacement=True, generator=self.generator)
         x0, x1 = a[cells // n], b[cells % n]
         t = torch.rand(n, generator=self.generator, dtype=a.dtype, device=a.device)
