@@ -14,13 +14,14 @@ from sbridge.bench import SUITES
 from sbridge.cli.bench import Bench
 from sbridge.cli.commands import Compare, Likelihood, Report, Sample
 from sbridge.cli.recover import Recover
+from sbridge.cli.tune import Tune
 from sbridge.errors import InputError
 from sbridge.io import FileProblem
 from sbridge.problems import PROBLEMS
 
 __all__ = ["Command", "parse"]
 
-Command = Recover[Any] | Sample | Likelihood | Compare | Report | Bench[Any]
+Command = Recover[Any] | Tune[Any] | Sample | Likelihood | Compare | Report | Bench[Any]
 _DESCRIPTION = "Schrödinger bridges between two datasets, found by max–min over stochastic interpolants."
 _STYLE = (
     tyro.conf.CascadeSubcommandArgs,
@@ -48,9 +49,11 @@ def _commands() -> Any:
     bundled = {name: _with_data_seed(family) for name, family in PROBLEMS.items()}
     problems = _choice({**bundled, FileProblem.name: FileProblem})
     recover: Any = Recover
+    tune: Any = Tune
     benchmark: Any = Bench
+    fits = {"recover": recover[problems], "tune": tune[problems]}
     finished = {"sample": Sample, "likelihood": Likelihood, "compare": Compare, "report": Report}
-    return _choice({"recover": recover[problems], **finished, "bench": benchmark[_choice({**SUITES})]})
+    return _choice({**fits, **finished, "bench": benchmark[_choice({**SUITES})]})
 
 
 def _with_data_seed(family: type[Any]) -> type[Any]:
@@ -68,7 +71,7 @@ def _choice(types: dict[str, Any]) -> Any:
 def _with_problem(words: Sequence[str]) -> list[str]:
     """`recover --x0 … --x1 …` means `recover files --x0 … --x1 …`."""
     command, options = words[:1], words[1:]
-    if list(command) != ["recover"] or not options:
+    if not {*command} & {"recover", "tune"} or not options:
         return list(words)
     first = options[0]
     if not first.startswith("-") and first not in (*PROBLEMS, FileProblem.name):

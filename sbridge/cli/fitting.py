@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from time import perf_counter
 
 import torch
@@ -16,7 +17,7 @@ from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Training
 from sbridge.storage import replace_atomically
 
-__all__ = ["fit"]
+__all__ = ["fit", "fit_divided"]
 
 _DAMAGE = (OSError, EOFError, pickle.UnpicklingError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 
@@ -55,6 +56,23 @@ def _train(checkpoint: Checkpoint, solver: Regression, checkpoint_seconds: float
     if signals:
         checkpoint.save()
         raise Stopped(signals[0])
+
+
+def fit_divided(run: Run, solver: Regression, problem: Problem, seed: int, workers: int) -> None:
+    """Train by several processes, from the start or from their last checkpoint; write bridge and history.
+
+    Raises:
+        InputError: without Ray, what to install; or there are not as many CPUs or GPUs.
+        DivergenceError: the training became unstable.
+    """
+    from sbridge import tune  # not at the head: everything else works without Ray
+
+    begin = perf_counter()
+    placement = tune.Placement(gpus_per_trial=float(problem.x0.device.type == "cuda"))
+    training = tune.fit(solver, problem, tune.Team(workers, placement), run.folder.absolute(), seed)
+    Checkpoint(run, training).write_result()
+    run.record(solver.name, fit_seconds=perf_counter() - begin)
+    shutil.rmtree(run.path("workers"))
 
 
 class Checkpoint:

@@ -10,7 +10,7 @@ import torch
 
 from sbridge.bridge import Bridge
 from sbridge.cli.display import note
-from sbridge.cli.fitting import fit
+from sbridge.cli.fitting import fit, fit_divided
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evidence import FLOOR, Effort, Judge
 from sbridge.evidence.table import Row
@@ -25,7 +25,9 @@ __all__ = ["work"]
 _CERTIFIED = 5000  # held-out points a side at most: a certificate is to take seconds
 
 
-def work(run: Run, solver: Regression, baselines: Sequence[Solver], checkpoint_seconds: float) -> None:
+def work(
+    run: Run, solver: Regression, baselines: Sequence[Solver], checkpoint_seconds: float, workers: int = 1
+) -> None:
     """Bring a run to its end, from wherever it stands.
 
     Raises:
@@ -37,7 +39,10 @@ def work(run: Run, solver: Regression, baselines: Sequence[Solver], checkpoint_s
     seed: int = run.config["settings"]["seed"]
     if solver.name not in run.fits():
         note(f"{solver.name}: fitting")
-        fit(run, solver, problem, seed, checkpoint_seconds)
+        if workers == 1:
+            fit(run, solver, problem, seed, checkpoint_seconds)
+        else:
+            fit_divided(run, solver, problem, seed, workers)
     for baseline in baselines:
         if baseline.name not in run.fits():
             _solve(run, baseline, problem, seed)

@@ -1,0 +1,159 @@
+"""`sbridge tune`: search for the settings of max–min that do best on points kept apart, on one machine or a cluster.
+
+The folder is a run folder like that of `sbridge recover`: its bridge is the best trial's, judged once, on test points
+that no trial and no choice among trials has seen.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import tyro
+
+from sbridge.cli.display import note
+from sbridge.cli.settings import check_same, configuration
+from sbridge.cli.signals import Stopped
+from sbridge.cli.tables import print_comparison
+from sbridge.errors import DivergenceError, InputError
+from sbridge.evidence import Judge
+from sbridge.io import Run, check_vacant
+from sbridge.problem import Problem
+from sbridge.problems import Family
+from sbridge.report.page import SECTIONS, build
+from sbridge.solvers.maxmin import MaxMin
+
+__all__ = ["Tune"]
+
+F = TypeVar("F", bound=Family)
+
+
+@dataclass(frozen=True)
+class Tune(Generic[F]):
+    """Search for the hyperparameters of max–min that do best on held-out points, with Ray: on two cores or a cluster.
+
+    Give a bundled problem's name, or your own files: sbridge tune --x0 FILE --x1 FILE --epsilon NUMBER
+    """
+
+    problem: F
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/tune-PROBLEM)")] = (
+        None
+    )
+    """Run folder to write: the best bridge, trials.csv, figures and report.html."""
+    resume: bool = False
+    """Go on with the search in the folder: finished trials are kept, others go on from their checkpoints."""
+    space: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    """JSON file of what to vary: {"rate": {"low": 0.001, "high": 0.01}, "width": [64, 128], "batch": 512}.
+    What it does not name keeps its default range."""
+    trials: int = 24
+    """Trials; the first has the solver's own settings."""
+    steps: int = MaxMin.steps
+    """Gradient steps of a trial with the default batch; every trial sees as many points."""
+    search: Literal["random", "optuna"] = "random"
+    """How settings are chosen: at random, or by Optuna from the trials before."""
+    scheduler: Literal["asha", "none"] = "asha"
+    """asha: trials below the median after a quarter or half of their training are stopped."""
+    sweep_epsilon: bool = False
+    """Instead of searching, fit for ten ε with the solver's own settings, and show what ε does."""
+    concurrent: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as many as fit)")] = None
+    """Trials at once."""
+    cpus_per_trial: float = 1
+    """CPUs of a trial, which are its threads."""
+    gpus_per_trial: float = 0
+    """GPUs of a trial; with .25 four trials share one.  With 0 trials compute on the CPU."""
+    address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="(default: this machine)")] = (
+        None
+    )
+    """A Ray cluster: auto for the one that RAY_ADDRESS or this machine knows of, or its address.  By default a private
+    Ray is started, which nothing outside this machine reaches, and stopped."""
+    storage: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="(default: the run folder)")] = None
+    """Where the trials are kept: a path or URL (s3://…) that all machines of the cluster reach."""
+    seed: int = 0
+    """Seed of the search, of every trial and of the judging."""
+
+    def run(self, command: str) -> None:
+        """Do it.
+
+        Raises:
+            InputError: something asked for cannot be done; without Ray, what to install.
+            DivergenceError: there are results, but some trials failed; the message says why.
+            Stopped: by a signal; the folder holds what was found so far.
+        """
+        from sbridge import tune  # not at the head: everything else works without Ray
+
+        if self.trials < 1 or self.steps < 1:
+            raise InputError("--trials and --steps must be at least 1")
+        folder = self.out or Path("runs") / f"tune-{self.problem.name}"
+        try:
+            with _as_interrupt(signal.SIGTERM):
+                study = self._ask(tune, folder, command)
+        except (KeyboardInterrupt, Stopped):
+            again = command if self.resume else f"{command} --resume"
+            raise Stopped(signal.SIGINT, f"{folder / 'trials.csv'} has what was found; go on with: {again}") from None
+        print(f"{study.counted()} trials: {folder / 'trials.csv'}")
+        if study.failed:
+            raise DivergenceError(f"{len(study.failed)} trials failed, the first by: {study.failed[0].failure}")
+
+    def _ask(self, tune: Any, folder: Path, command: str) -> Any:
+        placement = tune.Placement(self.cpus_per_trial, self.gpus_per_trial, self.concurrent, self.address)
+        space = tune.read_space(self.space) if self.space else tune.Space()
+        problem = self.problem.build()
+        with tune.connected(placement, problem):  # before there is a folder, in case there is no room for a trial
+            if self.sweep_epsilon:
+                return self._sweep(tune, folder, problem, placement)
+            return self._search(tune, folder, problem, placement, space, command)
+
+    def _shared(self, folder: Path, placement: Any) -> dict[str, Any]:
+        found = {"out": folder, "steps": self.steps, "placement": placement, "storage": self.storage}
+        return {**found, "resume": self.resume, "random_state": self.seed, "say": note}
+
+    def _sweep(self, tune: Any, folder: Path, problem: Problem, placement: Any) -> Any:
+        sweep = tune.sweep_epsilon(problem, **self._shared(folder, placement))
+        if sweep.recommended is not None:
+            low, high = sweep.recommended
+            print(f"ε from {low:.3g} to {high:.3g} meets the ends as well as the best: {folder / 'epsilon.png'}")
+        return sweep.study
+
+    def _search(self, tune: Any, folder: Path, problem: Problem, placement: Any, space: Any, command: str) -> Any:
+        run = self._open(folder, problem, space, command)
+        kind = {"trials": self.trials, "search": self.search, "scheduler": self.scheduler}
+        study = tune.tune(problem, space, **kind, **self._shared(folder, placement))
+        if study.best is not None:
+            _judge(run, study.best, self.seed)
+            print(f"report: {build(run, [*SECTIONS, *tune.sections(study, space)])}")
+        return study
+
+    def _open(self, folder: Path, problem: Problem, space: Any, command: str) -> Run:
+        execution = {"seed": self.seed, "space": space.described(), "trials": self.trials, "search": self.search}
+        config = configuration(problem, self.problem, MaxMin(), (), execution, command)
+        if self.resume and (folder / "config.json").exists():
+            run = Run.open(folder)
+            check_same(run, config)
+            return run
+        check_vacant(folder)
+        return Run.create(folder, config, problem)
+
+
+@contextmanager
+def _as_interrupt(number: int) -> Iterator[None]:
+    """Within, the signal is taken for Ctrl-C, which Ray handles: an exception in one of its calls would be lost."""
+    before = signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _judge(run: Run, best: Any, seed: int) -> None:
+    """The best bridge beside the references, on the run's own test points."""
+    judge = Judge.of(run.problem, seed)
+    name = next(iter(run.config["methods"]))
+    row = {**judge.row(best.bridge()), "fit_seconds": best.seconds}
+    comparison = judge.table({name: row, **judge.references()})
+    comparison.to_json(run.path("comparison.json"))
+    comparison.to_csv(run.path("comparison.csv"))
+    print_comparison(comparison)

@@ -1,0 +1,19 @@
+"""Searches over hyperparameters and fits over many workers, by Ray: on two cores or on a cluster of GPUs."""
+
+from importlib.util import find_spec
+
+from sbridge.errors import InputError
+
+if any(find_spec(name) is None for name in ("ray", "optuna")):
+    raise InputError("tuning needs Ray and Optuna: pip install 'sbridge[tune]'")
+
+from sbridge.tune.cluster import Placement, connected
+from sbridge.tune.figures import sections
+from sbridge.tune.search import tune
+from sbridge.tune.space import Choice, LogUniform, Space, read_space
+from sbridge.tune.study import Study, Trial
+from sbridge.tune.sweep import Sweep, sweep_epsilon
+from sbridge.tune.workers import Team, fit
+
+__all__ = ["Choice", "LogUniform", "Placement", "Space", "Study", "Sweep", "Team", "Trial", "connected", "fit"]
+__all__ += ["read_space", "sections", "sweep_epsilon", "tune"]

@@ -1,0 +1,191 @@
+"""What a search may vary: the hyperparameters of max–min, each with the values it may take.
+
+ε is not among them.  It is part of the problem: fits for different ε answer different questions, and no objective can
+choose between them (`sbridge.tune.sweep_epsilon` shows what ε does).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from math import exp, log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sbridge.couplings import Independent, MinibatchSinkhorn
+from sbridge.errors import InputError
+from sbridge.solvers.maxmin import MaxMin
+
+__all__ = ["COUPLINGS", "Choice", "Domain", "LogUniform", "Settings", "Space", "Value", "read_space", "solver_of"]
+
+Value = float | int | bool | str
+Settings = Mapping[str, Value]
+"""One value for each hyperparameter; a coupling by its name."""
+
+COUPLINGS: dict[str, type[Independent] | type[MinibatchSinkhorn]] = {
+    coupling.__name__: coupling for coupling in (Independent, MinibatchSinkhorn)
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the values, all equally likely.
+
+    Raises:
+        InputError: there is none.
+    """
+
+    values: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise InputError("a hyperparameter needs at least one value")
+
+    def __contains__(self, value: Value) -> bool:
+        return value in self.values
+
+    def described(self) -> Any:
+        """In terms of JSON."""
+        return list(self.values)
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """Any number from `low` to `high`, uniform in its logarithm.
+
+    Raises:
+        InputError: not 0 < low < high.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high:
+            raise InputError(f"a range needs 0 < low < high, not {self.low} and {self.high}")
+
+    def __contains__(self, value: Value) -> bool:
+        return not isinstance(value, str) and self.low <= value <= self.high
+
+    def described(self) -> Any:
+        """In terms of JSON."""
+        return {"low": self.low, "high": self.high}
+
+    def at(self, share: float) -> float:
+        """The value below which this share of the range lies."""
+        return exp(log(self.low) + share * (log(self.high) - log(self.low)))
+
+
+Domain = Choice | LogUniform
+
+
+@dataclass(frozen=True)
+class Space:
+    """The values each hyperparameter of `MaxMin` may take; a fixed one is a `Choice` of one.
+
+    The number of steps is no hyperparameter but the budget: a trial sees as many points as any other
+    (`solver_of`), so a smaller batch buys more steps.
+    """
+
+    rate: Domain = LogUniform(1e-3, 1e-2)
+    """Adam's rate of the drifts: below, a training of few steps is not done; above, single fits diverge."""
+    outer_rate: Domain = LogUniform(3e-4, 1e-2)
+    """Adam's rate of the interpolant: it has to follow the drifts, not to lead them."""
+    round_steps: Domain = Choice((2, 3, 5, 8))
+    """Drift steps for each step of the interpolant: the force is right only where the drifts have caught up."""
+    width: Domain = Choice((64, 128, 256))
+    """Of the drift network; twice the width costs up to four times as much and memorises sooner."""
+    outer_width: Domain = Choice((32, 64, 128))
+    """Of the interpolant's network, which has less to say."""
+    learn_gamma: Domain = Choice((False, True))
+    """The bridge's own γ is known where I is; learning it lets the fit get there on another way."""
+    coupling: Domain = Choice(("Independent", "MinibatchSinkhorn"))
+    """Minibatch plans start close to the bridge and are biased; independent pairs start far away and are not."""
+    batch: Domain = Choice((256, 512, 1024))
+    """Points in a step, against the number of steps."""
+    memory: Domain = LogUniform(0.02, 0.3)
+    """Share of the training that the average of the weights looks back on: less noise against less lag."""
+
+    def __post_init__(self) -> None:
+        wrong = [name for name in self.domains()["coupling"].described() if name not in COUPLINGS]
+        if wrong:
+            raise InputError(f"there is no coupling {wrong[0]!r}; choose from {', '.join(COUPLINGS)}")
+
+    def domains(self) -> dict[str, Domain]:
+        """Every hyperparameter's values, by its name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def varied(self) -> dict[str, Domain]:
+        """Those with more than one."""
+        return {name: one for name, one in self.domains().items() if len(one.described()) > 1}
+
+    def described(self) -> dict[str, Any]:
+        """In terms of JSON, as `read_space` reads it."""
+        return {name: domain.described() for name, domain in self.domains().items()}
+
+    def defaults(self) -> list[Settings]:
+        """The solver's own settings, if they lie in this space; none otherwise."""
+        own: Settings = {name: _plain(getattr(MaxMin, name)) for name in self.domains()}
+        return [own] if all(own[name] in domain for name, domain in self.domains().items()) else []
+
+    def draw(self, generator: np.random.Generator) -> Settings:
+        """Settings drawn at random, independently."""
+        return {name: _draw(domain, generator) for name, domain in self.domains().items()}
+
+
+def _plain(value: Any) -> Value:
+    plain: Value = value.__name__ if isinstance(value, type) else value
+    return plain
+
+
+def _draw(domain: Domain, generator: np.random.Generator) -> Value:
+    if isinstance(domain, LogUniform):
+        return domain.at(generator.random())
+    return domain.values[generator.integers(len(domain.values))]
+
+
+def solver_of(settings: Settings, steps: int) -> MaxMin:
+    """The solver with these settings that sees as many points as `steps` steps of the default batch."""
+    values: dict[str, Any] = {**settings, "coupling": COUPLINGS[str(settings["coupling"])]}
+    batch = int(values["batch"])
+    return MaxMin(**values, steps=max(1, round(steps * MaxMin.batch / batch)), group=min(MaxMin.group, batch))
+
+
+def read_space(path: Path) -> Space:
+    """The space in a JSON file: hyperparameter → a list of values, {"low": …, "high": …} or one fixed value.
+
+    Hyperparameters that are not named keep their default values; a folder's study.json holds such a space.
+
+    Raises:
+        InputError: the file cannot be read, or names something that is no hyperparameter.
+    """
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise InputError(f'{path} must hold an object such as {{"rate": {{"low": 0.001, "high": 0.01}}}}')
+    return _space(given)
+
+
+def _space(given: Mapping[str, Any]) -> Space:
+    known = [field.name for field in fields(Space)]
+    for name in given:
+        if name not in known:
+            advice = " ε is part of the problem; see sweep-epsilon." if name == "epsilon" else ""
+            raise InputError(f"{name!r} is no hyperparameter; choose from {', '.join(known)}.{advice}")
+    return replace(Space(), **{name: _domain(name, value) for name, value in given.items()})
+
+
+def _domain(name: str, value: Any) -> Domain:
+    readers: dict[type, Callable[[Any], Domain]] = {
+        dict: lambda ends: LogUniform(**ends),
+        list: lambda values: Choice(tuple(values)),
+    }
+    try:
+        return readers.get(type(value), lambda one: Choice((one,)))(value)
+    except TypeError as error:
+        raise InputError(f"{name} has to be a list, a value or {{low, high}}: {error}") from error

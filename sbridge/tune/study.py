@@ -1,0 +1,178 @@
+"""What a search has found: its trials, the best of them, and how much each hyperparameter matters.
+
+A study is read from what Ray keeps in its folder, finished or not, so it is the same after an end, a Ctrl-C or a kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from ray.tune import Checkpoint, ExperimentAnalysis, ResultGrid
+
+from sbridge.bridge import Bridge
+from sbridge.estimates import Estimate
+from sbridge.storage import replace_atomically
+from sbridge.tune.space import Settings
+from sbridge.tune.trial import REPORTS
+
+__all__ = ["Study", "Trial"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial.
+
+    Args:
+        number: its place in the order of their making.
+        settings: its hyperparameters.
+        epsilon: its ε, where that is what the trials differ in.
+        status: "finished", "stopped early" by the scheduler, "failed" or "unfinished".
+        objective: its last figure; None before the first, and of a failed trial.
+        share: how much of the training is done, in parts of `REPORTS`.
+        seconds: of training.
+        kinetic_energy: ½E∫|b_F|²dt on points kept apart, at the last report.
+        failure: why it failed.
+        curve: share → the objective after it.
+    """
+
+    number: int
+    settings: Settings
+    epsilon: float | None
+    status: str
+    objective: Estimate | None
+    share: int
+    seconds: float
+    kinetic_energy: float
+    failure: str
+    curve: Mapping[int, float]
+    checkpoint: Checkpoint | None = field(default=None, repr=False)
+
+    def bridge(self) -> Bridge:
+        """Its fit at the last report."""
+        assert self.checkpoint is not None
+        with self.checkpoint.as_directory() as folder:
+            return Bridge.load(Path(folder) / "bridge.safetensors")
+
+    def history(self) -> list[dict[str, float]]:
+        """The held-out monitoring rows of its training."""
+        assert self.checkpoint is not None
+        with self.checkpoint.as_directory() as folder:
+            state = torch.load(Path(folder) / "training.pt", weights_only=True, map_location="cpu")
+        rows: list[dict[str, float]] = state["training"]["history"]
+        return rows
+
+    def row(self) -> dict[str, Any]:
+        """As a line of trials.csv."""
+        figure = self.objective
+        return {
+            "trial": self.number,
+            "status": self.status,
+            "objective": figure and figure.value,
+            "objective_se": figure and figure.standard_error,
+            "share": self.share / REPORTS,
+            "train_seconds": self.seconds,
+            "kinetic_energy": self.kinetic_energy,
+            **({} if self.epsilon is None else {"epsilon": self.epsilon}),
+            **self.settings,
+            "failure": self.failure,
+        }
+
+
+@dataclass(frozen=True)
+class Study:
+    """All trials of a search.
+
+    Args:
+        trials: in the order of their making.
+        objective: the name of what was minimised.
+    """
+
+    trials: Sequence[Trial]
+    objective: str
+
+    @staticmethod
+    def read(location: str, objective: str) -> Study:
+        """The study in Ray's folder, a path or a URL; without trials where Ray has not begun."""
+        try:
+            analysis = ExperimentAnalysis(location)
+        except ValueError:  # nothing there yet
+            return Study((), objective)
+        found = sorted(zip(analysis.trials, ResultGrid(analysis), strict=True), key=lambda pair: pair[0].trial_id)
+        return Study([_trial(number, *pair) for number, pair in enumerate(found)], objective)
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial with the smallest objective; None where none has one."""
+        judged = [trial for trial in self.trials if trial.objective is not None]
+        return min(judged, key=lambda trial: trial.objective.value if trial.objective else 0, default=None)
+
+    @property
+    def failed(self) -> list[Trial]:
+        """Trials that came to nothing; each says why."""
+        return [trial for trial in self.trials if trial.status == "failed"]
+
+    def counted(self) -> str:
+        """How many trials there are of each status, in words."""
+        statuses = [trial.status for trial in self.trials]
+        return ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+
+    def write(self, folder: Path) -> None:
+        """trials.csv, curves.csv and, of the best trial, bridge.safetensors and history.csv."""
+        _table(folder / "trials.csv", [trial.row() for trial in self.trials])
+        curves = [
+            {"trial": trial.number, "share": share / REPORTS, "objective": value}
+            for trial in self.trials
+            for share, value in trial.curve.items()
+        ]
+        _table(folder / "curves.csv", curves)
+        if self.best is not None:
+            self.best.bridge().save(folder / "bridge.safetensors")
+            _table(folder / "history.csv", self.best.history())
+
+
+def _table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    frame = pl.DataFrame(list(rows), infer_schema_length=None)
+    replace_atomically(path, lambda temporary: frame.write_csv(temporary))
+
+
+def _trial(number: int, ray_trial: Any, result: Any) -> Trial:
+    metrics = result.metrics or {}
+    failure = str(metrics.get("failure") or (result.error and _last_line(result.error)) or "")
+    share = int(metrics.get("share", 0))
+    return Trial(
+        number,
+        ray_trial.config["settings"],
+        ray_trial.config.get("epsilon"),
+        "failed" if failure else _status(ray_trial.status, share),
+        None if failure or "objective" not in metrics else Estimate(metrics["objective"], metrics["objective_se"]),
+        share,
+        float(metrics.get("train_seconds", 0)),
+        float(metrics.get("kinetic_energy", float("nan"))),
+        failure,
+        _curve(result.metrics_dataframe),
+        result.checkpoint,
+    )
+
+
+def _status(ray_status: str, share: int) -> str:
+    if ray_status != "TERMINATED":
+        return "unfinished"
+    return "finished" if share == REPORTS else "stopped early"
+
+
+def _last_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def _curve(reports: Any) -> dict[int, float]:
+    """Share → objective; a trial that was killed and went on may have reported a share twice."""
+    if reports is None or "objective" not in reports:
+        return {}
+    pairs = zip(reports["share"], reports["objective"], strict=True)
+    return {int(share): float(value) for share, value in pairs if isfinite(value)}

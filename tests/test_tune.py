@@ -1,0 +1,517 @@
+"""Searches by Ray: the same solver, a fair budget, refusals at once, and nothing lost to any kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sbridge
+from sbridge.bridge import Bridge
+from sbridge.errors import DivergenceError, InputError
+from sbridge.estimates import Estimate
+from sbridge.io import Run
+from sbridge.problem import Problem
+from sbridge.problems.gaussian import Gaussian
+from sbridge.solvers.maxmin import MaxMin
+
+ray = pytest.importorskip("ray")
+
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from sbridge import tune  # noqa: E402
+from sbridge.cli.tune import Tune  # noqa: E402
+from sbridge.tune.objectives import EndpointEnergy, PathKL, objective_of  # noqa: E402
+from sbridge.tune.search import SCHEDULERS, Plan, conduct  # noqa: E402
+from sbridge.tune.sharing import share  # noqa: E402
+from sbridge.tune.space import solver_of  # noqa: E402
+from sbridge.tune.trial import REPORTS, Work, apart  # noqa: E402
+from sbridge.tune.workers import Team, fit  # noqa: E402
+
+# Ray leaves sockets and files of its processes to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+]
+
+PROBLEM = Gaussian(dim=1, epsilon=0.5, samples=400, test_samples=100)
+FIXED = {
+    "rate": tune.Choice((4e-3,)),
+    "round_steps": tune.Choice((5,)),
+    "width": tune.Choice((16,)),
+    "outer_width": tune.Choice((16,)),
+    "learn_gamma": tune.Choice((False,)),
+    "coupling": tune.Choice(("Independent",)),
+    "batch": tune.Choice((256,)),
+    "memory": tune.Choice((0.1,)),
+}
+SMALL = replace(tune.Space(), **FIXED)
+"""A space of fits of a second, of which only the outer rate varies."""
+
+
+def nothing(text: str) -> None:
+    """Say it to nobody."""
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    return PROBLEM.build()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two machines of one CPU each, on this one, that a search finds connected."""
+    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80_000_000})
+    machines.add_node(num_cpus=1, object_store_memory=80_000_000)
+    ray.init(address=machines.address, log_to_driver=False, logging_level="error")
+    yield machines
+    ray.shutdown()
+    machines.shutdown()
+
+
+# Spaces
+
+
+def test_a_space_survives_its_file(tmp_path: Path) -> None:
+    (tmp_path / "space.json").write_text(json.dumps(tune.Space().described()))
+    assert tune.read_space(tmp_path / "space.json") == tune.Space()
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('{"speed": 1}', "no hyperparameter"),
+        ('{"epsilon": [0.1, 1]}', "part of the problem"),
+        ('{"rate": {"low": 1, "high": 0.1}}', "low < high"),
+        ('{"rate": {"min": 1}}', "rate"),
+        ('{"coupling": ["Sorted"]}', "coupling"),
+        ('{"width": []}', "at least one"),
+        ("[]", "object"),
+        ("{", "JSON"),
+    ],
+)
+def test_a_wrong_space_is_refused(tmp_path: Path, text: str, word: str) -> None:
+    (tmp_path / "space.json").write_text(text)
+    with pytest.raises(InputError, match=word):
+        tune.read_space(tmp_path / "space.json")
+
+
+def test_every_draw_lies_in_the_space_and_makes_a_solver() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        settings = tune.Space().draw(generator)
+        assert all(settings[name] in domain for name, domain in tune.Space().domains().items())
+        solver_of(settings, 1000)
+
+
+def test_a_number_is_uniform_in_its_logarithm() -> None:
+    domain = tune.LogUniform(1e-3, 1e1)
+    assert domain.at(0.0) == pytest.approx(1e-3)
+    assert domain.at(0.25) == pytest.approx(1e-2)
+    assert domain.at(1.0) == pytest.approx(1e1)
+
+
+@pytest.mark.parametrize("batch", [64, 256, 512, 1024])
+def test_every_trial_sees_as_many_points(batch: int) -> None:
+    (own,) = tune.Space().defaults()
+    solver = solver_of({**own, "batch": batch}, 6000)
+    assert solver.steps * solver.batch == 6000 * MaxMin.batch
+    assert solver.batch % solver.group == 0
+
+
+def test_the_default_settings_are_the_solvers_own() -> None:
+    (own,) = tune.Space().defaults()
+    assert solver_of(own, MaxMin.steps) == MaxMin()
+    assert SMALL.defaults() == []
+
+
+# What is minimised, and on what
+
+
+def test_the_objective_is_path_kl_where_the_bridge_is_known(problem: Problem) -> None:
+    assert isinstance(objective_of(problem), PathKL)
+    assert isinstance(objective_of(replace(problem, truth=None)), EndpointEnergy)
+
+
+@pytest.mark.parametrize("objective", [PathKL(), EndpointEnergy()])
+def test_the_objective_of_the_exact_bridge_is_zero(problem: Problem, objective: Any) -> None:
+    assert problem.truth is not None
+    figure = objective(problem.truth, problem, torch.Generator().manual_seed(0))
+    assert abs(figure.value) <= 4 * figure.standard_error + 1e-6
+
+
+def test_the_test_points_stay_unseen(problem: Problem) -> None:
+    kept = apart(problem, 0)
+    for train, held, whole in ((kept.x0, kept.test0, problem.x0), (kept.x1, kept.test1, problem.x1)):
+        assert torch.equal(torch.cat([train, held]).sort(dim=0).values, whole.sort(dim=0).values)
+
+
+# A search
+
+
+TWO = replace(SMALL, rate=tune.LogUniform(1e-3, 1e-2))
+"""A space of two hyperparameters."""
+HEARD: set[str] = set()  # addresses that Ray's processes were listening at during the search
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """Four trials in a private Ray."""
+    folder = tmp_path_factory.mktemp("search") / "found"
+
+    def watch(text: str) -> None:
+        HEARD.update(listening())
+
+    return folder, tune.tune(PROBLEM.build(), TWO, out=folder, trials=4, steps=60, say=watch)
+
+
+def test_a_search_leaves_everything(searched: tuple[Path, Any]) -> None:
+    folder, study = searched
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"trials.csv", "curves.csv", "bridge.safetensors", "history.csv", "figures", "study.json"}
+    assert {path.stem for path in (folder / "figures").iterdir()} == {"trials", "curves", "importances"}
+    with open(folder / "trials.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["trial"]) for row in rows] == [0, 1, 2, 3]
+    assert {row["status"] for row in rows} <= {"finished", "stopped early"}
+    assert float(rows[study.best.number]["objective"]) == min(float(row["objective"]) for row in rows)
+
+
+def test_the_bridge_is_the_best_trials(searched: tuple[Path, Any]) -> None:
+    """Its objective, computed again from the file, is the one reported."""
+    folder, study = searched
+    kept = apart(PROBLEM.build(), 0)
+    bridge = Bridge.load(folder / "bridge.safetensors")
+    figure = PathKL()(bridge, kept, torch.Generator().manual_seed(0x7A1E5))
+    assert figure.value == pytest.approx(study.best.objective.value, rel=1e-4)
+
+
+def test_a_trial_is_a_fit_like_any_other(searched: tuple[Path, Any]) -> None:
+    """The best trial's bridge is what the solver finds by itself with its settings."""
+    folder, study = searched
+    solver = solver_of(study.best.settings, 60)
+    torch.testing.assert_close(
+        Bridge.load(folder / "bridge.safetensors").state_dict(),
+        solver.solve(apart(PROBLEM.build(), 0)).state_dict(),
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+def test_importances_are_shares(searched: tuple[Path, Any]) -> None:
+    _, study = searched
+    found = tune.figures.importances(study, TWO)
+    assert set(found) == {"rate", "outer_rate"}
+    assert sum(found.values()) == pytest.approx(1)
+
+
+def test_a_folder_is_not_overwritten(searched: tuple[Path, Any]) -> None:
+    folder, _ = searched
+    with pytest.raises(InputError, match="holds a search already"):
+        tune.tune(PROBLEM.build(), SMALL, out=folder, say=nothing)
+    with pytest.raises(InputError, match="other settings"):
+        tune.tune(PROBLEM.build(), SMALL, out=folder, resume=True, say=nothing)
+
+
+def test_ray_is_stopped_afterwards(searched: tuple[Path, Any]) -> None:
+    assert not ray.is_initialized()
+
+
+# Placement
+
+
+def listening() -> set[str]:
+    """Addresses that this process and its descendants listen at, in hexadecimal, as the kernel has them."""
+    ours = _sockets()
+    lines = [line.split() for kind in ("tcp", "tcp6") for line in Path("/proc/net", kind).read_text().splitlines()[1:]]
+    return {fields[1].split(":")[0] for fields in lines if fields[3] == "0A" and fields[9] in ours}
+
+
+def _sockets() -> set[str]:
+    """Inodes of the sockets of this process and its descendants."""
+    inodes = set()
+    for process in [os.getpid(), *_descendants(os.getpid())]:
+        for link in Path(f"/proc/{process}/fd").glob("*"):
+            with suppress(OSError):  # it has just been closed
+                inodes.add(os.readlink(link).removeprefix("socket:[").removesuffix("]"))
+    return inodes
+
+
+def _descendants(process: int) -> list[int]:
+    lists = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children")]
+    children = [int(word) for words in lists for word in words.split()]
+    return children + [one for child in children for one in _descendants(child)]
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads the kernel's tables")
+def test_a_private_ray_is_reached_from_this_machine_only(searched: tuple[Path, Any]) -> None:
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert HEARD
+    assert loopback >= HEARD
+
+
+def test_the_object_store_is_the_data_twice_and_80_megabytes(problem: Problem) -> None:
+    assert tune.cluster.store_bytes(problem) == 80_000_000 + 2 * 4 * (400 + 400 + 100 + 100)
+
+
+WRONG: list[dict[str, float]] = [
+    {"gpus_per_trial": 1.5},
+    {"gpus_per_trial": -1},
+    {"cpus_per_trial": 0},
+    {"concurrent": 0},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_placement_that_cannot_be_is_refused(wrong: Any) -> None:
+    with pytest.raises(InputError):
+        tune.Placement(**wrong)
+
+
+@pytest.mark.parametrize("asked", [{"gpus_per_trial": 0.25}, {"cpus_per_trial": 2}])
+def test_what_no_machine_has_is_refused_at_once(cluster: Cluster, problem: Problem, tmp_path: Path, asked: Any) -> None:
+    """Two machines of one CPU are no machine of two."""
+    begin = time.monotonic()
+    with pytest.raises(InputError, match="The cluster has: 1 CPU and 0 GPU; 1 CPU and 0 GPU"):
+        tune.tune(problem, SMALL, out=tmp_path / "out", placement=tune.Placement(**asked), say=nothing)
+    assert time.monotonic() - begin < 5
+    assert not (tmp_path / "out").exists()
+
+
+# Faults
+
+
+@dataclass
+class Deadly:
+    """An objective that kills the process that computes it the third time, once."""
+
+    flag: Path
+    calls: int = 0
+    name: str = "deadly"
+    meaning: str = "deadly"
+
+    def applies(self, problem: Problem) -> bool:
+        return True
+
+    def __call__(self, bridge: Bridge, problem: Problem, generator: torch.Generator) -> Estimate:
+        self.calls += 1
+        if self.calls == 3 and not self.flag.exists():
+            self.flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return PathKL()(bridge, problem, generator)
+
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not know this file
+
+
+def conducted(problem: Problem, objective: Any, storage: Path, say: Any = nothing, settings: Any = None) -> Any:
+    """A study of one trial for each settings."""
+    work = Work(apart(problem, 0), objective, 120, 0, 1, "cpu")
+    plan = Plan({"settings": ray.tune.grid_search(settings or [dict(SMALL.draw(np.random.default_rng(0)))])}, 1)
+    return conduct(plan, SCHEDULERS["none"](), work, tune.Placement(), str(storage), nothing, say)
+
+
+def reports(storage: Path) -> list[list[tuple[int, float]]]:
+    """What each trial reported, as Ray wrote it down: share of the training and seconds of it."""
+    logs = sorted((storage / "trials").glob("*/result.json"))
+    lines = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
+    return [[(line["share"], line["train_seconds"]) for line in trial] for trial in lines]
+
+
+def trained_once(reported: list[tuple[int, float]]) -> bool:
+    """Whether no share was trained twice; Ray may have been told twice of one."""
+    done = sorted(set(reported))
+    return len({share for share, _ in done}) == len(done) and reported == sorted(reported)
+
+
+def test_a_killed_worker_goes_on_from_its_checkpoint(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
+    """To the figures of a trial that nobody killed, and without doing again what it had done."""
+    said: list[str] = []
+    hurt = conducted(problem, Deadly(tmp_path / "killed"), tmp_path / "hurt", said.append)
+    unhurt = conducted(problem, PathKL(), tmp_path / "unhurt")
+    assert (tmp_path / "killed").exists()
+    assert any("goes on from its checkpoint" in line for line in said)
+    assert hurt.trials[0].status == "finished"
+    assert hurt.trials[0].curve == unhurt.trials[0].curve
+    assert all(map(trained_once, reports(tmp_path / "hurt")))
+
+
+def test_a_trial_that_diverges_says_why_and_the_search_goes_on(
+    cluster: Cluster, problem: Problem, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "space.json").write_text(json.dumps(replace(SMALL, rate=tune.Choice((4e-3, 1e6))).described()))
+    with pytest.raises(DivergenceError, match="trials failed, the first by: the training became unstable"):
+        Tune(PROBLEM, out=tmp_path / "out", space=tmp_path / "space.json", trials=4, steps=60).run("sbridge tune")
+    with open(tmp_path / "out" / "trials.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["status"] == "failed" for row in rows} == {True, False}
+    assert all(("unstable" in row["failure"]) == (float(row["rate"]) > 1) for row in rows)
+    run = Run.open(tmp_path / "out")
+    assert run.comparison() is not None
+    assert "All trials" in run.path("report.html").read_text()
+    assert "failed" in capsys.readouterr().out
+
+
+def test_a_lost_machine_takes_no_trial_with_it(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
+    lost = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+    settings = [dict(SMALL.draw(np.random.default_rng(seed))) for seed in range(5)]
+    gone: list[str] = []
+
+    def lose(text: str) -> None:
+        if not gone:
+            gone.append(text)
+            cluster.remove_node(lost, allow_graceful=False)
+
+    study = conducted(problem, PathKL(), tmp_path, lose, settings)
+    assert gone
+    assert [trial.status for trial in study.trials] == ["finished"] * 5
+
+
+def started(*words: object) -> subprocess.Popen[str]:
+    """`sbridge` in a process of its own."""
+    command = [sys.executable, "-m", "sbridge", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_finished(count: int, storage: Path, process: subprocess.Popen[str]) -> None:
+    """Until that many trials have reported their last share."""
+    while sum(REPORTS in dict(reported) for reported in reports(storage)) < count:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+
+
+def test_nothing_is_lost_or_repeated_by_ctrl_c_and_kill_9(tmp_path: Path) -> None:
+    """Stopped once, killed once, gone on twice."""
+    (tmp_path / "space.json").write_text(json.dumps(SMALL.described()))
+    out = tmp_path / "out"
+    question = ["tune", PROBLEM.name, "--dim", 1, "--samples", 400, "--test-samples", 100, "--out", out]
+    question += ["--space", tmp_path / "space.json", "--trials", 4, "--steps", 1000, "--scheduler", "none"]
+
+    process = started(*question)
+    wait_for_finished(1, out, process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "--resume" in said
+    with open(out / "trials.csv", newline="") as file:
+        assert "finished" in {row["status"] for row in csv.DictReader(file)}
+    assert Bridge.load(out / "bridge.safetensors").epsilon == pytest.approx(0.5)
+
+    process = started(*question, "--resume")
+    wait_for_finished(2, out, process)
+    process.kill()
+    process.communicate()
+
+    process = started(*question, "--resume")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    with open(out / "trials.csv", newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["finished"] * 4
+    assert all(map(trained_once, reports(out)))
+
+
+# What ε does
+
+
+def test_a_sweep_shows_what_epsilon_does(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
+    """The kinetic energy of the fits rises with ε, as that of the bridges between two Gaussians does."""
+    sweep = tune.sweep_epsilon(problem, [0.1, 10.0], out=tmp_path, steps=60, say=nothing)
+    assert [trial.epsilon for trial in sweep.fits] == [0.1, 10.0]
+    assert sweep.fits[0].kinetic_energy < sweep.fits[1].kinetic_energy
+    assert sweep.recommended is not None
+    assert (tmp_path / "epsilon.png").exists()
+
+
+def fitted(epsilon: float, distance: float, error: float) -> tune.Trial:
+    return tune.Trial(0, {}, epsilon, "finished", Estimate(distance, error), REPORTS, 1.0, 1.0, "", {})
+
+
+def test_the_recommended_range_is_that_of_the_ties() -> None:
+    trials = [fitted(0.01, 0.9, 0.01), fitted(0.1, 0.11, 0.01), fitted(1.0, 0.10, 0.01), fitted(10.0, 0.2, 0.01)]
+    assert tune.Sweep(tune.Study(trials[::-1], "distance")).recommended == (0.1, 1.0)
+    assert tune.Sweep(tune.Study([], "distance")).recommended is None
+
+
+def test_an_epsilon_of_zero_is_refused(problem: Problem, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="positive"):
+        tune.sweep_epsilon(problem, [0.0, 1.0], out=tmp_path)
+
+
+# One fit over many workers
+
+
+@pytest.mark.parametrize("learn_gamma", [False, True])
+def test_two_processes_find_what_one_finds(learn_gamma: bool, tmp_path: Path) -> None:
+    """Both networks of a training of 50 steps, to the rounding of sums."""
+    solver = MaxMin(steps=50, batch=256, width=16, outer_width=16, learn_gamma=learn_gamma)
+    alone = solver.start(PROBLEM.build())
+    for _ in alone:
+        pass
+    torch.multiprocessing.spawn(train_divided, (2, solver, tmp_path), nprocs=2)
+    for rank in range(2):
+        divided = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, part in (("pair", alone.pair), ("interpolant", alone.interpolant)):
+            torch.testing.assert_close(divided[name], dict(part.state_dict()), rtol=1e-4, atol=1e-5)
+
+
+def train_divided(rank: int, size: int, solver: MaxMin, folder: Path) -> None:
+    """What each of those processes does."""
+    torch.set_num_threads(1)
+    rendezvous = torch.distributed.FileStore(str(folder / "meet"), size)
+    torch.distributed.init_process_group("gloo", store=rendezvous, rank=rank, world_size=size)
+    training = solver.start(PROBLEM.build())
+    share(training)
+    for _ in training:
+        pass
+    networks = {"pair": training.pair.state_dict(), "interpolant": training.interpolant.state_dict()}
+    torch.save({name: dict(state) for name, state in networks.items()}, folder / f"{rank}.pt")
+
+
+def test_ray_trains_on_two_workers(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
+    solver = MaxMin(steps=50, batch=256, width=16, outer_width=16)
+    found = fit(solver, problem, Team(2), tmp_path).bridge().state_dict()
+    torch.testing.assert_close(found, solver.solve(problem).state_dict(), rtol=1e-4, atol=1e-5)
+
+
+def test_more_workers_than_cpus_are_refused(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="3 workers ask for 3 CPU; the cluster has 2"):
+        fit(MaxMin(), problem, Team(3), tmp_path)
+    with pytest.raises(InputError, match="a whole GPU or none"):
+        Team(2, tune.Placement(gpus_per_trial=0.5))
+
+
+# Without Ray
+
+
+@pytest.mark.parametrize("absent", ["ray", "optuna"])
+def test_without_it_everything_else_works(absent: str) -> None:
+    program = f"""
+import sys
+sys.modules[{absent!r}] = None
+from sbridge.cli import main
+sys.exit(main(["tune", "gaussian"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "pip install 'sbridge[tune]'" in ended.stderr
+
+
+def test_nothing_else_imports_it() -> None:
+    sources = Path(sbridge.__file__).parent.rglob("*.py")
+    importers = [path for path in sources if re.search(r"^\s*(import|from) (ray|optuna)\b", path.read_text(), re.M)]
+    assert {path.parent.name for path in importers} == {"tune"}
