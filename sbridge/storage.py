@@ -30,14 +30,14 @@ _DAMAGE = (OSError, SafetensorError, ImportError, KeyError, TypeError, ValueErro
 class Storable(nn.Module):
     """A module that can be rebuilt from its constructor arguments and its state."""
 
-    classes: ClassVar[dict[str, type[Storable]]] = {}
+    classes: ClassVar[dict[tuple[str, str], type[Storable]]] = {}  # by module and name
 
     def __init__(self) -> None:
         super().__init__()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Storable.classes[cls.__name__] = cls
+        Storable.classes[cls.__module__, cls.__name__] = cls
 
     def arguments(self) -> dict[str, Any]:
         """The constructor arguments, by name."""
@@ -65,9 +65,9 @@ def _build(description: Any, tensors: dict[str, Tensor], prefix: str) -> Any:
 
 def _class(name: str, module: str) -> type[Storable]:
     """A storable class; the module that defines it need not have been imported before."""
-    if name not in Storable.classes and module.startswith(f"{_HEADER}."):
+    if (module, name) not in Storable.classes and module.startswith(f"{_HEADER}."):
         import_module(module)
-    return Storable.classes[name]
+    return Storable.classes[module, name]
 
 
 def replace_atomically(path: Path, write: Any) -> None:

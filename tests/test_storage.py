@@ -62,6 +62,12 @@ def test_nested_modules_survive(tmp_path: Path) -> None:
     assert torch.equal(bridge.interpolant.path(t, X, X + 1, -X).x, loaded.interpolant.path(t, X, X + 1, -X).x)
 
 
+def test_classes_of_one_name_in_two_modules_are_two(tmp_path: Path) -> None:
+    type("Linear", (Field,), {"__module__": __name__})
+    storage.save(Linear(Brownian(0.3)), tmp_path / "one")
+    assert type(storage.load(tmp_path / "one")) is Linear
+
+
 def test_a_fresh_process_finds_the_classes_of_a_file(tmp_path: Path) -> None:
     _bridge().save(tmp_path / "bridge")
     program = "import sys; from sbridge.bridge import Bridge; print(type(Bridge.load(sys.argv[1])).__name__)"
