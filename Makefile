@@ -21,7 +21,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest
 
-# Every method on one small problem of each kind, about a quarter of an hour on two cores.  A second call goes on.
+# Every method on one small problem of each kind, with eight seconds of training each.  A second call goes on.
 bench: $(VENV)/installed-bench
 	$(VENV)/bin/sbridge bench quick --jobs 2
 

@@ -65,12 +65,15 @@ LOOKS = {
 
 def main(
     budget: float = 60.0,
-    jobs: int = 1,
     seeds: tuple[int, ...] = (0, 1, 2),
+    dims: tuple[int, ...] = Finite.dims,
     points: tuple[int, ...] = Finite.points,
+    methods: tuple[str, ...] = tuple(LOOKS),
+    jobs: int = 1,
     out: Path = RESULTS / "finite_data",
 ) -> None:
-    table = bench(plan(Finite(points=points).cases(), METHODS, [budget], seeds), out, jobs)
+    wanted = [method for method in METHODS if method.key in methods]
+    table = bench(plan(Finite(dims, points).cases(), wanted, [budget], seeds), out, jobs)
     (out / "finite_data.png").write_bytes(png(picture(table)))
 
 

@@ -11,11 +11,18 @@ from pathlib import Path
 import tyro
 from bench import RESULTS
 
-from sbridge.bench import Gaussians, bench, chosen, plan
+from sbridge.bench import METHODS, Gaussians, bench, chosen, plan
 
 
-def main(budget: float = 120.0, jobs: int = 1, out: Path = RESULTS / "gaussian") -> None:
-    bench(plan(Gaussians().cases(), chosen([]), [budget], seeds=[0, 1, 2]), out, jobs)
+def main(
+    budget: float = 120.0,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    dims: tuple[int, ...] = Gaussians.dims,
+    methods: tuple[str, ...] = tuple(METHODS),
+    jobs: int = 1,
+    out: Path = RESULTS / "gaussian",
+) -> None:
+    bench(plan(Gaussians(dims).cases(), chosen(methods), [budget], seeds), out, jobs)
 
 
 if __name__ == "__main__":  # every cell's process imports this script

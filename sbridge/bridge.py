@@ -25,7 +25,7 @@ from sbridge.estimates import Estimate
 from sbridge.fields import Field, VectorField
 from sbridge.interpolants import Interpolant
 from sbridge.likelihood import End, LogDensity, Method, as_method, cross_entropy
-from sbridge.sampling import EULER, Diffusion, Integrator
+from sbridge.sampling import EULER, Diffusion, Integrator, graded
 
 __all__ = ["Bridge", "Direction", "ExactBridge"]
 
@@ -94,13 +94,12 @@ class Bridge(storage.Storable):
             diffusion: D ≥ 0 of the process to run, with drift b ± D s, a number or a function of t (given and answered
                 in tensors).  The marginals are those of the bridge for every D; 0 is the probability-flow ODE, and ε,
                 the default, the bridge's own law.
-            steps: steps per unit of time.
+            steps: steps from t = 0 to 1, shorter towards both (`sbridge.sampling.graded`).
             stepper: `EULER`, `HEUN` or `RK4` of `sbridge.sampling`, or its `Adaptive` where D is 0.
             random_state: seed of the noise.
             batch: points moved at once, which bounds memory.
-            quiet_end: whether the last step to t = 1 (or 0) is one of the probability flow, so that no noise of size
-                √(2D/steps) is added last.  The law is the same; where it is narrower than that noise it is blurred
-                about half as much.
+            quiet_end: whether the last 1/steps of time to t = 1 (or 0) belong to the probability flow, so that no noise
+                is added last.  The law is the same; where it is narrower than that noise it is blurred less.
 
         Raises:
             InputError: times leave [0, 1] or are not monotone, a point is not finite or of the wrong dimension, or D is
@@ -115,8 +114,8 @@ class Bridge(storage.Storable):
         def states(part: Tensor) -> Iterator[Tensor]:
             yield part
             for start, stop in pairwise(times):
-                for begin, end, noise in _pieces(start, stop, level, 1 / steps if quiet_end else 0.0):
-                    part = stepper.advance(self._drift(noise, sign), part, begin, end, noise, steps, generator)
+                for grid, noise in _pieces(graded(start, stop, steps), level, 1 / steps if quiet_end else 0.0):
+                    part = stepper.advance(self._drift(noise, sign), part, grid, noise, generator)
                 yield part
 
         with torch.no_grad():
@@ -280,12 +279,13 @@ class ExactBridge(Bridge):
         return (1 - t) * x0 + t * x1 + (2 * self.epsilon * t * (1 - t)).sqrt() * z
 
 
-def _pieces(start: float, stop: float, level: Diffusion, quiet: float) -> list[tuple[float, float, Diffusion]]:
-    """An interval of time and its diffusion; where it ends at t = 0 or 1, its last part, `quiet` long, has none."""
-    if not quiet or stop not in (0, 1):
-        return [(start, stop, level)]
-    near = abs(stop - quiet)
-    return [(start, near, level), (near, stop, 0.0)] if abs(stop - start) > quiet else [(start, stop, 0.0)]
+def _pieces(times: Tensor, level: Diffusion, quiet: float) -> list[tuple[Tensor, Diffusion]]:
+    """Steps and their diffusion; where they end at t = 0 or 1, those of the last `quiet` of time have none."""
+    if times[-1] not in (0, 1):
+        return [(times, level)]
+    first = int(((times - times[-1]).abs() > quiet).sum())
+    pieces: list[tuple[Tensor, Diffusion]] = [(times[: first + 1], level), (times[first:], 0.0)]
+    return [piece for piece in pieces if len(piece[0]) > 1]
 
 
 def _check_diffusion(level: Diffusion, like: Tensor) -> None:

@@ -5,6 +5,11 @@ a step's stages share its increment, whose variance is 2|dt| times D in the midd
 Euler–Maruyama (strong and weak order 1) and Heun is stochastic Heun (weak order 2).  `Adaptive` chooses its steps
 itself, for equations without noise.
 
+Where the states are computed is the caller's choice.  A bridge changes fastest at its ends, where its drift draws
+points together within a time of the order of their variance over 2D, and a longer step leaves its own noise on them.
+So its steps are `graded`: at equal distances of s in t = sin²(πs/2), n of them from 0 to 1 have lengths of about
+(π/2n) sin(πs), at most π/2n, and (π/2n)² at the ends.
+
 The backward equation of a drift b_B (Albergo et al., arXiv 2303.08797, eq. 2.32) is integrated with the same f = b_B
 from t = 1 to 0: a negative step turns the drift's sign around and leaves the size √(2D|dt|) of the noise.
 """
@@ -14,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf
+from math import asin, inf, pi, sqrt
 from typing import Protocol
 
 import torch
@@ -24,7 +29,7 @@ from sbridge.errors import InputError
 from sbridge.fields import VectorField
 
 __all__ = ["EULER", "HEUN", "RK4", "Adaptive", "Diffusion", "Integrator", "PiecewiseLinear", "Stepper"]
-__all__ += ["integrate", "through"]
+__all__ += ["even", "graded", "integrate", "through"]
 
 Diffusion = float | Callable[[Tensor], Tensor]
 """D, or a function of times (in a tensor of any shape) that gives D(t) ≥ 0."""
@@ -37,13 +42,11 @@ class Integrator(Protocol):
         self,
         drift: VectorField,
         x: Tensor,
-        start: float,
-        stop: float,
+        times: Tensor,
         diffusion: Diffusion,
-        steps: int,
         generator: torch.Generator,
     ) -> Tensor:
-        """The states (n, d) at `stop` from x (n, d) at `start`; `steps` is the number of steps per unit of time."""
+        """The states (n, d) at times[-1] from x (n, d) at times[0], by way of the other `times`, (steps + 1,)."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,12 @@ class Stepper:
         self,
         drift: VectorField,
         x: Tensor,
-        start: float,
-        stop: float,
+        times: Tensor,
         diffusion: Diffusion,
-        steps: int,
         generator: torch.Generator,
     ) -> Tensor:
-        """The states (n, d) at `stop` from x (n, d) at `start`."""
-        count = max(1, round(steps * abs(stop - start)))
-        grid = torch.linspace(start, stop, count + 1, dtype=x.dtype, device=x.device)
+        """The states (n, d) at times[-1] from x (n, d) at times[0], by a step to each of the other `times`."""
+        grid = times.to(x)
         for t, dt in zip(grid, grid.diff(), strict=False):
             x = self.step(drift, t, dt, x, _noise(x, diffusion, t, dt, generator))
         return x
@@ -108,13 +108,11 @@ class Adaptive:
         self,
         drift: VectorField,
         x: Tensor,
-        start: float,
-        stop: float,
+        times: Tensor,
         diffusion: Diffusion,
-        steps: int,
         generator: torch.Generator,
     ) -> Tensor:
-        """The states (n, d) at `stop` from x (n, d) at `start`; `steps` has no meaning here.
+        """The states (n, d) at times[-1] from x (n, d) at times[0]; the others have no meaning here.
 
         Raises:
             InputError: there is noise, or torchdiffeq is not installed.
@@ -125,7 +123,7 @@ class Adaptive:
             from torchdiffeq import odeint
         except ImportError as error:
             raise InputError("adaptive steps need torchdiffeq: pip install 'sbridge[ode]'") from error
-        span = torch.tensor([start, stop], dtype=x.dtype, device=x.device)
+        span = times[[0, -1]].to(x)
         end: Tensor = odeint(drift, x, span, rtol=self.rtol, atol=self.atol, method="dopri5")[-1]
         return end
 
@@ -163,6 +161,19 @@ def through(values: Sequence[float]) -> Diffusion | None:
     return line if len(values) > 1 else values[0]
 
 
+def even(start: float, stop: float, steps: int) -> Tensor:
+    """Times at equal distances from start to stop, with `steps` steps per unit of time, in float64."""
+    return torch.linspace(start, stop, max(1, round(steps * abs(stop - start))) + 1, dtype=torch.float64)
+
+
+def graded(start: float, stop: float, steps: int) -> Tensor:
+    """Times from start to stop, both within [0, 1], that are denser towards 0 and 1; `steps` steps from 0 to 1."""
+    first, last = (2 / pi * asin(sqrt(t)) for t in (start, stop))
+    times = torch.sin(pi / 2 * even(first, last, steps)).square()
+    times[0], times[-1] = start, stop
+    return times
+
+
 def integrate(
     drift: VectorField,
     x: Tensor,
@@ -174,11 +185,11 @@ def integrate(
 ) -> Iterator[Tensor]:
     """The states at each of `times`, the first of which is where x (n, d) stands.
 
-    Times rise (forward) or fall (backward); `steps` is the number of steps per unit of time.
+    Times rise (forward) or fall (backward); steps are even, `steps` of them per unit of time.
     """
     yield x
     for start, stop in pairwise(times):
-        x = stepper.advance(drift, x, start, stop, diffusion, steps, generator)
+        x = stepper.advance(drift, x, even(start, stop, steps), diffusion, generator)
         yield x
 
 

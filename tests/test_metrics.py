@@ -42,6 +42,8 @@ from sbridge.evidence.metrics import (
 )
 from sbridge.fields import Field
 from sbridge.problems.gaussian import GaussianBridge
+from sbridge.problems.mixture import Mixture
+from sbridge.sampling import graded
 
 FLOAT, EPSILON = torch.float64, 0.3
 MEAN0, COV0 = torch.tensor([0.5, -1.0], dtype=FLOAT), torch.tensor([[1.0, 0.4], [0.4, 0.7]], dtype=FLOAT)
@@ -320,9 +322,9 @@ def test_kinetic_energy_of_a_linear_drift_is_exact_for_the_euler_process() -> No
     # X_{k+1} = (1 + a dt) X_k + √(2ε dt) ξ, so that E X² is a recursion; coarse steps are where it would show.
     steps, factor, n = 4, 1.5, 40_000
     square, energy = 1.0, 0.0
-    for _ in range(steps):
-        energy += factor**2 * square / (2 * steps)
-        square = (1 + factor / steps) ** 2 * square + 2 * EPSILON / steps
+    for dt in graded(0.0, 1.0, steps).diff().tolist():
+        energy += factor**2 * square * dt / 2
+        square = (1 + factor * dt) ** 2 * square + 2 * EPSILON * dt
     field = Scaled(torch.tensor([factor], dtype=FLOAT))
     found = kinetic_energy(Bridge(field, field, EPSILON), _normal(n, 1), _generator(), steps)
     assert found.value == pytest.approx(energy, abs=4 * found.standard_error)
@@ -451,3 +453,13 @@ def test_sampled_cbw_uvp_sees_a_wrong_coupling_of_the_right_marginals() -> None:
     found = cbw_uvp_exact(wide, TRUTH, starts)
     assert found.value == pytest.approx(independent.mean().item(), rel=0.1)
     assert found.value > 10 * cbw_uvp_floor(TRUTH, starts, 100, _generator()).value
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.5, 5.0])
+def test_the_truth_simulated_comes_to_the_floor(epsilon: float) -> None:
+    """At ε = 5 the clusters are far narrower than the noise of an even step of 1/100."""
+    problem = Mixture(dim=16, epsilon=epsilon, samples=30, test_samples=30).build()
+    assert problem.truth is not None
+    found = cbw_uvp(problem.truth, problem.truth, problem.test0, 500, _generator(2), steps=100)
+    floor = cbw_uvp_floor(problem.truth, problem.test0, 500, _generator(3))
+    assert found.value < floor.value + 0.1 + 2 * (found.standard_error**2 + floor.standard_error**2) ** 0.5

@@ -73,6 +73,21 @@ def _ascent(x0: Tensor, x1: Tensor, e: float, count: int, kind: type[Parameters]
     return Ascent(x0, x1, e, start)
 
 
+def test_a_step_is_first_tried_at_about_the_length_that_last_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one potential describes the other end badly whole steps overshoot, again and again."""
+    problem = _mixture(5, 0.05).exchanged()
+    ascent, tried = _ascent(problem.x0[:4000], problem.x1[:4000], 2 * problem.epsilon, 12), [0]
+    count = ascent._state
+
+    def counted(start: Parameters) -> State:
+        tried[0] += 1
+        return count(start)
+
+    monkeypatch.setattr(ascent, "_state", counted)
+    steps = len(list(ascent.states(20))) - 1
+    assert steps > 10 and tried[0] < 2.5 * steps
+
+
 def _last(ascent: Ascent, steps: int) -> State:
     return list(ascent.states(steps))[-1]
 

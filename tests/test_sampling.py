@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from math import exp, inf, log, nan, sqrt
+from math import exp, inf, log, nan, pi, sqrt
 
 import numpy as np
 import pytest
@@ -16,7 +16,8 @@ from scipy.integrate import quad
 from torch import Tensor
 
 from sbridge.errors import InputError
-from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Diffusion, PiecewiseLinear, Stepper, integrate
+from sbridge.problems.gaussian import GaussianBridge
+from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Diffusion, PiecewiseLinear, Stepper, even, graded, integrate
 
 FLOAT = torch.float64
 STEPPERS = pytest.mark.parametrize(
@@ -183,6 +184,48 @@ def test_no_noise_is_drawn_without_diffusion() -> None:
     before = generator.get_state()
     list(integrate(_logistic, torch.ones(2, 1), (0.0, 1.0), 0.0, 4, EULER, generator))
     assert torch.equal(generator.get_state(), before)
+
+
+# Times
+
+
+@given(st.integers(0, 100), st.integers(0, 100), st.integers(1, 60))
+def test_graded_times_go_one_way_from_start_to_stop(first: int, last: int, steps: int) -> None:
+    times = graded(first / 100, last / 100, steps)
+    assert (times[0], times[-1]) == (first / 100, last / 100)
+    assert (times.diff() * (last - first) >= 0).all() and (first == last or (times.diff() != 0).all())
+
+
+@given(st.integers(1, 200))
+def test_graded_steps_are_short_at_both_ends_and_longest_in_the_middle(steps: int) -> None:
+    lengths = graded(0.0, 1.0, steps).diff()
+    assert len(lengths) == steps
+    torch.testing.assert_close(lengths, lengths.flip(0))
+    assert lengths.max() <= pi / (2 * steps)
+    assert lengths[0] <= (pi / (2 * steps)) ** 2 + 1e-12
+
+
+def test_a_part_of_the_way_has_its_part_of_the_graded_steps() -> None:
+    parts = [graded(0.0, 0.5, 20), graded(0.5, 1.0, 20)]
+    torch.testing.assert_close(torch.cat([parts[0], parts[1][1:]]), graded(0.0, 1.0, 20))
+
+
+def _spread_at_end(bridge: GaussianBridge, times: Tensor) -> float:
+    """Standard deviation at t = 1 of the Euler–Maruyama process of a Gaussian bridge on a line, by its recursion."""
+    variance, place = bridge.cov0.clone(), torch.ones(1, 1, dtype=FLOAT)
+    for t, dt in zip(times, times.diff(), strict=False):
+        variance = (1 + dt * bridge.forward_drift(t, place)) ** 2 * variance + 2 * bridge.epsilon * dt
+    return variance.sqrt().item()
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.5, 5.0])
+@pytest.mark.parametrize(("spread0", "spread1"), [(1.0, 0.1), (0.1, 1.0), (1.0, 1.0), (2.0, 0.5)])
+def test_graded_steps_are_better_where_even_ones_are_bad(spread0: float, spread1: float, epsilon: float) -> None:
+    """They never err by much more, and by less wherever even ones err by more than two per cent."""
+    zero, one = torch.zeros(1, dtype=FLOAT), torch.ones(1, 1, dtype=FLOAT)
+    bridge = GaussianBridge(zero, spread0**2 * one, zero, spread1**2 * one, epsilon)
+    worse, better = (abs(_spread_at_end(bridge, make(0.0, 1.0, 100)) / spread1 - 1) for make in (even, graded))
+    assert better < (0.75 * worse if worse > 0.02 else worse + 1e-3)
 
 
 # Adaptive steps

@@ -21,6 +21,7 @@ _LABELS = {"case": "{}", "family": "{}", "epsilon": "ε = {:g}", "dim": "d = {}"
 _MARKERS = "osD^vP*X<>hd8"
 _FLOOR = "#888888"
 _WIDE = 3  # panels in a row
+_CROWDED = 2000  # largest over smallest value on an axis where 2 and 5 have no room between the powers of ten
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,13 @@ def _panel(ax: Axes, panel: pl.DataFrame, column: Column, sweep: Sweep, methods:
 
 
 def plain_powers(axis: Axis) -> None:
-    """Write 0.01, 0.02, 0.05, 0.1 … along a logarithmic axis: powers of ten are set as mathematics, which is off."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    """Write 0.01, 0.02, 0.05, 0.1 … along a logarithmic axis, or 0.01, 0.1 … if it is long.
+
+    Left alone, powers of ten are set as mathematics, which is off.
+    """
+    low, high = axis.get_view_interval()
+    subs = (1.0, 2.0, 5.0) if high < _CROWDED * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 

@@ -23,6 +23,8 @@ __all__ = ["bench"]
 def bench(cells: Sequence[Cell], out: str | Path, jobs: int = 1, retry: bool = False) -> pl.DataFrame:
     """Do what is not finished of the cells, saying so on stderr, and write table and figures of all of them.
 
+    The table is written again whenever a cell is finished.
+
     Args:
         cells: from `plan`, or several plans joined.
         out: folder, whose finished cells are kept; a complete one is only drawn again.
@@ -40,11 +42,17 @@ def bench(cells: Sequence[Cell], out: str | Path, jobs: int = 1, retry: bool = F
     folder, console = Folder(Path(out)), Console(stderr=True)
     for done in folder.run(cells, jobs, retry):
         console.print(_line(done), markup=False, highlight=False, soft_wrap=True)
-    results = {cell: rows for cell in cells if (rows := folder.rows(cell)) is not None}
-    table = of_cells(results)
-    write_table(folder, table)
+        _tabled(folder, cells)
+    table = _tabled(folder, cells)
     for name, figure in figures(table).items():
         (folder.path / f"{name}.png").write_bytes(png(figure))
+    return table
+
+
+def _tabled(folder: Folder, cells: Sequence[Cell]) -> pl.DataFrame:
+    """The table of what is finished of the cells, also written."""
+    table = of_cells({cell: rows for cell in cells if (rows := folder.rows(cell)) is not None})
+    write_table(folder, table)
     return table
 
 

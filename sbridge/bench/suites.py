@@ -101,6 +101,10 @@ class Gaussians:
         return [Case(f"gaussian d={dim}", ShiftedGaussian(dim=dim), dim, effort) for dim in self.dims]
 
 
+def _mixture(name: str, dim: int, epsilon: float, effort: Effort, points: int | None = None) -> Case:
+    return Case(name, Mixture(dim=dim, epsilon=epsilon), dim, effort, points)
+
+
 @dataclass(frozen=True)
 class Mixtures:
     """The entropic transport benchmark, whose bridges are known and not Gaussian."""
@@ -117,7 +121,7 @@ class Mixtures:
         """A case for each dimension and ε."""
         effort = Effort(points=2000, matched=1000, starts=50, per_start=1000)
         return [
-            Case(f"mixture d={dim} ε={epsilon:g}", Mixture(dim=dim, epsilon=epsilon), dim, effort)
+            _mixture(f"mixture d={dim} ε={epsilon:g}", dim, epsilon, effort)
             for dim in self.dims
             for epsilon in self.epsilons
         ]
@@ -154,7 +158,7 @@ class Finite:
         """A case for each dimension and number of points."""
         effort = Effort(points=2000, matched=1000, starts=50)
         return [
-            Case(f"finite d={dim} n={n}", Mixture(dim=dim, epsilon=self.epsilon), dim, effort, n)
+            _mixture(f"finite d={dim} n={n}", dim, self.epsilon, effort, n)
             for dim in self.dims
             for n in self.points
         ]
@@ -174,7 +178,7 @@ class Real:
 
 @dataclass(frozen=True)
 class Quick:
-    """One small problem of each suite, for a quarter of an hour on two cores."""
+    """One small problem of each suite."""
 
     name: ClassVar[str] = "quick"
     budget: ClassVar[float] = 8.0

@@ -86,7 +86,7 @@ def write_table(folder: Folder, table: pl.DataFrame) -> None:
 def _markdown(table: pl.DataFrame) -> str:
     rows = table.to_dicts()
     columns = [column for name in _SHOWN for column in COLUMNS if column.name == name and table[name].count()]
-    heads = ["case", "method", "budget (s)", "seeds", *(column.heading for column in columns), "remark"]
+    heads = ["case", "method", "budget (s)", "seeds", "steps", *(column.heading for column in columns), "remark"]
     lines = [heads, ["---", "---", *["---:"] * (len(heads) - 3), "---"]]
     lines += [_line(row, columns) for row in rows]
     text = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
@@ -96,5 +96,6 @@ def _markdown(table: pl.DataFrame) -> str:
 
 def _line(row: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
     budget = "" if row["budget"] is None else f"{row['budget']:g}"
+    steps = "" if row["steps"] is None else f"{row['steps']:.0f}"
     figures = [shown(row, column) for column in columns]
-    return [row["case"], row["method"], budget, str(row["seeds"]), *figures, row["remark"]]
+    return [row["case"], row["method"], budget, str(row["seeds"]), steps, *figures, row["remark"]]

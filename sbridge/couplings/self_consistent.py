@@ -21,7 +21,7 @@ from sbridge.couplings.base import Coupling, Independent, rows_of
 from sbridge.couplings.minibatch import MinibatchSinkhorn
 from sbridge.errors import DivergenceError
 from sbridge.fields import VectorField
-from sbridge.sampling import EULER
+from sbridge.sampling import EULER, graded
 
 __all__ = ["SelfConsistent", "Simulated"]
 
@@ -36,6 +36,7 @@ class Simulated(Coupling):
         start: the starting coupling.
         points: paths simulated from each end at a time, and no more than one for each data point of the larger set.
         steps: Euler–Maruyama steps of a path.
+        uses: how often each pair serves, on average, before it is `worn` and others should be simulated.
     """
 
     def __init__(
@@ -46,20 +47,29 @@ class Simulated(Coupling):
         start: type[Coupling] = Independent,
         points: int = 4096,
         steps: int = 50,
+        uses: int = 10,
     ) -> None:
         super().__init__(x0, x1, epsilon)
-        self.start, self.steps = start(x0, x1, epsilon), steps
+        self.start, self.steps, self.uses = start(x0, x1, epsilon), steps, uses
         self.ends0: Tensor
         self.ends1: Tensor
-        self.simulated: Tensor
+        self.simulations: Tensor
+        self.drawn: Tensor
         empty = x0.new_zeros(min(points, max(len(x0), len(x1))), 2, x0.shape[1])
         self.register_buffer("ends0", empty)  # [:, 0] of the paths from x0, [:, 1] of those from x1
         self.register_buffer("ends1", empty.clone())
-        self.register_buffer("simulated", torch.zeros((), dtype=torch.bool))  # on the CPU, where it is asked for
+        self.register_buffer("simulations", torch.zeros((), dtype=torch.long))  # on the CPU, where it is asked for
+        self.register_buffer("drawn", torch.zeros((), dtype=torch.long))  # pairs since the last of them
+
+    @property
+    def worn(self) -> bool:
+        """Whether each pair has served as often as it should."""
+        return bool(self.drawn >= 2 * self.uses * len(self.ends0))
 
     def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """n pairs, each (n, d): simulated from x0 and from x1 in turn."""
-        if not self.simulated:
+        self.drawn += n
+        if not self.simulations:
             return self.start.pairs(n, generator)
         rows = torch.randint(len(self.ends0), (-(-n // 2),), generator=generator, device=generator.device)
         x0, x1 = (ends[rows].flatten(0, 1)[:n] for ends in (self.ends0, self.ends1))
@@ -82,7 +92,8 @@ class Simulated(Coupling):
             raise DivergenceError("the drifts trained so far move pairs to no finite place; lower the rate")
         self.ends0.copy_(torch.stack([x0, self.landed(before, self.x0, generator)], dim=1))
         self.ends1.copy_(torch.stack([self.landed(after, self.x1, generator), x1], dim=1))
-        self.simulated.fill_(True)
+        self.simulations += 1
+        self.drawn.zero_()
 
     def landed(self, ends: Tensor, data: Tensor, generator: torch.Generator) -> Tensor:
         """The simulated ends (points, d) that are kept, beside data (n, d) of the law they should have."""
@@ -94,45 +105,22 @@ class Simulated(Coupling):
         def drift(t: Tensor, place: Tensor) -> Tensor:
             return drifts(t, place).chunk(2, dim=-1)[origin]
 
-        span = (float(origin), 1.0 - origin)
+        times = graded(origin, 1 - origin, self.steps)
         with torch.no_grad():
-            parts = [EULER.advance(drift, part, *span, self.epsilon, self.steps, generator) for part in x.split(_BATCH)]
+            parts = [EULER.advance(drift, part, times, self.epsilon, generator) for part in x.split(_BATCH)]
         return torch.cat(parts)
 
 
 class SelfConsistent(Simulated):
-    """Pairs simulated with the drifts trained so far, again and again, with the data's own marginals.
+    """Pairs simulated with the drifts trained so far, whenever they are worn, with the data's own marginals.
 
     Simulated ends are matched one to one with as many data points, minibatch by minibatch, at the least sum of squared
     distances.  At the Schrödinger bridge they have the data's law already and move by the sampling error only.
-
-    Args:
-        uses: how often each pair serves, on average, before all are simulated anew; the others are `Simulated`'s.
     """
 
-    def __init__(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        epsilon: float,
-        start: type[Coupling] = Independent,
-        points: int = 4096,
-        steps: int = 50,
-        uses: int = 10,
-    ) -> None:
-        super().__init__(x0, x1, epsilon, start, points, steps)
-        self.uses = uses
-        self.drawn: Tensor
-        self.register_buffer("drawn", torch.zeros((), dtype=torch.long))  # pairs since the last simulation
-
-    def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        self.drawn += n
-        return super().pairs(n, generator)
-
     def follow(self, drifts: VectorField, generator: torch.Generator) -> None:
-        if self.drawn >= 2 * self.uses * len(self.ends0):
+        if self.worn:
             self.simulate(drifts, generator)
-            self.drawn.zero_()
 
     def landed(self, ends: Tensor, data: Tensor, generator: torch.Generator) -> Tensor:
         """The data points that the ends are matched with."""

@@ -22,7 +22,7 @@ from sbridge.errors import DivergenceError
 from sbridge.estimates import Estimate
 from sbridge.evidence.distances import bures_wasserstein, moments
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.sampling import EULER, Diffusion, integrate
+from sbridge.sampling import EULER, Diffusion, graded
 
 __all__ = ["HORIZON", "bw_uvp", "cbw_uvp", "cbw_uvp_exact", "cbw_uvp_floor", "diagonal_kl", "endpoint_covariance_error"]
 __all__ += ["exact_energy", "exact_paths", "kinetic_energy", "move", "own_paths", "path_energy", "path_kl"]
@@ -69,13 +69,15 @@ def kinetic_energy(bridge: Bridge, x0: Tensor, generator: torch.Generator, steps
 
 def _path_energy(bridge: Bridge, x0: Tensor, generator: torch.Generator, steps: int) -> Tensor:
     energy = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
+    times = graded(0.0, 1.0, steps)
+    lengths = iter(times.diff().tolist())
 
     def drift(t: Tensor, x: Tensor) -> Tensor:
         u = bridge.forward_drift(t, x)
-        energy.add_(u.double().square().sum(-1), alpha=0.5 / steps)
+        energy.add_(u.double().square().sum(-1), alpha=next(lengths) / 2)
         return u
 
-    list(integrate(drift, x0, (0.0, 1.0), bridge.epsilon, steps, EULER, generator))
+    EULER.advance(drift, x0, times, bridge.epsilon, generator)
     return energy
 
 

@@ -22,7 +22,8 @@ The bound is Jensen's; importance sampling with it is this package's own.  Sobol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,11 +32,11 @@ from torch.quasirandom import SobolEngine
 
 from sbridge.problems.mixture_field import MixtureField
 
-__all__ = ["MixtureBackward", "normal_nodes"]
+__all__ = ["MixtureBackward", "covariance", "normal_nodes", "tightest"]
 
 _NODES = 2048
 _ITERATIONS = 12
-_STEPS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.0)  # zero keeps log Z_p from rising
+_STEPS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.0)
 _ELEMENTS = 2**20  # of the largest tensor held at once
 
 
@@ -45,6 +46,37 @@ def normal_nodes(count: int, dim: int, seed: int) -> Tensor:
     uniform = engine(dim, scramble=True, seed=seed).draw(count, dtype=torch.float64)
     nodes: Tensor = torch.special.ndtri(uniform + 2.0**-31)  # the middle of a cell of its 30 bits
     return nodes
+
+
+def covariance(tilts: Tensor, curves: Tensor) -> Tensor:
+    """Covariance of the log f_k, (n, K, K), by their coefficients of normal z and z²; see `MixtureShapes.expansion`."""
+    return tilts @ tilts.mT + 2 * curves @ curves.mT
+
+
+def tightest(
+    log_p: Tensor,
+    log_f: Callable[[Tensor], tuple[Tensor, Tensor]],
+    log_bound: Callable[[Tensor], Tensor],
+    iterations: int,
+    steps: Sequence[float],
+) -> Tensor:
+    """The log p (n, K) of the smallest log Z_p, by Newton's method for p_k ∝ exp E_{q_p} log f_k.
+
+    Args:
+        log_p: where to begin.
+        log_f: log p ↦ mean (n, K), up to a constant, and covariance (n, K, K) of the log f_k under q_p.
+        log_bound: log p (trials, n, K) ↦ log Z_p (trials, n), up to a constant.
+        iterations: Newton's steps.
+        steps: lengths of a step that are tried, of which zero keeps log Z_p from rising.
+    """
+    identity, rows = torch.eye(log_p.shape[1]).to(log_p), torch.arange(len(log_p), device=log_p.device)
+    for _ in range(iterations):
+        p, (mean, spread) = log_p.exp(), log_f(log_p)
+        jacobian = identity + spread @ (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
+        step = torch.linalg.solve(jacobian, (mean - log_p)[..., None])[..., 0]
+        trials = torch.log_softmax(torch.stack([log_p + size * step for size in steps]), dim=-1)
+        log_p = trials[log_bound(trials).argmin(0), rows]
+    return log_p
 
 
 class MixtureBackward(MixtureField):
@@ -112,19 +144,13 @@ class MixtureBackward(MixtureField):
 
     def _tightest(self, t: Tensor, x: Tensor) -> Tensor:
         """The p of the smallest log Z_p, (n, K), by Newton's method with a line search."""
-        log_p = torch.log_softmax(self.weights.log().expand(len(x), -1), dim=-1)
-        identity, rows = torch.eye(log_p.shape[1]).to(x), torch.arange(len(x), device=x.device)
-        for _ in range(_ITERATIONS):
-            p = log_p.exp()
-            _, mean, variance = self._proposal(t, x, p)
-            tilts, curves = self.expansion(mean, variance)
-            spread = tilts @ tilts.mT + 2 * curves @ curves.mT  # covariance of log f under q_p
-            away = self._expected_log_f(mean, variance) - log_p
-            jacobian = identity + spread @ (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
-            step = torch.linalg.solve(jacobian, away[..., None])[..., 0]
-            trials = torch.log_softmax(torch.stack([log_p + size * step for size in _STEPS]), dim=-1)
-            log_p = trials[self._log_bound(t, x, trials).argmin(0), rows]
-        return log_p.exp()
+
+        def log_f(log_p: Tensor) -> tuple[Tensor, Tensor]:
+            _, mean, variance = self._proposal(t, x, log_p.exp())
+            return self._expected_log_f(mean, variance), covariance(*self.expansion(mean, variance))
+
+        first = torch.log_softmax(self.weights.log().expand(len(x), -1), dim=-1)
+        return tightest(first, log_f, partial(self._log_bound, t, x), _ITERATIONS, _STEPS).exp()
 
     def _log_bound(self, t: Tensor, x: Tensor, log_p: Tensor) -> Tensor:
         """log Z_p up to a constant, (..., n)."""

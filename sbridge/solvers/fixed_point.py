@@ -15,7 +15,8 @@ written for diagonal S_k; `full` has the same with matrices.
 
 The masses are balanced by Newton's method on log w with ĝ held, which raises a lower bound of D (as in
 expectation–maximisation).  Outside the family the plain fixed point can lower D, and at small ε lets all components
-fall into one; hence a step is taken only if D rises, else halved.
+fall into one; hence a step is taken only if D rises, else halved; the next step
+tries twice its length, up to the whole way.
 
 The potential and its dual: Korotin, Gushchin, Burnaev, arXiv 2310.01174 (LightSB), who descend by gradients.  The fixed
 point is this package's own.
@@ -33,14 +34,14 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-__all__ = ["Ascent", "Cells", "Parameters", "State", "clusters", "log_sum_and_shares"]
+__all__ = ["LEAST_VARIANCE", "ROWS", "Ascent", "Cells", "Parameters", "State", "clusters", "log_sum_and_shares"]
 
-_ROWS = 4096  # points at once: a block of features stays in a processor's cache
+ROWS = 4096  # points at once: a block of features stays in a processor's cache
 _NEWTON_STEPS, _LINE_SEARCH, _RIDGE, _NEAR = 12, 15, 1e-5, 1e-4
 _HALVINGS = 6
 _TOLERANCE = 1e-6  # nats: two duals that close are one, in single precision
 _KMEANS_STEPS = 10
-_LEAST_VARIANCE = 1e-6  # of a cell, in units of the data's: single precision resolves no less
+LEAST_VARIANCE = 1e-6  # of a cell, in units of the data's: single precision resolves no less
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,11 @@ class Cells:
     def of(cls, shares: Tensor, x: Tensor) -> Cells:
         """From the shares (K, n) of points x (n, d)."""
         sums = x.new_zeros(2, len(shares), x.shape[1], dtype=torch.float64)
-        for share, rows in zip(shares.split(_ROWS, dim=1), x.split(_ROWS), strict=True):
+        for share, rows in zip(shares.split(ROWS, dim=1), x.split(ROWS), strict=True):
             sums += torch.stack([share @ rows, share @ rows.square()])
         totals = shares.double().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
         means, squares = sums / totals[:, None]
-        return cls(totals / len(x), means, (squares - means.square()).clamp(min=_LEAST_VARIANCE))
+        return cls(totals / len(x), means, (squares - means.square()).clamp(min=LEAST_VARIANCE))
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Ascent:
     """
 
     def __init__(self, x0: Tensor, x1: Tensor, e: float, start: Parameters) -> None:
-        self.x0, self.x1, self.e = x0, x1, e
+        self.x0, self.x1, self.e, self.share = x0, x1, e, 1.0  # of the way that is tried first
         self.state = self._state(start)
 
     def states(self, steps: int) -> Iterator[State]:
@@ -134,9 +135,10 @@ class Ascent:
 
     def _risen(self) -> State | None:
         old, target = self.state, self._target()
-        for halvings in range(_HALVINGS):
-            new = self._state(old.parameters.towards(target, 0.5**halvings))
+        for share in [self.share * 0.5**halvings for halvings in range(_HALVINGS)]:
+            new = self._state(old.parameters.towards(target, share))
             if new.dual > old.dual:
+                self.share = min(1.0, 2 * share)
                 return new
             if new.dual > old.dual - _TOLERANCE:
                 break
@@ -172,9 +174,9 @@ def _quadratic(x: Tensor, constant: Tensor, tilt: Tensor, curve: Tensor) -> Tens
     """constant_k + tilt_k·x + curve_k·x², (K, n), of points x (n, d)."""
     constant, tilt, curve = (value.to(x) for value in (constant[:, None], tilt, curve))
     values = x.new_empty(len(tilt), len(x))
-    for start in range(0, len(x), _ROWS):
-        rows = x[start : start + _ROWS].T
-        values[:, start : start + _ROWS] = torch.addmm(constant + tilt @ rows, curve, rows.square())
+    for start in range(0, len(x), ROWS):
+        rows = x[start : start + ROWS].T
+        values[:, start : start + ROWS] = torch.addmm(constant + tilt @ rows, curve, rows.square())
     return values
 
 

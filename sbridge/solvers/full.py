@@ -19,12 +19,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sbridge.solvers.fixed_point import Cells, Parameters
+from sbridge.solvers.fixed_point import LEAST_VARIANCE, ROWS, Cells, Parameters
 
 __all__ = ["FullCells", "FullParameters"]
-
-_ROWS = 4096  # points at once
-_LEAST_VARIANCE = 1e-6  # of a cell, in units of the data's: single precision resolves no less
 
 
 class FullCells(Cells):
@@ -34,13 +31,13 @@ class FullCells(Cells):
     def of(cls, shares: Tensor, x: Tensor) -> FullCells:
         count, dim = len(shares), x.shape[1]
         first, second = x.new_zeros(count, dim, dtype=torch.float64), x.new_zeros(count, dim, dim, dtype=torch.float64)
-        for share, rows in zip(shares.split(_ROWS, dim=1), x.split(_ROWS), strict=True):
+        for share, rows in zip(shares.split(ROWS, dim=1), x.split(ROWS), strict=True):
             first += share @ rows
             second += torch.stack([(one[:, None] * rows).T @ rows for one in share])
         totals = shares.double().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
         means = first / totals[:, None]
         covs = second / totals[:, None, None] - means[:, :, None] * means[:, None, :]
-        return cls(totals / len(x), means, _mapped(covs, lambda size: size.clamp(min=_LEAST_VARIANCE)))
+        return cls(totals / len(x), means, _mapped(covs, lambda size: size.clamp(min=LEAST_VARIANCE)))
 
 
 @dataclass(frozen=True)
@@ -97,5 +94,5 @@ def _symmetric(matrices: Tensor) -> Tensor:
 def _quadratic(x: Tensor, constant: Tensor, tilt: Tensor, curve: Tensor) -> Tensor:
     """constant_k + tilt_k·x + x·curve_k x, (K, n), of points x (n, d)."""
     constant, tilt, curve = (value.to(x) for value in (constant[:, None], tilt, curve))
-    parts = [constant + tilt @ rows.T + ((rows @ curve) * rows).sum(-1) for rows in x.split(_ROWS)]
+    parts = [constant + tilt @ rows.T + ((rows @ curve) * rows).sum(-1) for rows in x.split(ROWS)]
     return torch.cat(parts, dim=1)

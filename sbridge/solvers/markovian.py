@@ -107,8 +107,10 @@ class MarkovianFitting(BridgeMatching):
     iteration both halves are simulated anew with the averaged network.
 
     Args:
-        coupling: simulates the pairs.
-        iterations: of Markovian fitting; the steps are split evenly between them.
+        coupling: simulates the pairs, which takes as long for one step between two simulations as for a thousand: they
+            are not made anew before they are worn.
+        iterations: of Markovian fitting; the steps are split evenly between them, in a short training between fewer.
+        patience: by default a training is never ended early, because its pairs change to the end.
 
     The average of the weights looks back on less than an iteration, so that the next is not simulated by the last.
     """
@@ -116,6 +118,7 @@ class MarkovianFitting(BridgeMatching):
     coupling: Callable[[Tensor, Tensor, float], Simulated] = Simulated
     group: int = 2
     memory: float = 0.02
+    patience: int = 50
     iterations: int = 20
 
     @property
@@ -140,13 +143,11 @@ class MarkovianTraining(BridgeMatchingTraining):
         return antithetic_path(self.base, *bridge_pairs(x0, x1, self.epsilon, self.generator), self.generator)
 
     def round(self) -> None:
-        if 0 < self._iteration(self.step) > self._iteration(self.step - self.recipe.round_steps):
+        due = self.step * self.recipe.iterations // self.steps
+        if self.coupling.worn and due > self.coupling.simulations:
             for coupling in (self.coupling, self.check_coupling):
                 coupling.simulate(self.averaged, self.generator)
         super().round()
-
-    def _iteration(self, step: int) -> int:
-        return step * self.recipe.iterations // self.recipe.steps
 
     def descend(self, draw: Draw) -> None:
         """Steps of both drifts: of b_F on pairs simulated from x1, of b_B on those from x0."""

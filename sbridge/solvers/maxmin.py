@@ -132,8 +132,7 @@ class MaxMinTraining(Training):
     def __init__(self, recipe: MaxMin, problem: Problem, random_state: int) -> None:
         super().__init__(recipe, problem, random_state)
         self.outer = Adam(self.interpolant.parameters(), lr=recipe.outer_rate, betas=(0.5, 0.99), fused=True)
-        rounds = recipe.steps / recipe.round_steps
-        self.outer_schedule = LambdaLR(self.outer, lambda done: warm_cosine(done / rounds))
+        self.outer_schedule = LambdaLR(self.outer, lambda done: warm_cosine(done * recipe.round_steps / self.steps))
 
     def reference_path(self, x0: Tensor, x1: Tensor) -> Path:
         """Brownian bridges on the entropic plan between held-out points."""

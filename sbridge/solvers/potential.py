@@ -35,6 +35,7 @@ __all__ = ["FullMixturePotential", "MixturePotential"]
 
 _PART = 20_000  # points per side for the first iterations, and at most for judging
 _FIRST, _LAST = 30, 3  # iterations at most, on the part and on all points
+_FIRST_WORK, _LAST_WORK = 160_000, 2_500_000  # points a side times components at most: with many, fewer points serve
 _COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50)
 _PER_COMPONENT = 10  # points
 _STARTS = 4096  # points of x0 that the bridge keeps
@@ -86,7 +87,8 @@ class MixturePotential:
     def _best(self, x0: Split, x1: Split, e: float, random_state: int) -> Parameters:
         fits = (self._fit(x0, x1, e, count, random_state) for count in self._counts(len(x1.all)))
         best = first_peak(fits, margin=1.0).fit
-        return _climbed(Ascent(x0.all, x1.all, e, best), _LAST, x0, x1).fit
+        most = _LAST_WORK // len(best.centres)
+        return _climbed(Ascent(x0.all[:most], x1.all[:most], e, best), _LAST, x0, x1).fit
 
     def _split(self, problem: Problem, generator: torch.Generator) -> tuple[Frame, Split, Split]:
         """Both datasets in the frame of a part of them: which frame is immaterial, and it costs less."""
@@ -110,10 +112,11 @@ class MixturePotential:
         return [self.components]
 
     def _fit(self, x0: Split, x1: Split, e: float, count: int, random_state: int) -> Judged[Parameters]:
-        kind = self._parameters
-        whole = kind.cells.of(torch.ones_like(x0.part[None, :, 0]), x0.part)
-        start = kind.joining(whole, clusters(x1.part, count, self.starts, random_state, kind.cells), e)
-        return _climbed(Ascent(x0.part, x1.part, e, start), _FIRST, x0, x1)
+        kind, most = self._parameters, _FIRST_WORK // count
+        part0, part1 = x0.part[:most], x1.part[:most]
+        whole = kind.cells.of(torch.ones_like(part0[None, :, 0]), part0)
+        start = kind.joining(whole, clusters(part1, count, self.starts, random_state, kind.cells), e)
+        return _climbed(Ascent(part0, part1, e, start), _FIRST, x0, x1)
 
     def _drift(self, found: Parameters, epsilon: float) -> PotentialDrift:
         return PotentialDrift(_normalised(found), found.centres, 2 * epsilon * found.slopes, epsilon)

@@ -19,13 +19,13 @@ few dimensions serve any d.  (They are exactly normal where all components share
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log, pi
 
 import torch
 from torch import Tensor
 
-from sbridge.problems.backward import normal_nodes
+from sbridge.problems.backward import covariance, normal_nodes, tightest
 from sbridge.problems.mixture_field import MixtureShapes
 from sbridge.solvers.fixed_point import Cells, Parameters, clusters, log_sum_and_shares
 from sbridge.solvers.selection import Judged, Split, first_peak
@@ -37,7 +37,7 @@ _EXACT_DIM = 3
 _DIRECTIONS = 16  # of the largest swings of log f, for nodes: Sobol points beyond are no better than random ones
 _ACTIVE = 8  # components in p, the likeliest: any p gives a bound, and Newton's equations grow with them
 _ITERATIONS = 4
-_STEPS = (1.0, 0.5, 0.1, 0.0)  # zero keeps log Z_p from rising
+_STEPS = (1.0, 0.5, 0.1, 0.0)
 _GAUSSIANS = (1, 2, 4, 8)
 _EM_STEPS, _LAST_EM_STEPS = 20, 3  # on a part of the points, and on all
 _ELEMENTS = 2**20  # of the largest tensor held at once
@@ -146,20 +146,18 @@ class MixtureReversal(MixtureShapes):
 
     def _tightest(self, rows: _Rows) -> _Active:
         """The p of the smallest log Z_p, by Newton's method with a line search."""
-        active = self._likeliest(rows)
-        identity, index = torch.eye(active.k.shape[1]).to(rows.x), torch.arange(len(rows.x), device=rows.x.device)
-        for _ in range(_ITERATIONS):
+        first = self._likeliest(rows)
+
+        def log_f(log_p: Tensor) -> tuple[Tensor, Tensor]:
+            active = replace(first, log_p=log_p)
             _, mean, variance = self._proposal(rows, self._everywhere(active))
-            tilts, curves = (active.of(value) for value in self.expansion(mean, variance))
-            spread = tilts @ tilts.mT + 2 * curves @ curves.mT  # covariance of log f under q_p
-            away = self._expected_log_f(mean, variance).gather(1, active.k) - active.log_p
-            p = active.log_p.exp()
-            jacobian = identity + spread @ (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
-            step = torch.linalg.solve(jacobian, away[..., None])[..., 0]
-            trials = torch.log_softmax(torch.stack([active.log_p + size * step for size in _STEPS]), dim=-1)
-            bounds = torch.stack([self._log_bound(rows, _Active(active.k, log_p)) for log_p in trials])
-            active = _Active(active.k, trials[bounds.argmin(0), index])
-        return active
+            expected = self._expected_log_f(mean, variance).gather(1, active.k)
+            return expected, covariance(*(active.of(value) for value in self.expansion(mean, variance)))
+
+        def log_bounds(trials: Tensor) -> Tensor:
+            return torch.stack([self._log_bound(rows, replace(first, log_p=log_p)) for log_p in trials])
+
+        return replace(first, log_p=tightest(first.log_p, log_f, log_bounds, _ITERATIONS, _STEPS))
 
     def _likeliest(self, rows: _Rows) -> _Active:
         """The components that p is made of, with their first shares."""

@@ -19,7 +19,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -32,7 +31,8 @@ from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Solver
 from sbridge.solvers.draws import Draw, draw
 from sbridge.solvers.monitor import POINTS, Monitor, Selection, antithetic_path, drift_losses, drift_targets, set_aside
-from sbridge.times import Arcsine, TimeDensity
+from sbridge.solvers.soap import Soap
+from sbridge.times import Halfway, TimeDensity
 
 __all__ = ["Progress", "Recipe", "Training", "warm_cosine"]
 
@@ -65,7 +65,7 @@ class Recipe:
         batch: points in a step.
         group: points that share a time; half as many pairs, each with z and −z.
         round_steps: steps whose pairs and paths are drawn at once.
-        rate: Adam's rate at its height; it rises over 5 % of the steps and falls to zero on half a cosine.
+        rate: Soap's rate at its height; it rises over 5 % of the steps and falls to zero on half a cosine.
         memory: share of the training that the exponential average of the weights looks back on.
         width, depth: size of the drift network.
         prior: a solver whose drifts the network is added to, such as `MixturePotential`.  It solves the problem, and
@@ -78,13 +78,13 @@ class Recipe:
 
     interpolant: type[ClosedForm] = Linear
     gamma: type[Gamma] = Brownian
-    times: type[TimeDensity] = Arcsine
+    times: type[TimeDensity] = Halfway
     coupling: Callable[[Tensor, Tensor, float], Coupling] = MinibatchSinkhorn
     steps: int = 6000
     batch: int = 512
     group: int = 128
     round_steps: int = 3
-    rate: float = 4e-3
+    rate: float = 0.012
     memory: float = 0.1
     width: int = 128
     depth: int = 3
@@ -148,14 +148,18 @@ class Training:
 
     def _start(self) -> None:
         """The state of the descent before its first step."""
-        rounds_back = max(1.0, self.recipe.memory * self.recipe.steps / self.recipe.round_steps)
-        self.average = AveragedModel(self.pair, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / rounds_back))
-        self.optimiser = Adam(self.pair.parameters(), lr=self.recipe.rate, fused=True)
-        self.schedule = LambdaLR(self.optimiser, lambda step: warm_cosine(step / self.recipe.steps))
-        self.step = 0
+        self.step, self.steps = 0, self.recipe.steps  # who has a budget of time may change what is to be done
+        self.average = AveragedModel(self.pair, multi_avg_fn=self._averaging)
+        self.optimiser = Soap(self.pair.parameters(), lr=self.recipe.rate)
+        self.schedule = LambdaLR(self.optimiser, lambda step: warm_cosine(step / self.steps))
         self.losses: list[Tensor] = []  # of the steps since the last check
         self.history: list[dict[str, float]] = []
         self.selection = Selection(copy.deepcopy(self.weights()))
+
+    def _averaging(self, old: Any, new: Any, count: Any) -> None:
+        """An exponential average over the last of the rounds."""
+        rounds_back = max(1.0, self.recipe.memory * self.steps / self.recipe.round_steps)
+        get_ema_multi_avg_fn(1 - 1 / rounds_back)(old, new, count)
 
     def reference_path(self, x0: Tensor, x1: Tensor) -> Path:
         """Held-out points to choose the answer by: those of the interpolant itself."""
@@ -182,18 +186,17 @@ class Training:
             DivergenceError: the training became unstable; `bridge()` is its last good state.
         """
         while not self.finished:
-            checks = self.step * _CHECKS // self.recipe.steps
             self.coupling.follow(self.averaged, self.generator)
             self.round()
-            if self.step * _CHECKS // self.recipe.steps > checks:
+            if self.step * _CHECKS // self.steps > len(self.history):
                 self.check()
-            yield Progress(self.step, self.recipe.steps, self.history[-1] if self.history else {})
+            yield Progress(self.step, self.steps, self.history[-1] if self.history else {})
 
     @property
     def finished(self) -> bool:
         """Whether all steps are done or, in the second half of them, the answer has stopped improving."""
         overdone = self.selection.worse_in_a_row >= self.recipe.patience
-        return self.step >= self.recipe.steps or (overdone and 2 * self.step >= self.recipe.steps)
+        return self.step >= self.steps or (overdone and 2 * self.step >= self.steps)
 
     def round(self) -> None:
         """Some gradient steps on the drifts."""
@@ -235,7 +238,7 @@ class Training:
         """Judge the average on held-out points and enter the values in `history`.
 
         All losses are both drifts' objectives in nats: `training_loss` over the last steps, `held_out_loss` on
-        held-out pairs of the same interpolant (both with the arcsine law of times), `reference_loss` on the fixed
+        held-out pairs of the same interpolant (both with the law of times of the training), `reference_loss` on the fixed
         `reference_path`.  `kinetic_energy` is ½E∫|b_F|²dt on the held-out pairs, in the problem's units.
 
         Raises:

@@ -1,0 +1,91 @@
+"""Adam in the eigenbases of Shampoo's preconditioner, for the small networks that drifts are fitted with.
+
+The gradients G (m, n) of a weight matrix have the second moments L = E[G Gᵀ] and R = E[Gᵀ G].  In the bases of their
+eigenvectors the entries of a matrix hardly influence each other, which Adam's division of each entry by the root of its
+mean square takes for granted.  L and R are running means, and their bases are turned by a step of orthogonal iteration,
+once in a few steps; a basis that is a little old only makes the division a little less apt.
+
+Vyas, Morwani, Zhao, Shapira, Brandfonbrener, Janson, Kakade, arXiv 2409.11321 (SOAP, algorithm 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+__all__ = ["Soap"]
+
+_EVERY = 10  # steps between two looks at L and R
+_SHARE = 0.2  # of a new look in their running means
+_LARGEST = 512  # rows or columns; beyond, products with a basis would cost more than the network
+_TINY = 1e-8  # as Adam's
+
+
+class Soap(Optimizer):
+    """Adam in the eigenbases of the gradients' second moments.
+
+    Vectors, and sides of more than 512, keep their own basis, where it is Adam.
+
+    Args:
+        params: what is moved.
+        lr: about how far an entry moves in a step while its gradients agree.
+        betas: shares of the old in the running means of the gradients and of their squares.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.99)) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    _move(parameter, parameter.grad, self.state[parameter], group["lr"], group["betas"])
+
+
+def _move(parameter: Tensor, gradient: Tensor, state: dict[str, Any], rate: float, betas: tuple[float, float]) -> None:
+    if not state:
+        _begin(state, gradient)
+    if state["step"] % _EVERY == 0:
+        _turn(state, gradient)
+    state["step"] += 1
+    mean, square = (1 - beta ** state["step"] for beta in betas)  # what the running means are short of
+    state["mean"].lerp_(gradient, 1 - betas[0])
+    state["square"].lerp_(_inside(state, gradient).square(), 1 - betas[1])
+    size = (state["square"] / square).sqrt_().add_(_TINY)
+    parameter.sub_(_outside(state, _inside(state, state["mean"]) / size), alpha=rate / mean)
+
+
+def _begin(state: dict[str, Any], gradient: Tensor) -> None:
+    state["step"] = 0
+    state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+    for side, count in zip(("left", "right"), gradient.shape if gradient.dim() == 2 else (), strict=False):
+        if count <= _LARGEST:
+            state[f"{side}_moment"] = gradient.new_zeros(count, count)
+            state[side] = torch.eye(count, dtype=gradient.dtype, device=gradient.device)
+
+
+def _turn(state: dict[str, Any], gradient: Tensor) -> None:
+    """A look at the second moments, and a step of their bases towards the eigenvectors."""
+    for side in ("left", "right"):
+        if side in state:
+            rows = gradient if side == "left" else gradient.mT
+            moment = state[f"{side}_moment"].lerp_(rows @ rows.mT, _SHARE)
+            state[side] = torch.linalg.qr(moment @ state[side]).Q
+
+
+def _inside(state: dict[str, Any], gradient: Tensor) -> Tensor:
+    """A gradient's entries in the bases."""
+    rows = state["left"].mT @ gradient if "left" in state else gradient
+    return rows @ state["right"] if "right" in state else rows
+
+
+def _outside(state: dict[str, Any], entries: Tensor) -> Tensor:
+    """Back from the bases."""
+    rows = state["left"] @ entries if "left" in state else entries
+    return rows @ state["right"].mT if "right" in state else rows
