@@ -1,17 +1,17 @@
 """Claim: 20 random kills of workers, machines and the command itself lose no trial and repeat no finished one.
 
-    .venv/bin/python experiments/faults.py                 # about fifteen minutes on two cores
-    .venv/bin/python experiments/faults.py --kills 3
+    .venv/bin/python experiments/faults.py                 # about ten minutes on two cores
+    .venv/bin/python experiments/faults.py --kills 3 --trials 6 --steps 2000
 
-Three logical machines of one CPU each run a search of 12 short trials.  At random moments a random one of these is hit:
-a worker (kill -9 of the process of a trial), a machine (Ray's processes on it end, a new one joins), or the command
+Three logical machines of one CPU each run a search of short trials.  Every 6 to 16 seconds one of these is hit: a
+worker (kill -9 of the process of a trial), a machine (Ray's processes on it end, a new one joins), or the command
 (kill -9, then the same with --resume).  Trials go on from checkpoints; a share of a training that is reported with two
-different times was done twice, and the log counts those.  In the end every trial has to be finished.
+different times was done twice, and the log counts those, and trials that were finished before a kill and are no more.
+In the end every trial has to be finished.  An interrupted experiment goes on with the search and the kills to come.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -19,35 +19,38 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from bench import RESULTS
-from figures import Rows
+from figures import Cell, Rows
 from ray.cluster_utils import Cluster
+from tune import asked
 
-from sbridge.tune.trial import REPORTS
+from sbridge.tuning.trial import REPORTS
 
-FOLDER = RESULTS / "faults"
-TRIALS, MACHINES = 12, 3
-TITLES = {"kill": "kill", "hit": "hit", "seconds": "after (s)"}
-TITLES |= {"finished": "trials finished", "twice": "shares done twice"}
-SPACE = {"width": [64], "outer_width": [32], "batch": [512], "coupling": ["Independent"], "learn_gamma": [False]}
+MACHINES = 3
+TITLES = {"kill": "kill", "hit": "hit", "seconds": "at (s)", "finished": "trials finished"}
+TITLES |= {"lost": "finished trials lost", "twice": "shares done twice"}
+SPACE = {"width": [64], "depth": [3], "outer_width": [32], "batch": [512], "coupling": ["Independent"]}
+SPACE |= {"learn_gamma": [False], "prior": [None]}
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
+KINDS = ("worker", "machine", "command")
 
 
 class Victim:
     """A search on logical machines, and ways to hurt it."""
 
-    def __init__(self, folder: Path, steps: int) -> None:
+    def __init__(self, folder: Path, trials: int, steps: int) -> None:
         self.folder = folder
-        self.cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0})
+        folder.mkdir(parents=True, exist_ok=True)
+        self.cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
         self.machines = [self.cluster.add_node(**NODE) for _ in range(MACHINES)]
         (folder / "space.json").write_text(json.dumps(SPACE))
         self.words = [sys.executable, "-m", "sbridge", "tune", "gaussian", "--dim", "4", "--samples", "4000"]
-        self.words += ["--trials", str(TRIALS), "--steps", str(steps), "--scheduler", "none", "--space"]
+        self.words += ["--trials", str(trials), "--steps", str(steps), "--scheduler", "none", "--space"]
         self.words += [str(folder / "space.json"), "--out", str(folder / "out"), "--address", self.cluster.address]
-        self.process = self._start()
+        self.process = self._start("--resume")
 
     def _start(self, *more: str) -> subprocess.Popen[bytes]:
         with open(self.folder / "command.log", "ab") as log:
@@ -58,11 +61,15 @@ class Victim:
         return self.process.poll() is not None
 
     def worker(self) -> None:
-        """End the process of a trial."""
-        found = subprocess.run(["pgrep", "-f", "ray::ImplicitFunc"], capture_output=True, text=True).stdout.split()
-        ours = [int(word) for word in found if _started_by(int(word), os.getpid())]
+        """End the process of a trial, as soon as there is one."""
+        while not (ours := self._workers()) and not self.ended():
+            time.sleep(0.5)
         if ours:
             os.kill(random.choice(ours), signal.SIGKILL)
+
+    def _workers(self) -> list[int]:
+        found = subprocess.run(["pgrep", "-f", "ray::ImplicitFunc"], capture_output=True, text=True).stdout.split()
+        return [int(word) for word in found if _started_by(int(word), os.getpid())]
 
     def machine(self) -> None:
         """End one, start another."""
@@ -76,11 +83,28 @@ class Victim:
         self.process.wait()
         self.process = self._start("--resume")
 
-    def reports(self) -> list[set[tuple[int, float]]]:
+    def reports(self) -> dict[str, set[tuple[int, float]]]:
         """What each trial has reported: shares of the training, and the seconds of it."""
-        logs = sorted((self.folder / "out" / "trials").glob("*/result.json"))
-        lines = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
-        return [{(line["share"], line["train_seconds"]) for line in trial if "share" in line} for trial in lines]
+        logs = (self.folder / "out" / "trials").glob("*/result.json")
+        lines = {log.parent.name: log.read_text().splitlines() for log in logs}
+        return {name: {pair for line in those for pair in _pair(line)} for name, those in lines.items()}
+
+    def finished(self) -> set[str]:
+        """The trials that have reported their end."""
+        return {name for name, reported in self.reports().items() if REPORTS in dict(reported)}
+
+    def twice(self) -> int:
+        """Shares of trainings that were done more than once."""
+        return sum(len(reported) - len(dict(reported)) for reported in self.reports().values())
+
+
+def _pair(line: str) -> list[tuple[int, float]]:
+    """Share and seconds of a report; none of one that failed, or whose line is being written."""
+    try:
+        report: Mapping[str, float] = json.loads(line)
+    except ValueError:
+        return []
+    return [(int(report["share"]), report["train_seconds"])] if "share" in report else []
 
 
 def _started_by(process: int, ancestor: int) -> bool:
@@ -95,40 +119,45 @@ def _started_by(process: int, ancestor: int) -> bool:
     return False
 
 
-def counted(victim: Victim) -> dict[str, Any]:
-    """Trials that are done, and shares that were done more than once."""
-    reports = victim.reports()
-    twice = sum(len(reported) - len(dict(reported)) for reported in reports)
-    return {"finished": float(sum(REPORTS in dict(reported) for reported in reports)), "twice": float(twice)}
+class Log:
+    """The kills so far, and what of the search they have left."""
+
+    def __init__(self, out: Path, victim: Victim) -> None:
+        self.rows, self.victim, self.before = Rows(out, "kills", TITLES), victim, victim.finished()
+        past = [float(row["seconds"]) for row in self.rows.rows]
+        self.begin = time.monotonic() - max(past, default=0.0)
+
+    @property
+    def kills(self) -> int:
+        """How many there were."""
+        return len(self.rows.rows)
+
+    def note(self, hit: str) -> None:
+        """A line about the state after a hit."""
+        now = self.victim.finished()
+        state: dict[str, Cell] = {"finished": float(len(now)), "lost": float(len(self.before - now))}
+        seconds = time.monotonic() - self.begin
+        self.rows.add(kill=float(self.kills + 1), hit=hit, seconds=seconds, **state, twice=float(self.victim.twice()))
+        self.before = now
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    random.seed(options.seed)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    folder = RESULTS.parent / "runs" / f"faults-{options.kills}-{options.seed}-{os.getpid()}"
-    folder.mkdir(parents=True)
-    rows = Rows(FOLDER, "kills", TITLES)
-    rows.rows.clear()
-    victim, begin = Victim(folder, options.steps), time.monotonic()
-    kill = 0
-    while not victim.ended():
-        time.sleep(random.uniform(10, 30))
-        if kill < options.kills and not victim.ended():
-            kill += 1
-            hit = random.choice(["worker", "machine", "command"])
-            getattr(victim, hit)()
-            rows.add(kill=float(kill), hit=hit, seconds=time.monotonic() - begin, **counted(victim))
-    rows.add(kill=float(kill), hit=f"end, exit code {victim.process.returncode}", seconds=time.monotonic() - begin,
-             **counted(victim))
+    options = asked("faults", kills=20, trials=30, steps=6000, seed=0)
+    folder = RESULTS.parent / "runs" / f"faults-{options.kills}-{options.trials}-{options.steps}-{options.seed}"
+    victim = Victim(folder, options.trials, options.steps)
+    log = Log(options.out, victim)
+    while not victim.ended() and log.kills < options.kills:
+        random.seed(options.seed + log.kills)
+        time.sleep(random.uniform(6, 16))
+        hit = random.choice(KINDS)
+        getattr(victim, hit)()
+        time.sleep(1)  # what was being written is there
+        log.note(hit)
+    code, lost = victim.process.wait(), options.trials - len(victim.finished())
     victim.cluster.shutdown()
-    lost = TRIALS - int(counted(victim)["finished"])
-    print(f"{kill} kills, {lost} of {TRIALS} trials lost, exit code {victim.process.returncode}")
-    sys.exit(bool(lost))
+    words = f"{log.kills} kills, {lost} of {options.trials} trials lost, exit code {code}"
+    log.rows.write(f"After {time.monotonic() - log.begin:.0f} s: {words}.")
+    sys.exit(bool(lost or code or log.kills < options.kills))
 
 
 if __name__ == "__main__":

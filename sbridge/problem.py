@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from sbridge.interpolants import FramedInterpolant
 __all__ = ["Frame", "Problem"]
 
 _SMALLEST = 10  # points per dataset
+_POINTS = ("x0", "x1", "test0", "test1")
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,18 @@ class Problem:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.epsilon) and self.epsilon > 0):
             raise InputError(f"epsilon must be a positive number, not {self.epsilon}")
-        for label in ("x0", "x1", "test0", "test1"):
+        for label in _POINTS:
             _check_points(label, getattr(self, label), self.x0)
 
     @property
     def dim(self) -> int:
         """Dimension d of the points."""
         return self.x0.shape[1]
+
+    def to(self, device: torch.device | str) -> Problem:
+        """The problem with its points and its truth on a device."""
+        points = {label: getattr(self, label).to(device) for label in _POINTS}
+        return replace(self, **points, truth=self.truth and self.truth.to(device))
 
     def exchanged(self) -> Problem:
         """The problem with x0 and x1 in each other's place; its truth is left behind."""

@@ -24,7 +24,7 @@ from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Training
 
 EPSILON = 0.5
-TINY = {"steps": 60, "width": 16, "depth": 2, "batch": 128, "group": 32}
+TINY = {"steps": 60, "width": 16, "depth": 2, "batch": 128, "group": 32, "patience": 50}
 SOLVERS = [
     Regression(**TINY),
     MaxMin(**TINY),
@@ -213,7 +213,7 @@ def test_learning_the_interpolant_finds_the_bridge() -> None:
     settings = {"coupling": Independent, "steps": 600, "width": 32, "depth": 2, "batch": 256, "group": 64}
     fixed, learned = (kind(**settings).solve(problem) for kind in (Regression, MaxMin))
     kl = [path_kl(bridge, truth, x0[:2000], _generator(8)).value for bridge in (fixed, learned)]
-    assert kl[0] == pytest.approx(1.073, rel=0.1)
+    assert kl[0] == pytest.approx(1.073, rel=0.15)  # a few hundred steps of a small network
     assert kl[1] < 0.1 * kl[0]
 
 

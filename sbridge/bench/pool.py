@@ -7,7 +7,6 @@ as the processes import it again.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
+
+from sbridge.io.environ import variables
 
 __all__ = ["finished"]
 
@@ -50,7 +51,7 @@ def finished(
 
 def _started(work: Callable[[T], None], task: T, threads: int) -> BaseProcess:
     process = get_context("spawn").Process(target=work, args=(task,))
-    with _environment({name: str(threads) for name in _THREADS}), _deaf():
+    with variables({name: str(threads) for name in _THREADS}), _deaf():
         process.start()
     return process
 
@@ -63,19 +64,6 @@ def _deaf() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
 
 
 def _reason(code: int) -> str:

@@ -50,9 +50,9 @@ class Sample:
     """D ≥ 0 of the noise √(2D) dW, in squared units of the data: one number, or several that D(t) goes through at
     equally spaced times, such as 0,0.5,0.  The law at every time is the same for all D."""
     quiet_end: bool = False
-    """Take the last step to the other end without noise."""
+    """End the way to the other end without noise, along the probability flow."""
     steps: int = 100
-    """Steps per unit of time."""
+    """Steps from one end to the other, shorter near both."""
     seed: int = 0
     """Seed of the noise."""
     columns: tuple[str, ...] = ()

@@ -65,11 +65,11 @@ def fit_divided(run: Run, solver: Regression, problem: Problem, seed: int, worke
         InputError: without Ray, what to install; or there are not as many CPUs or GPUs.
         DivergenceError: the training became unstable.
     """
-    from sbridge import tune  # not at the head: everything else works without Ray
+    from sbridge import tuning  # not at the head: everything else works without Ray
 
     begin = perf_counter()
-    placement = tune.Placement(gpus_per_trial=float(problem.x0.device.type == "cuda"))
-    training = tune.fit(solver, problem, tune.Team(workers, placement), run.folder.absolute(), seed)
+    placement = tuning.Placement(gpus_per_trial=float(problem.x0.device.type == "cuda"))
+    training = tuning.fit(solver, problem, tuning.Team(workers, placement), run.folder.absolute(), seed)
     Checkpoint(run, training).write_result()
     run.record(solver.name, fit_seconds=perf_counter() - begin)
     shutil.rmtree(run.path("workers"))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from time import perf_counter
-
-import torch
 
 from sbridge.bridge import Bridge
 from sbridge.cli.display import note
@@ -35,7 +32,7 @@ def work(
         DivergenceError: the fit became unstable.
         Stopped: by a signal.
     """
-    problem = _on_device(run.problem, torch.device(run.config["settings"]["device"]))
+    problem = run.problem.to(run.config["settings"]["device"])
     seed: int = run.config["settings"]["seed"]
     if solver.name not in run.fits():
         note(f"{solver.name}: fitting")
@@ -52,11 +49,6 @@ def work(
     if _page_is_stale(run):
         note("writing the report")
         build(run)
-
-
-def _on_device(problem: Problem, device: torch.device) -> Problem:
-    points = {label: getattr(problem, label).to(device) for label in ("x0", "x1", "test0", "test1")}
-    return replace(problem, **points, truth=problem.truth and problem.truth.to(device))
 
 
 def _solve(run: Run, baseline: Solver, problem: Problem, seed: int) -> None:

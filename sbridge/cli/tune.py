@@ -24,7 +24,7 @@ from sbridge.evidence import Judge
 from sbridge.io import Run, check_vacant
 from sbridge.problem import Problem
 from sbridge.problems import Family
-from sbridge.report.page import SECTIONS, build
+from sbridge.report.page import build
 from sbridge.solvers.maxmin import MaxMin
 
 __all__ = ["Tune"]
@@ -47,7 +47,7 @@ class Tune(Generic[F]):
     resume: bool = False
     """Go on with the search in the folder: finished trials are kept, others go on from their checkpoints."""
     space: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
-    """JSON file of what to vary: {"rate": {"low": 0.001, "high": 0.01}, "width": [64, 128], "batch": 512}.
+    """JSON file of what to vary: {"rate": {"low": 0.005, "high": 0.02}, "width": [64, 128], "batch": 512}.
     What it does not name keeps its default range."""
     trials: int = 24
     """Trials; the first has the solver's own settings."""
@@ -83,48 +83,48 @@ class Tune(Generic[F]):
             DivergenceError: there are results, but some trials failed; the message says why.
             Stopped: by a signal; the folder holds what was found so far.
         """
-        from sbridge import tune  # not at the head: everything else works without Ray
+        from sbridge import tuning  # not at the head: everything else works without Ray
 
         if self.trials < 1 or self.steps < 1:
             raise InputError("--trials and --steps must be at least 1")
         folder = self.out or Path("runs") / f"tune-{self.problem.name}"
         try:
             with _as_interrupt(signal.SIGTERM):
-                study = self._ask(tune, folder, command)
+                study = self._ask(tuning, folder, command)
         except (KeyboardInterrupt, Stopped):
             again = command if self.resume else f"{command} --resume"
             raise Stopped(signal.SIGINT, f"{folder / 'trials.csv'} has what was found; go on with: {again}") from None
-        print(f"{study.counted()} trials: {folder / 'trials.csv'}")
+        print(f"{study.counted()} trials: {folder / 'search.html'}, {folder / 'trials.csv'}")
         if study.failed:
             raise DivergenceError(f"{len(study.failed)} trials failed, the first by: {study.failed[0].failure}")
 
-    def _ask(self, tune: Any, folder: Path, command: str) -> Any:
-        placement = tune.Placement(self.cpus_per_trial, self.gpus_per_trial, self.concurrent, self.address)
-        space = tune.read_space(self.space) if self.space else tune.Space()
+    def _ask(self, tuning: Any, folder: Path, command: str) -> Any:
+        placement = tuning.Placement(self.cpus_per_trial, self.gpus_per_trial, self.concurrent, self.address)
+        space = tuning.read_space(self.space) if self.space else tuning.Space()
         problem = self.problem.build()
-        with tune.connected(placement, problem):  # before there is a folder, in case there is no room for a trial
+        with tuning.connected(placement, problem):  # before there is a folder, in case there is no room for a trial
             if self.sweep_epsilon:
-                return self._sweep(tune, folder, problem, placement)
-            return self._search(tune, folder, problem, placement, space, command)
+                return self._sweep(tuning, folder, problem, placement)
+            return self._search(tuning, folder, problem, placement, space, command)
 
     def _shared(self, folder: Path, placement: Any) -> dict[str, Any]:
         found = {"out": folder, "steps": self.steps, "placement": placement, "storage": self.storage}
         return {**found, "resume": self.resume, "random_state": self.seed, "say": note}
 
-    def _sweep(self, tune: Any, folder: Path, problem: Problem, placement: Any) -> Any:
-        sweep = tune.sweep_epsilon(problem, **self._shared(folder, placement))
+    def _sweep(self, tuning: Any, folder: Path, problem: Problem, placement: Any) -> Any:
+        sweep = tuning.sweep_epsilon(problem, **self._shared(folder, placement))
         if sweep.recommended is not None:
             low, high = sweep.recommended
-            print(f"ε from {low:.3g} to {high:.3g} meets the ends as well as the best: {folder / 'epsilon.png'}")
+            print(f"recommended: ε from {low:.3g} to {high:.3g}")
         return sweep.study
 
-    def _search(self, tune: Any, folder: Path, problem: Problem, placement: Any, space: Any, command: str) -> Any:
+    def _search(self, tuning: Any, folder: Path, problem: Problem, placement: Any, space: Any, command: str) -> Any:
         run = self._open(folder, problem, space, command)
         kind = {"trials": self.trials, "search": self.search, "scheduler": self.scheduler}
-        study = tune.tune(problem, space, **kind, **self._shared(folder, placement))
+        study = tuning.tune(problem, space, **kind, **self._shared(folder, placement))
         if study.best is not None:
             _judge(run, study.best, self.seed)
-            print(f"report: {build(run, [*SECTIONS, *tune.sections(study, space)])}")
+            print(f"report: {build(run)}")
         return study
 
     def _open(self, folder: Path, problem: Problem, space: Any, command: str) -> Run:

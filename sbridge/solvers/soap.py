@@ -19,9 +19,11 @@ from torch.optim import Optimizer
 
 __all__ = ["Soap"]
 
-_EVERY = 10  # steps between two looks at L and R
-_SHARE = 0.2  # of a new look in their running means
+_EVERY = 10  # steps between two turns of the bases
+_SHARE = 0.02  # of a new gradient in the running means of L and R
 _LARGEST = 512  # rows or columns; beyond, products with a basis would cost more than the network
+_LEAST = 1e-4  # size of an entry over the largest, below which rounding would be taken for a gradient
+_RIDGE = 1e-4  # of the mean second moment: directions that no gradient has are not left to rounding
 _TINY = 1e-8  # as Adam's
 
 
@@ -51,13 +53,13 @@ class Soap(Optimizer):
 def _move(parameter: Tensor, gradient: Tensor, state: dict[str, Any], rate: float, betas: tuple[float, float]) -> None:
     if not state:
         _begin(state, gradient)
-    if state["step"] % _EVERY == 0:
-        _turn(state, gradient)
+    _look(state, gradient)
     state["step"] += 1
     mean, square = (1 - beta ** state["step"] for beta in betas)  # what the running means are short of
     state["mean"].lerp_(gradient, 1 - betas[0])
     state["square"].lerp_(_inside(state, gradient).square(), 1 - betas[1])
-    size = (state["square"] / square).sqrt_().add_(_TINY)
+    size = (state["square"] / square).sqrt_()
+    size = size + _LEAST * size.max() + _TINY if "left" in state or "right" in state else size + _TINY
     parameter.sub_(_outside(state, _inside(state, state["mean"]) / size), alpha=rate / mean)
 
 
@@ -70,13 +72,15 @@ def _begin(state: dict[str, Any], gradient: Tensor) -> None:
             state[side] = torch.eye(count, dtype=gradient.dtype, device=gradient.device)
 
 
-def _turn(state: dict[str, Any], gradient: Tensor) -> None:
-    """A look at the second moments, and a step of their bases towards the eigenvectors."""
+def _look(state: dict[str, Any], gradient: Tensor) -> None:
+    """Take in a gradient's second moments; once in a few steps, turn their bases towards the eigenvectors."""
     for side in ("left", "right"):
         if side in state:
             rows = gradient if side == "left" else gradient.mT
-            moment = state[f"{side}_moment"].lerp_(rows @ rows.mT, _SHARE)
-            state[side] = torch.linalg.qr(moment @ state[side]).Q
+            moment, basis = state[f"{side}_moment"].lerp_(rows @ rows.mT, _SHARE), state[side]
+            if state["step"] % _EVERY == 0:
+                rest = _RIDGE * moment.diagonal().mean()
+                state[side] = torch.linalg.qr(moment @ basis + rest * basis).Q
 
 
 def _inside(state: dict[str, Any], gradient: Tensor) -> Tensor:

@@ -238,7 +238,7 @@ class Training:
         """Judge the average on held-out points and enter the values in `history`.
 
         All losses are both drifts' objectives in nats: `training_loss` over the last steps, `held_out_loss` on
-        held-out pairs of the same interpolant (both with the law of times of the training), `reference_loss` on the fixed
+        held-out pairs of the same interpolant (both at times of the training's law), `reference_loss` on the fixed
         `reference_path`.  `kinetic_energy` is ½E∫|b_F|²dt on the held-out pairs, in the problem's units.
 
         Raises:

@@ -24,10 +24,10 @@ from sbridge.estimates import Estimate
 from sbridge.problem import Problem
 from sbridge.solvers.monitor import set_aside
 from sbridge.solvers.training import Training
-from sbridge.tune.objectives import Objective
-from sbridge.tune.space import solver_of
+from sbridge.tuning.objectives import HeldOutCertificate, Objective
+from sbridge.tuning.space import solver_of
 
-__all__ = ["REPORTS", "Work", "apart", "on_device", "trial"]
+__all__ = ["REPORTS", "Work", "apart", "placed", "trial"]
 
 REPORTS = 8
 _DAMAGE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError)  # of a file whose writing was cut off
@@ -46,6 +46,7 @@ class Work:
         threads: of a trial.
         device: where it computes, "cpu" or "cuda".
         location: the folder that Ray keeps the trials in, a path or a URL.
+        certified: whether the last report of a trial has its certificate too, with references for its own ε.
     """
 
     problem: Problem
@@ -55,6 +56,7 @@ class Work:
     threads: int
     device: str
     location: str = ""
+    certified: bool = False
 
 
 def apart(problem: Problem, random_state: int) -> Problem:
@@ -81,10 +83,12 @@ class _Trial:
     """A training, how often it has been looked at, and the seconds it has taken."""
 
     def __init__(self, config: Mapping[str, Any], work: Work) -> None:
-        self.work, self.problem = work, on_device(work.device, work.problem, config.get("epsilon"))
+        self.work, self.problem = work, placed(work.problem, work.device)
+        if "epsilon" in config:  # the exact bridge of another is not known
+            self.problem = replace(self.problem, epsilon=config["epsilon"], truth=None)
         self.training: Training = solver_of(config["settings"], work.steps).start(self.problem, work.random_state)
         self.share, self.untold = 0, False
-        self.report: dict[str, float] = {"train_seconds": 0.0}
+        self.report: dict[str, Any] = {"train_seconds": 0.0}
         self._restore()
         self.begin = perf_counter() - self.report["train_seconds"]
 
@@ -110,6 +114,8 @@ class _Trial:
             "step": self.training.step,
             "train_seconds": seconds,
         }
+        if self.work.certified and self.share == REPORTS:
+            self.report |= self._certificate()
         self._tell()
 
     def _tell(self) -> None:
@@ -118,9 +124,16 @@ class _Trial:
             tune.report(self.report, checkpoint=tune.Checkpoint.from_directory(folder))
 
     def _judge(self) -> Estimate:
-        device = self.problem.x0.device
-        generator = torch.Generator(device).manual_seed(_SALT + self.work.random_state)
-        return self.work.objective(self.training.bridge(), self.problem, generator)
+        return self.work.objective(self.training.bridge(), self.problem, self._generator())
+
+    def _certificate(self) -> dict[str, Any]:
+        references = HeldOutCertificate.of(self.problem, self.work.random_state)
+        found = references.passage(self.training.bridge(), self._generator())
+        figures = {"certificate": found.kl.value, "certificate_se": found.kl.standard_error}
+        return {**figures, "doubt": "; ".join(found.doubts)}
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator(self.problem.x0.device).manual_seed(_SALT + self.work.random_state)
 
     def _save(self, folder: Path) -> None:
         state = {"training": self.training.state_dict(), "report": self.report}
@@ -151,10 +164,12 @@ def _versions(location: str) -> list[tune.Checkpoint]:
     return [tune.Checkpoint(path, files) for path in sorted(paths, reverse=True)]
 
 
-def on_device(device: str, problem: Problem, epsilon: float | None = None) -> Problem:
-    """The problem on the device; with another ε, whose exact bridge is not known."""
+def placed(problem: Problem, device: str) -> Problem:
+    """The problem on the device that this process computes on.
+
+    Raises:
+        InputError: it is a GPU, and PyTorch finds none.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("the trial was given a GPU, and PyTorch finds none there: check the installation of that node")
-    points = {label: getattr(problem, label).to(device) for label in ("x0", "x1", "test0", "test1")}
-    moved = replace(problem, **points, truth=problem.truth and problem.truth.to(device))
-    return moved if epsilon is None else replace(moved, epsilon=epsilon, truth=None)
+    return problem.to(device)

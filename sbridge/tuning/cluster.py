@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import ray
 from ray._private import ray_constants
 
 from sbridge.errors import InputError
+from sbridge.io.environ import variables
 from sbridge.problem import Problem
 
 __all__ = ["Placement", "connected", "store_bytes"]
@@ -67,6 +67,11 @@ class Placement:
         """Of a trial."""
         return max(1, int(self.cpus_per_trial))
 
+    def __str__(self) -> str:
+        number = "as many trials at once as fit" if self.concurrent is None else f"at most {self.concurrent} at once"
+        place = "by a private Ray on this machine" if self.address is None else f"on the cluster at {self.address}"
+        return f"{_words(self.resources)} a trial, {number}, {place}"
+
     def check(self) -> None:
         """Refuse what would wait for ever.
 
@@ -100,7 +105,7 @@ def connected(placement: Placement, problem: Problem) -> Iterator[None]:
     Raises:
         InputError: there is no cluster at the address, or no room in it for a trial.
     """
-    with _environment(_ENVIRONMENT):
+    with variables(_ENVIRONMENT):
         ours = not ray.is_initialized()
         if ours:
             _start(placement, store_bytes(problem))
@@ -137,15 +142,3 @@ def _loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Within, the environment has these values too."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})

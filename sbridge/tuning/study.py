@@ -18,8 +18,8 @@ from ray.tune import Checkpoint, ExperimentAnalysis, ResultGrid
 from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
 from sbridge.storage import replace_atomically
-from sbridge.tune.space import Settings
-from sbridge.tune.trial import REPORTS
+from sbridge.tuning.space import Settings
+from sbridge.tuning.trial import REPORTS
 
 __all__ = ["Study", "Trial"]
 
@@ -37,6 +37,8 @@ class Trial:
         share: how much of the training is done, in parts of `REPORTS`.
         seconds: of training.
         kinetic_energy: ½E∫|b_F|²dt on points kept apart, at the last report.
+        certificate: of its end, where that was asked for.
+        doubt: why the certificate is not tight; empty where it is.
         failure: why it failed.
         curve: share → the objective after it.
     """
@@ -49,6 +51,8 @@ class Trial:
     share: int
     seconds: float
     kinetic_energy: float
+    certificate: Estimate | None
+    doubt: str
     failure: str
     curve: Mapping[int, float]
     checkpoint: Checkpoint | None = field(default=None, repr=False)
@@ -69,7 +73,13 @@ class Trial:
 
     def row(self) -> dict[str, Any]:
         """As a line of trials.csv."""
-        figure = self.objective
+        figure, certificate = self.objective, self.certificate
+        of_sweep = {
+            "epsilon": self.epsilon,
+            "certificate": certificate and certificate.value,
+            "certificate_se": certificate and certificate.standard_error,
+            "doubt": self.doubt,
+        }
         return {
             "trial": self.number,
             "status": self.status,
@@ -78,7 +88,7 @@ class Trial:
             "share": self.share / REPORTS,
             "train_seconds": self.seconds,
             "kinetic_energy": self.kinetic_energy,
-            **({} if self.epsilon is None else {"epsilon": self.epsilon}),
+            **({} if self.epsilon is None else of_sweep),
             **self.settings,
             "failure": self.failure,
         }
@@ -103,7 +113,7 @@ class Study:
             analysis = ExperimentAnalysis(location)
         except ValueError:  # nothing there yet
             return Study((), objective)
-        found = sorted(zip(analysis.trials, ResultGrid(analysis), strict=True), key=lambda pair: pair[0].trial_id)
+        found = sorted(zip(analysis.trials, ResultGrid(analysis), strict=True), key=_place)
         return Study([_trial(number, *pair) for number, pair in enumerate(found)], objective)
 
     @property
@@ -117,13 +127,17 @@ class Study:
         """Trials that came to nothing; each says why."""
         return [trial for trial in self.trials if trial.status == "failed"]
 
+    def failures(self) -> list[str]:
+        """Why each of them failed, in sentences."""
+        return [f"Trial {trial.number} failed: {trial.failure}." for trial in self.failed]
+
     def counted(self) -> str:
         """How many trials there are of each status, in words."""
         statuses = [trial.status for trial in self.trials]
         return ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
 
     def write(self, folder: Path) -> None:
-        """trials.csv, curves.csv and, of the best trial, bridge.safetensors and history.csv."""
+        """trials.csv and curves.csv."""
         _table(folder / "trials.csv", [trial.row() for trial in self.trials])
         curves = [
             {"trial": trial.number, "share": share / REPORTS, "objective": value}
@@ -131,6 +145,9 @@ class Study:
             for share, value in trial.curve.items()
         ]
         _table(folder / "curves.csv", curves)
+
+    def write_best(self, folder: Path) -> None:
+        """bridge.safetensors and history.csv of the best trial, if there is one."""
         if self.best is not None:
             self.best.bridge().save(folder / "bridge.safetensors")
             _table(folder / "history.csv", self.best.history())
@@ -150,14 +167,25 @@ def _trial(number: int, ray_trial: Any, result: Any) -> Trial:
         ray_trial.config["settings"],
         ray_trial.config.get("epsilon"),
         "failed" if failure else _status(ray_trial.status, share),
-        None if failure or "objective" not in metrics else Estimate(metrics["objective"], metrics["objective_se"]),
+        None if failure else _estimate(metrics, "objective"),
         share,
         float(metrics.get("train_seconds", 0)),
         float(metrics.get("kinetic_energy", float("nan"))),
+        _estimate(metrics, "certificate"),
+        str(metrics.get("doubt", "")),
         failure,
         _curve(result.metrics_dataframe),
         result.checkpoint,
     )
+
+
+def _place(pair: tuple[Any, Any]) -> int:
+    """In the order of their making: the number that Ray's tag of a trial begins with."""
+    return int(pair[0].experiment_tag.partition("_")[0])
+
+
+def _estimate(metrics: Mapping[str, Any], name: str) -> Estimate | None:
+    return Estimate(metrics[name], metrics[f"{name}_se"]) if name in metrics else None
 
 
 def _status(ray_status: str, share: int) -> str:

@@ -20,9 +20,9 @@ from sbridge.errors import DivergenceError, InputError
 from sbridge.problem import Problem
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Training
-from sbridge.tune.cluster import Placement, connected
-from sbridge.tune.sharing import share
-from sbridge.tune.trial import on_device
+from sbridge.tuning.cluster import Placement, connected
+from sbridge.tuning.sharing import share
+from sbridge.tuning.trial import placed
 
 __all__ = ["Team", "fit"]
 
@@ -118,7 +118,7 @@ def _work(config: dict[str, Any]) -> None:
     """What each process does."""
     team: Team = config["team"]
     torch.set_num_threads(team.placement.threads)
-    problem = on_device(team.placement.device, ray.get(config["problem"]))
+    problem = placed(ray.get(config["problem"]), team.placement.device)
     training: Training = config["solver"].start(problem, config["random_state"])
     _restore(training, train.get_checkpoint())
     share(training)

@@ -10,61 +10,71 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from sbridge.report.content import Exhibit, Material, Section
-from sbridge.report.style import WIDTH, canvas, png, styled
-from sbridge.storage import replace_atomically
-from sbridge.tune.space import Choice, Domain, Space, Value
-from sbridge.tune.study import Study, Trial
-from sbridge.tune.trial import REPORTS
+from sbridge.estimates import alone
+from sbridge.report.content import Exhibit
+from sbridge.report.style import WIDTH, canvas, styled
+from sbridge.tuning.space import Choice, Domain, Space, Value, own_settings
+from sbridge.tuning.study import Study, Trial
+from sbridge.tuning.trial import REPORTS
 
-__all__ = ["Curves", "Importances", "Parallel", "draw", "importances", "sections"]
+__all__ = ["Curves", "Importances", "Parallel", "importances", "plain_marks"]
 
 _FEWEST = 4  # trials that importances are computed from
 _BEST = "#D55E00"
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A section about a search; see `sbridge.report.content.Section`."""
+class Parallel:
+    """A line for each trial, a vertical scale for each hyperparameter, the objective last; the winner as a table."""
 
     study: Study
     space: Space
 
-    def applies(self, material: Material | None = None) -> bool:
-        return self.study.best is not None
-
-
-class Parallel(_Part):
-    """A line for each trial, a vertical scale for each hyperparameter, the objective last."""
-
     slug = "trials"
     title = "All trials"
 
-    def exhibit(self, material: Material | None = None) -> Exhibit:
+    def applies(self) -> bool:
+        return self.study.best is not None
+
+    def exhibit(self) -> Exhibit:
         caption = (
             "A line for each trial that came to a figure, darker the better its rank; the best is orange. The scales "
             f"of numbers are logarithmic. The last scale is the objective, {self.study.objective}, on points that no "
             f"trial trained on; trials stopped early are among them. Trials: {self.study.counted()}."
         )
-        return Exhibit(_parallel(_judged(self.study), self.space.varied(), self.study.objective), caption)
+        figure = _parallel(_judged(self.study), self.space.varied(), self.study.objective)
+        return Exhibit(figure, caption, ("hyperparameter", "best trial", "solver's own"), self._winner())
+
+    def _winner(self) -> list[tuple[str, str, str]]:
+        """The best trial's settings beside the solver's own."""
+        assert self.study.best is not None
+        settings, own = self.study.best.settings, own_settings()
+        return [(name, _setting(value), _setting(own[name])) for name, value in settings.items()]
 
 
-class Curves(_Part):
+@dataclass(frozen=True)
+class Curves:
     """The objective of every trial against the share of its training."""
+
+    study: Study
 
     slug = "curves"
     title = "How the trials went"
 
-    def exhibit(self, material: Material | None = None) -> Exhibit:
+    def applies(self) -> bool:
+        return self.study.best is not None
+
+    def exhibit(self) -> Exhibit:
         caption = (
             f"The objective ({self.study.objective}) of each trial after equal shares of its training; the best is "
             "orange. A line that ends early was stopped by the scheduler or by a failure."
@@ -72,16 +82,20 @@ class Curves(_Part):
         return Exhibit(_curves(self.study), caption)
 
 
-class Importances(_Part):
+@dataclass(frozen=True)
+class Importances:
     """How much of the spread of the trials each hyperparameter explains."""
+
+    study: Study
+    space: Space
 
     slug = "importances"
     title = "Which hyperparameter matters"
 
-    def applies(self, material: Material | None = None) -> bool:
+    def applies(self) -> bool:
         return bool(importances(self.study, self.space))
 
-    def exhibit(self, material: Material | None = None) -> Exhibit:
+    def exhibit(self) -> Exhibit:
         found = importances(self.study, self.space)
         caption = (
             "Share of the spread of the trials' ranks that each hyperparameter explains within this space (functional "
@@ -89,20 +103,6 @@ class Importances(_Part):
         )
         rows = [(name, f"{share:.2f}") for name, share in found.items()]
         return Exhibit(_bars(found), caption, ("hyperparameter", "share"), rows)
-
-
-def sections(study: Study, space: Space) -> list[Section]:
-    """What the page shows of a search."""
-    return [Parallel(study, space), Curves(study, space), Importances(study, space)]
-
-
-def draw(study: Study, space: Space, folder: Path) -> None:
-    """Write the figures that there is something to show on."""
-    folder.mkdir(exist_ok=True)
-    for part in (Parallel(study, space), Curves(study, space), Importances(study, space)):
-        if part.applies():
-            image = png(part.exhibit().figure)
-            replace_atomically(folder / f"{part.slug}.png", lambda path, image=image: path.write_bytes(image))
 
 
 def importances(study: Study, space: Space) -> dict[str, float]:
@@ -159,12 +159,19 @@ def _scale(values: Sequence[Value], domain: Domain) -> _Scale:
         places = {value: k / max(1, len(domain.values) - 1) for k, value in enumerate(domain.values)}
         return _Scale([places[value] for value in values], {_word(value): at for value, at in places.items()})
     low, span = log(domain.low), log(domain.high) - log(domain.low)
-    numbers = [(log(float(value)) - low) / span for value in values]
+    numbers = [(log(value) - low) / span for value in values if isinstance(value, float | int)]
     return _Scale(numbers, {f"{domain.at(share):.2g}": share for share in (0.0, 0.5, 1.0)})
 
 
 def _word(value: Value) -> str:
-    return {False: "no", True: "yes"}[value] if isinstance(value, bool) else str(value).replace("Minibatch", "")
+    """A setting on a scale."""
+    return _setting(value).replace("Minibatch", "").replace("Mixture", "")
+
+
+def _setting(value: Value) -> str:
+    words: dict[Any, str] = {None: "none", False: "no", True: "yes"}
+    named = value is None or isinstance(value, bool)
+    return words[value] if named else alone(value) if isinstance(value, float) else str(value)
 
 
 def _objective_scale(values: Sequence[float]) -> _Scale:
@@ -208,11 +215,16 @@ def _curves(study: Study) -> Figure:
         ax.plot(shares, list(trial.curve.values()), color=_BEST if best else "#999999", zorder=3 if best else 2)
     if all(value > 0 for trial in study.trials for value in trial.curve.values()):
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        plain_marks(ax.yaxis, (1, 2, 5))
     ax.set(xlabel="share of the training", ylabel=study.objective)
     return figure
+
+
+def plain_marks(axis: Axis, subs: Sequence[float] = (1,)) -> None:
+    """0.1, 1, 10 and these multiples of them along a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 @styled

@@ -27,12 +27,13 @@ from sbridge.errors import InputError
 from sbridge.problem import Problem
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.storage import replace_atomically
-from sbridge.tune.cluster import Placement, connected
-from sbridge.tune.figures import draw
-from sbridge.tune.objectives import objective_of
-from sbridge.tune.space import Domain, LogUniform, Space
-from sbridge.tune.study import Study
-from sbridge.tune.trial import REPORTS, Work, apart, trial
+from sbridge.tuning.cluster import Placement, connected
+from sbridge.tuning.figures import Curves, Importances, Parallel
+from sbridge.tuning.objectives import objective_of
+from sbridge.tuning.page import Part, write
+from sbridge.tuning.space import Domain, LogUniform, Space
+from sbridge.tuning.study import Study
+from sbridge.tuning.trial import REPORTS, Work, apart, trial
 
 __all__ = ["Plan", "Say", "conduct", "folder_of", "tune"]
 
@@ -97,54 +98,42 @@ def tune(
     random_state: int = 0,
     say: Say = print,
 ) -> Study:
-    """Search for the hyperparameters of max–min that do best on points kept apart.
-
-    The first trial has the solver's own settings, if the space holds them.  A tenth of the training points is kept from
-    all trials to compute the objective on; the problem's test points are not looked at.
-
-    Args:
-        problem: with the exact bridge known, path KL to it is minimised, otherwise the ends' energy distance.
-        space: what is varied; the default says why.
-        out: folder for trials.csv, curves.csv, figures/ and the best trial's bridge.safetensors and history.csv.
-        trials: how many.
-        steps: the budget of each, in steps of the default batch.
-        search: how settings are chosen.
-        scheduler: whether poor trials are stopped early.
-        placement: what a trial gets, and on which machines; by default one CPU, on this one.
-        storage: where Ray keeps the trials, a path or a URL (s3://…) that every machine reaches; `out` by default.
-        resume: go on with the search in `out`: finished trials are kept, others go on from their checkpoints.
-        random_state: seed of the search and of every trial.
-        say: is told how the search goes.
-
-    Raises:
-        InputError: the folder holds another search, or the cluster has no room for a trial.
-        KeyboardInterrupt: Ctrl-C; the folder has what was found, and the search can be resumed.
-    """
+    """What `sbridge.tune` does, which has the same arguments."""
     space, placement = space or Space(), placement or Placement()
-    question = {
-        "space": space.described(),
-        "trials": trials,
-        "search": search,
-        "scheduler": scheduler,
-        **_facts(problem, steps, random_state),
-    }
-    kept, objective = apart(problem, random_state), objective_of(problem)
-    work = Work(kept, objective, steps, random_state, placement.threads, placement.device)
+    kept = apart(problem, random_state)
+    work = Work(kept, objective_of(kept, random_state), steps, random_state, placement.threads, placement.device)
+    kind = {"trials": trials, "search": search, "scheduler": scheduler}
+    question = {"space": space.described(), **kind, **_facts(problem, work)}
     plan = SEARCHES[search](space, trials, random_state)
     with connected(placement, problem):  # before there is a folder, in case there is no room for a trial
         folder = folder_of(Path(out), question, resume)
-        finish = partial(_finish, space=space, folder=folder)
+        finish = partial(_finish, space=space, folder=folder, question={**question, "placement": str(placement)})
         return conduct(plan, SCHEDULERS[scheduler](), work, placement, storage or str(folder), finish, say)
 
 
-def _facts(problem: Problem, steps: int, random_state: int) -> dict[str, Any]:
+def _facts(problem: Problem, work: Work) -> dict[str, Any]:
     facts = {"name": problem.name, "epsilon": problem.epsilon, "dim": problem.dim, "points": len(problem.x0)}
-    return {**facts, "steps": steps, "objective": objective_of(problem).name, "random_state": random_state}
+    objective, points = work.objective, len(work.problem.test0)
+    judging = {"objective": objective.name, "meaning": objective.meaning, "judged_on": points}
+    return {**facts, "steps": work.steps, **judging, "random_state": work.random_state}
 
 
-def _finish(study: Study, space: Space, folder: Path) -> None:
+def _finish(study: Study, space: Space, folder: Path, question: Mapping[str, Any]) -> None:
     study.write(folder)
-    draw(study, space, folder / "figures")
+    study.write_best(folder)
+    asked = (
+        f"Which settings of max–min do best here? The objective, {study.objective}, is {question['meaning']}. It is "
+        f"computed on {question['judged_on']} points a side that no trial trains on. Each trial trains for "
+        f"{question['steps']} steps of the default batch, or as many points. Placement: {question['placement']}."
+    )
+    parts: list[Part] = [Parallel(study, space), Curves(study), Importances(study, space)]
+    write(folder, f"{question['name']}: search", [asked, _winner(study), *study.failures()], parts, question)
+
+
+def _winner(study: Study) -> str:
+    best = study.best
+    found = f"Best is trial {best.number}: {best.objective}, after {best.seconds:.0f} s of training. " if best else ""
+    return f"{found}Trials: {study.counted()}."
 
 
 def folder_of(folder: Path, question: Mapping[str, Any], resume: bool) -> Path:

@@ -1,7 +1,7 @@
 """What a search may vary: the hyperparameters of max–min, each with the values it may take.
 
 ε is not among them.  It is part of the problem: fits for different ε answer different questions, and no objective can
-choose between them (`sbridge.tune.sweep_epsilon` shows what ε does).
+choose between them (`sbridge.tuning.sweep_epsilon` shows what ε does).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import numpy as np
 from sbridge.couplings import Independent, MinibatchSinkhorn
 from sbridge.errors import InputError
 from sbridge.solvers.maxmin import MaxMin
+from sbridge.solvers.potential import MixturePotential
 
-__all__ = ["COUPLINGS", "Choice", "Domain", "LogUniform", "Settings", "Space", "Value", "read_space", "solver_of"]
+__all__ = ["Choice", "Domain", "LogUniform", "Settings", "Space", "Value", "own_settings", "read_space", "solver_of"]
 
-Value = float | int | bool | str
+Value = float | int | bool | str | None
 Settings = Mapping[str, Value]
-"""One value for each hyperparameter; a coupling by its name."""
+"""One value for each hyperparameter; a coupling or a prior by its name."""
 
-COUPLINGS: dict[str, type[Independent] | type[MinibatchSinkhorn]] = {
-    coupling.__name__: coupling for coupling in (Independent, MinibatchSinkhorn)
-}
+_COUPLINGS = {kind.__name__: kind for kind in (Independent, MinibatchSinkhorn)}
+_PRIORS: dict[Value, MixturePotential | None] = {None: None, MixturePotential.__name__: MixturePotential()}
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class LogUniform:
             raise InputError(f"a range needs 0 < low < high, not {self.low} and {self.high}")
 
     def __contains__(self, value: Value) -> bool:
-        return not isinstance(value, str) and self.low <= value <= self.high
+        return isinstance(value, float | int) and self.low <= value <= self.high
 
     def described(self) -> Any:
         """In terms of JSON."""
@@ -90,29 +90,36 @@ class Space:
     (`solver_of`), so a smaller batch buys more steps.
     """
 
-    rate: Domain = LogUniform(1e-3, 1e-2)
-    """Adam's rate of the drifts: below, a training of few steps is not done; above, single fits diverge."""
+    rate: Domain = LogUniform(3e-3, 4e-2)
+    """Rate of the drifts: below, a training of few steps is not done; above, single fits diverge."""
     outer_rate: Domain = LogUniform(3e-4, 1e-2)
-    """Adam's rate of the interpolant: it has to follow the drifts, not to lead them."""
+    """Rate of the interpolant: it has to follow the drifts, not to lead them."""
     round_steps: Domain = Choice((2, 3, 5, 8))
     """Drift steps for each step of the interpolant: the force is right only where the drifts have caught up."""
     width: Domain = Choice((64, 128, 256))
     """Of the drift network; twice the width costs up to four times as much and memorises sooner."""
+    depth: Domain = Choice((2, 3, 4))
+    """Its hidden layers: what two cannot bend, four may, at twice the cost."""
     outer_width: Domain = Choice((32, 64, 128))
     """Of the interpolant's network, which has less to say."""
+    outer_depth: Domain = Choice((MaxMin.outer_depth,))
+    """Its hidden layers; not varied."""
     learn_gamma: Domain = Choice((False, True))
     """The bridge's own γ is known where I is; learning it lets the fit get there on another way."""
     coupling: Domain = Choice(("Independent", "MinibatchSinkhorn"))
     """Minibatch plans start close to the bridge and are biased; independent pairs start far away and are not."""
+    prior: Domain = Choice((None, "MixturePotential"))
+    """Networks from nothing, or as a correction of a mixture potential, which a few Gaussians can describe or not."""
     batch: Domain = Choice((256, 512, 1024))
     """Points in a step, against the number of steps."""
     memory: Domain = LogUniform(0.02, 0.3)
     """Share of the training that the average of the weights looks back on: less noise against less lag."""
 
     def __post_init__(self) -> None:
-        wrong = [name for name in self.domains()["coupling"].described() if name not in COUPLINGS]
-        if wrong:
-            raise InputError(f"there is no coupling {wrong[0]!r}; choose from {', '.join(COUPLINGS)}")
+        for label, known in (("coupling", _COUPLINGS), ("prior", _PRIORS)):
+            wrong = [name for name in self.domains()[label].described() if name not in known]
+            if wrong:
+                raise InputError(f"there is no {label} {wrong[0]!r}; choose from {', '.join(map(str, known))}")
 
     def domains(self) -> dict[str, Domain]:
         """Every hyperparameter's values, by its name."""
@@ -128,7 +135,7 @@ class Space:
 
     def defaults(self) -> list[Settings]:
         """The solver's own settings, if they lie in this space; none otherwise."""
-        own: Settings = {name: _plain(getattr(MaxMin, name)) for name in self.domains()}
+        own = own_settings()
         return [own] if all(own[name] in domain for name, domain in self.domains().items()) else []
 
     def draw(self, generator: np.random.Generator) -> Settings:
@@ -136,9 +143,10 @@ class Space:
         return {name: _draw(domain, generator) for name, domain in self.domains().items()}
 
 
-def _plain(value: Any) -> Value:
-    plain: Value = value.__name__ if isinstance(value, type) else value
-    return plain
+def own_settings() -> Settings:
+    """The solver's own value for each hyperparameter."""
+    values = {field.name: getattr(MaxMin, field.name) for field in fields(Space)}
+    return {name: value.__name__ if isinstance(value, type) else value for name, value in values.items()}
 
 
 def _draw(domain: Domain, generator: np.random.Generator) -> Value:
@@ -149,7 +157,8 @@ def _draw(domain: Domain, generator: np.random.Generator) -> Value:
 
 def solver_of(settings: Settings, steps: int) -> MaxMin:
     """The solver with these settings that sees as many points as `steps` steps of the default batch."""
-    values: dict[str, Any] = {**settings, "coupling": COUPLINGS[str(settings["coupling"])]}
+    named = {"coupling": _COUPLINGS[str(settings["coupling"])], "prior": _PRIORS[settings["prior"]]}
+    values: dict[str, Any] = {**settings, **named}
     batch = int(values["batch"])
     return MaxMin(**values, steps=max(1, round(steps * MaxMin.batch / batch)), group=min(MaxMin.group, batch))
 
@@ -167,7 +176,7 @@ def read_space(path: Path) -> Space:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(given, dict):
-        raise InputError(f'{path} must hold an object such as {{"rate": {{"low": 0.001, "high": 0.01}}}}')
+        raise InputError(f'{path} must hold an object such as {{"rate": {{"low": 0.005, "high": 0.02}}}}')
     return _space(given)
 
 

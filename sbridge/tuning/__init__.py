@@ -7,13 +7,12 @@ from sbridge.errors import InputError
 if any(find_spec(name) is None for name in ("ray", "optuna")):
     raise InputError("tuning needs Ray and Optuna: pip install 'sbridge[tune]'")
 
-from sbridge.tune.cluster import Placement, connected
-from sbridge.tune.figures import sections
-from sbridge.tune.search import tune
-from sbridge.tune.space import Choice, LogUniform, Space, read_space
-from sbridge.tune.study import Study, Trial
-from sbridge.tune.sweep import Sweep, sweep_epsilon
-from sbridge.tune.workers import Team, fit
+from sbridge.tuning.cluster import Placement, connected
+from sbridge.tuning.search import tune
+from sbridge.tuning.space import Choice, LogUniform, Space, read_space
+from sbridge.tuning.study import Study, Trial
+from sbridge.tuning.sweep import Sweep, sweep_epsilon
+from sbridge.tuning.workers import Team, fit
 
 __all__ = ["Choice", "LogUniform", "Placement", "Space", "Study", "Sweep", "Team", "Trial", "connected", "fit"]
-__all__ += ["read_space", "sections", "sweep_epsilon", "tune"]
+__all__ += ["read_space", "sweep_epsilon", "tune"]
