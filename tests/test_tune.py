@@ -567,7 +567,7 @@ def test_an_epsilon_of_zero_is_refused(problem: Problem, tmp_path: Path) -> None
 def test_two_workers_have_the_gradients_of_one_process(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
     """Of all networks, to the rounding of sums: the optimisers' running means after a step of each player.
 
-    Not after more: the bases of a few steps' gradients have free directions, in which rounding decides where Soap goes.
+    More steps blow the rounding up.
     """
     solver = MaxMin(steps=1, round_steps=1, batch=256, width=16, outer_width=16, learn_gamma=True)
     alone, divided = solver.start(problem), fit(solver, problem, Team(2), tmp_path)
@@ -584,14 +584,15 @@ def moments(optimiser: torch.optim.Optimizer, name: str) -> list[torch.Tensor]:
     return [state[name] for state in optimiser.state_dict()["state"].values()]
 
 
-def test_two_workers_train_to_the_end(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
-    """Fifty steps, to the losses of one process."""
+def test_two_workers_train_to_the_weights_of_one_process(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
+    """For fifty steps, to what becomes of the rounding of sums: 1e-7 in the first weights is 3e-3 in the last."""
     solver = MaxMin(steps=50, batch=256, width=16, outer_width=16)
     alone, divided = solver.start(problem), fit(solver, problem, Team(2), tmp_path)
     for _ in alone:
         pass
-    assert divided.step == alone.step
-    assert divided.history[-1]["reference_loss"] == pytest.approx(alone.history[-1]["reference_loss"], abs=0.1)
+    assert divided.step == alone.step == 50
+    for mine, theirs in zip(alone.pair.parameters(), divided.pair.parameters(), strict=True):
+        torch.testing.assert_close(theirs, mine, rtol=0, atol=0.02 * float(mine.abs().max()))
 
 
 def test_more_workers_than_cpus_are_refused(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
