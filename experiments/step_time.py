@@ -1,4 +1,4 @@
-"""Claim: with its optimiser a drift step of max–min costs about 2.4 times a bare forward and backward pass of the network.
+"""Claim: a drift step of max–min, its optimiser included, costs about 2.4 times a bare forward and backward pass.
 
     .venv/bin/python experiments/step_time.py
 
