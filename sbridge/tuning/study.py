@@ -189,9 +189,9 @@ def _estimate(metrics: Mapping[str, Any], name: str) -> Estimate | None:
 
 
 def _status(ray_status: str, share: int) -> str:
-    if ray_status != "TERMINATED":
-        return "unfinished"
-    return "finished" if share == REPORTS else "stopped early"
+    if share == REPORTS:  # an interrupt may come before Ray has taken note of a trial's end
+        return "finished"
+    return "stopped early" if ray_status == "TERMINATED" else "unfinished"
 
 
 def _last_line(error: BaseException) -> str:
