@@ -33,7 +33,7 @@ from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.potential import FullMixturePotential, MixturePotential
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
-from sbridge.times import Arcsine, GammaMatched, Halfway, LossVariance, Uniform
+from sbridge.times import Arcsine, GammaMatched, LossVariance, Uniform
 
 if TYPE_CHECKING:
     from sbridge.tuning import Placement, Space, Study
@@ -54,7 +54,6 @@ __all__ = [
     "FullMixturePotential",
     "GammaMatched",
     "GeomlossSinkhorn",
-    "Halfway",
     "Independent",
     "InputError",
     "Linear",

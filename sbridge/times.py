@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sbridge.interpolants import Interpolant
 
-__all__ = ["Arcsine", "GammaMatched", "Halfway", "LossVariance", "TimeDensity", "Uniform"]
+__all__ = ["Arcsine", "GammaMatched", "LossVariance", "TimeDensity", "Uniform"]
 
 _EDGE = 0.005
 _ARCSINE_EDGE = 0.045  # share of the arcsine law of times left out at either end: t stays in [0.005, 0.995]
@@ -92,19 +92,6 @@ class _Tabulated(TimeDensity):
 
     def _bins(self, t: Tensor) -> Tensor:
         return ((t - _EDGE) / (1 - 2 * _EDGE) * _BINS).long().clamp(0, _BINS - 1)
-
-
-class Halfway(_Tabulated):
-    """p the mean of the uniform and the arcsine density: for bridges of any ε.
-
-    At large ε the drifts are as hard to fit in the middle as near the ends, at small ε nearly all is hard about t = 0.
-    """
-
-    def __init__(self, interpolant: Interpolant) -> None:
-        super().__init__(interpolant)
-        edges = _EDGE + (1 - 2 * _EDGE) * torch.arange(_BINS + 1) / _BINS
-        arcsine = (2 / pi * torch.asin(edges.sqrt())).diff()
-        self.masses = (1 / _BINS + arcsine / arcsine.sum()) / 2
 
 
 class GammaMatched(_Tabulated):

@@ -31,8 +31,8 @@ def test_pairs_are_data_with_the_data_marginals(make: type[Coupling]) -> None:
     assert a.shape == b.shape == (20_000, 1)
     for drawn, data in ((a, x0), (b, x1)):
         assert torch.isin(drawn, data).all()
-        # 512 different points a plan: the mean's standard error is that of the minibatch
-        assert (drawn.mean() - data.mean()).abs() < 5 * data.std() / 512**0.5
+        # 1024 different points a plan: the mean's standard error is that of the minibatch
+        assert (drawn.mean() - data.mean()).abs() < 5 * data.std() / 1024**0.5
         assert drawn.std() == pytest.approx(data.std().item(), rel=0.15)
 
 
@@ -55,7 +55,7 @@ def test_independent_pairs_are_uncorrelated() -> None:
 
 def test_sinkhorn_pairs_have_the_covariance_of_the_gaussian_bridge() -> None:
     coupling, generator = MinibatchSinkhorn(*_data(50_000), EPSILON), _generator(1)
-    pairs = [torch.cat(coupling.pairs(512, generator), dim=1) for _ in range(60)]
+    pairs = [torch.cat(coupling.pairs(1024, generator), dim=1) for _ in range(60)]
     exact = (1 * 4 + EPSILON**2) ** 0.5 - EPSILON
     assert torch.cov(torch.cat(pairs).T)[0, 1] == pytest.approx(exact, rel=0.05)
 
@@ -81,6 +81,15 @@ def test_draws_of_the_whole_plan_may_be_larger_than_what_is_drawn_ahead() -> Non
     a, b = coupling.pairs(250, _generator())
     assert len(a) == len(b) == 250
     assert torch.equal(a[:200].unique(return_counts=True)[1], torch.full((100,), 2))
+
+
+def test_one_minibatch_plan_gives_every_x0_its_pairs_before_the_next_is_made() -> None:
+    coupling, generator = MinibatchSinkhorn(*_data(), EPSILON, batch=256, partners=3), _generator()
+    a = torch.cat([coupling.pairs(192, generator)[0] for _ in range(4)])
+    anchors = coupling.anchors.clone()
+    assert (a[:, 0].unique(return_counts=True)[1] % 3 == 0).all()  # a point may be drawn twice into a minibatch
+    coupling.pairs(1, generator)
+    assert not torch.equal(coupling.anchors, anchors)
 
 
 def test_whole_plan_that_does_not_converge_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from sbridge.interpolants import Brownian, Gamma, Interpolant, Linear, OneSidedL
 from sbridge.problem import Problem
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Training
-from sbridge.times import Arcsine, GammaMatched, Halfway, LossVariance, TimeDensity, Uniform
+from sbridge.times import Arcsine, GammaMatched, LossVariance, TimeDensity, Uniform
 
 EDGE, BINS = 0.005, 64
 LINEAR = Linear(Brownian(EPSILON))
@@ -114,14 +114,6 @@ def test_uniform_and_arcsine_have_their_densities() -> None:
     torch.testing.assert_close(Uniform(LINEAR).per_time(t), torch.full_like(t, 1 - 2 * EDGE))
     ratio = Arcsine(LINEAR).per_time(t) / (pi * (t * (1 - t)).sqrt())
     torch.testing.assert_close(ratio, torch.full_like(t, 0.91))
-
-
-def test_halfway_is_the_mean_of_uniform_and_arcsine() -> None:
-    """But for the normalisation of the arcsine law, which is cut off later at the ends."""
-    t = torch.linspace(0.1, 0.9, 500, dtype=FLOAT)
-    mean = (1 / Uniform(LINEAR).per_time(t) + 1 / Arcsine(LINEAR).per_time(t)) / 2
-    ratio = Halfway(LINEAR).per_time(t) * mean
-    assert (ratio - 1).abs().max() < 0.02
 
 
 def test_gamma_matched_to_brownian_noise_is_the_arcsine_law() -> None:

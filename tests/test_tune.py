@@ -585,7 +585,7 @@ def moments(optimiser: torch.optim.Optimizer, name: str) -> list[torch.Tensor]:
 
 
 def test_two_workers_train_to_the_weights_of_one_process(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
-    """For fifty steps, to what becomes of the rounding of sums: 1e-7 in the first weights is 3e-3 in the last."""
+    """For fifty steps, to what becomes of the rounding of sums: 1e-7 in the first weights is 2e-5 in the last."""
     solver = MaxMin(steps=50, batch=256, width=16, outer_width=16)
     alone, divided = solver.start(problem), fit(solver, problem, Team(2), tmp_path)
     for _ in alone:
@@ -593,7 +593,7 @@ def test_two_workers_train_to_the_weights_of_one_process(cluster: Cluster, probl
     assert divided.step == alone.step == 50
     theirs = divided.pair.state_dict()
     for name, mine in alone.pair.state_dict().items():
-        torch.testing.assert_close(theirs[name], mine, rtol=0, atol=0.02 * float(mine.abs().max()))
+        torch.testing.assert_close(theirs[name], mine, rtol=0, atol=2e-4 * float(mine.abs().max()))
 
 
 def test_more_workers_than_cpus_are_refused(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:

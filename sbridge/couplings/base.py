@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sbridge.fields import VectorField
 
-__all__ = ["Coupling", "Independent", "rows_of"]
+__all__ = ["Coupling", "Independent", "Planned", "rows_of"]
 
 
 class Coupling(nn.Module):
@@ -42,6 +42,41 @@ class Independent(Coupling):
 
     def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return rows_of(self.x0, n, generator), rows_of(self.x1, n, generator)
+
+
+class Planned(Coupling):
+    """Pairs from plans that are made now and then: many are drawn at once, and handed out in random order.
+
+    Args:
+        ahead: pairs drawn at once.
+    """
+
+    def __init__(self, x0: Tensor, x1: Tensor, epsilon: float, ahead: int) -> None:
+        super().__init__(x0, x1, epsilon)
+        self.queue: Tensor
+        self.used: Tensor
+        self.register_buffer("queue", torch.zeros(ahead, 2, dtype=torch.int32, device=x0.device))
+        self.register_buffer("used", torch.tensor(ahead))  # on the CPU, where it is asked for
+
+    def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        i, j = self._next(n, generator).T
+        return self.x0[i], self.x1[j]
+
+    def _next(self, n: int, generator: torch.Generator) -> Tensor:
+        """The next n pairs of rows of the datasets, (n, 2)."""
+        start = int(self.used)
+        self.used += n
+        if self.used <= len(self.queue):
+            return self.queue[start : start + n]
+        rest = self.queue[start:].clone()
+        pairs = self.planned(generator)
+        order = torch.randperm(len(pairs), generator=generator, device=generator.device)
+        self.queue, self.used = pairs[order].int(), torch.zeros_like(self.used)
+        return torch.cat([rest, self._next(n - len(rest), generator)])
+
+    def planned(self, generator: torch.Generator) -> Tensor:
+        """Pairs of rows of the datasets that a plan gives, (ahead, 2)."""
+        raise NotImplementedError
 
 
 def rows_of(x: Tensor, n: int, generator: torch.Generator) -> Tensor:

@@ -23,7 +23,7 @@ _EVERY = 10  # steps between two turns of the bases
 _SHARE = 0.02  # of a new gradient in the running means of L and R
 _LARGEST = 512  # rows or columns; beyond, products with a basis would cost more than the network
 _LEAST = 1e-4  # size of an entry over the largest, below which rounding would be taken for a gradient
-_RIDGE = 1e-4  # of the mean second moment: directions that no gradient has are not left to rounding
+_RIDGE = 1e-2  # of the mean second moment: directions that no gradient has are not left to rounding
 _TINY = 1e-8  # as Adam's
 
 

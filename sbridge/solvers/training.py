@@ -3,7 +3,7 @@
 The law of x_t = I(t, x0, x1) + γ(t) z is that of the diffusions with drifts b ± εs, each the minimiser of its quadratic
 objective (`sbridge.objectives.Drift`).  One network answers for both.  Batches are groups of pairs that share a time;
 within a group every pair serves with z and −z, and under Brownian noise the targets are Rao–Blackwellised
-(`Path.conditioned`); times are stratified and denser near the ends.  The answer is an exponential average of the
+(`Path.conditioned`); times are stratified.  The answer is an exponential average of the
 network's weights.
 
 Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797, sections 2 and 6.
@@ -32,7 +32,7 @@ from sbridge.solvers.base import Solver
 from sbridge.solvers.draws import Draw, draw
 from sbridge.solvers.monitor import POINTS, Monitor, Selection, antithetic_path, drift_losses, drift_targets, set_aside
 from sbridge.solvers.soap import Soap
-from sbridge.times import Halfway, TimeDensity
+from sbridge.times import TimeDensity, Uniform
 
 __all__ = ["Progress", "Recipe", "Training", "warm_cosine"]
 
@@ -78,7 +78,7 @@ class Recipe:
 
     interpolant: type[ClosedForm] = Linear
     gamma: type[Gamma] = Brownian
-    times: type[TimeDensity] = Halfway
+    times: type[TimeDensity] = Uniform
     coupling: Callable[[Tensor, Tensor, float], Coupling] = MinibatchSinkhorn
     steps: int = 6000
     batch: int = 512
@@ -87,7 +87,7 @@ class Recipe:
     rate: float = 0.012
     memory: float = 0.1
     width: int = 128
-    depth: int = 3
+    depth: int = 6
     prior: Solver | None = None
     patience: int = 10
 

@@ -98,8 +98,8 @@ class Space:
     """Drift steps for each step of the interpolant: the force is right only where the drifts have caught up."""
     width: Domain = Choice((64, 128, 256))
     """Of the drift network; twice the width costs up to four times as much and memorises sooner."""
-    depth: Domain = Choice((2, 3, 4))
-    """Its hidden layers: what two cannot bend, four may, at twice the cost."""
+    depth: Domain = Choice((3, 6, 9))
+    """Its hidden layers: what goes here and what there has sharp borders, which few layers blur."""
     outer_width: Domain = Choice((32, 64, 128))
     """Of the interpolant's network, which has less to say."""
     outer_depth: Domain = Choice((MaxMin.outer_depth,))
