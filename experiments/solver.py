@@ -1,17 +1,21 @@
 """Claim: what each part of max–min's recipe is worth, and what the same networks reach under the true coupling.
 
-    .venv/bin/python experiments/solver.py
+    .venv/bin/python experiments/solver.py                                  # everything: more than a day of one thread
+    .venv/bin/python experiments/solver.py --seeds 0 --budgets 60 --jobs 2
 
-Mixture, D = 2 and 16, ε = ½ and .05.  Every row but the first differs from it in one thing.  "True coupling" is no
-method: it regresses the drifts on pairs of the exact bridge, so what it misses is what the networks and their optimiser
-miss.  "Adam" has its own best rate of before, 4e-3.
+Mixture, D = 2 and 16, ε = ½ and .05.  Every variant differs from max–min's defaults in one thing, but for the recipe of
+before.  "True coupling" is no method: it regresses the drifts on pairs of the exact bridge, so what it misses is what
+the networks and their optimiser miss.  Adam has its own best rate, 4e-3.  trials.csv has every trial, ablation.md the
+path KL of every variant, path_kl.png the recipes of before and now against time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import torch
 import tyro
 from bench import RESULTS
@@ -19,15 +23,19 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from sbridge.bench import Method, Mixtures, bench, chosen, plan
+from sbridge.bench import Cell, Method, Mixtures, bench, chosen, plan
+from sbridge.bench.figures import TIME, curves
+from sbridge.bench.folder import Folder
+from sbridge.bench.table import shown
 from sbridge.bridge import ExactBridge
-from sbridge.couplings import Coupling, Independent
+from sbridge.couplings import Coupling, MinibatchSinkhorn
 from sbridge.couplings.base import rows_of
+from sbridge.evidence import COLUMNS
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.maxmin import MaxMin, MaxMinTraining
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Training, warm_cosine
-from sbridge.times import Arcsine, Uniform
+from sbridge.times import Arcsine, LossVariance
 
 
 class WithAdam(MaxMinTraining):
@@ -76,33 +84,74 @@ class TrueCoupling(Regression):
         return Training(Regression(coupling=true_pairs), problem, random_state)
 
 
+def small_plans(x0: Tensor, x1: Tensor, epsilon: float) -> Coupling:
+    """Minibatch plans of 512 points, a fresh one for every round."""
+    return MinibatchSinkhorn(x0, x1, epsilon, batch=512, partners=3, iterations=30)
+
+
+BEFORE = Method("before", "the recipe of before", AdamMaxMin(times=Arcsine, depth=3, coupling=small_plans))
+LIMIT = Method("true-coupling", "true coupling (no method)", TrueCoupling())
 TRIED = [
     *chosen(["maxmin"]),
-    Method("true-coupling", "true coupling (no method)", TrueCoupling()),
+    LIMIT,
+    BEFORE,
     Method("adam", "Adam", AdamMaxMin()),
-    Method("adam-arcsine", "Adam, arcsine times: the recipe of before", AdamMaxMin(times=Arcsine)),
+    Method("depth-3", "three layers", MaxMin(depth=3)),
+    Method("depth-9", "nine layers", MaxMin(depth=9)),
+    Method("small-plans", "plans of 512 points", MaxMin(coupling=small_plans)),
     Method("arcsine", "arcsine times", MaxMin(times=Arcsine)),
-    Method("uniform", "uniform times", MaxMin(times=Uniform)),
+    Method("loss-variance", "times by the loss's variance", MaxMin(times=LossVariance)),
     *chosen(["fixed"]),
     Method("slow-outer", "half the rate of the interpolant", MaxMin(outer_rate=MaxMin.outer_rate / 2)),
-    Method("rounds-3", "3 drift steps to one of the interpolant", MaxMin(round_steps=3)),
     Method("rounds-10", "10 drift steps to one of the interpolant", MaxMin(round_steps=10)),
-    Method("product", "product coupling", MaxMin(coupling=Independent)),
-    *chosen(["maxmin-potential"]),
+    Method("gamma", "γ learned too", MaxMin(learn_gamma=True)),
+    *chosen(["maxmin-product", "self-consistent", "whole-plan", "maxmin-potential"]),
 ]
+DIMS, EPSILONS, BUDGETS, SEEDS = (2, 16), (0.5, 0.05), (60.0, 120.0, 300.0), (0, 1, 2)
+PATH_KL = next(column for column in COLUMNS if column.name == "path_kl")
+KEPT = ("path_kl", "path_kl_se", "cbw_uvp", "cbw_uvp_se", "fit_seconds", "steps", "remark")
 
 
 def main(
-    budgets: tuple[float, ...] = (60.0, 120.0, 300.0),
-    seeds: tuple[int, ...] = (0, 1, 2),
-    dims: tuple[int, ...] = (2, 16),
-    epsilons: tuple[float, ...] = (0.5, 0.05),
+    budgets: tuple[float, ...] = BUDGETS,
+    seeds: tuple[int, ...] = SEEDS,
+    dims: tuple[int, ...] = DIMS,
+    epsilons: tuple[float, ...] = EPSILONS,
     methods: tuple[str, ...] = (),
     jobs: int = 1,
     out: Path = RESULTS / "solver",
 ) -> None:
     tried = [method for method in TRIED if not methods or method.key in methods]
     bench(plan(Mixtures(dims, epsilons).cases(), tried, budgets, seeds), out, jobs)
+    every = plan(Mixtures(DIMS, EPSILONS).cases(), TRIED, sorted({*BUDGETS, *budgets}), sorted({*SEEDS, *seeds}))
+    finished = [cell for cell in every if (out / "cells" / cell.file).exists()]
+    write(bench(finished, out), finished, out)
+
+
+def write(table: pl.DataFrame, cells: Sequence[Cell], out: Path) -> None:
+    """Every trial; the variants' path KL, a column for each problem and budget; the figure."""
+    trials(cells, Folder(out)).write_csv(out / "trials.csv")
+    columns = table.filter(pl.col("budget").is_not_null()).select("case", "budget").unique().sort("case", "budget")
+    titles = [f"{case.removeprefix('mixture ')}, {budget:g} s" for case, budget in columns.iter_rows()]
+    lines = [["path KL (nats)", *titles], ["---", *["---:" for _ in titles]]]
+    for method in TRIED:
+        rows = {(row["case"], row["budget"]): row for row in table.filter(method=method.title).to_dicts()}
+        lines.append([method.title, *(shown(rows[key], PATH_KL) if key in rows else "" for key in columns.rows())])
+    (out / "ablation.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
+    recipes = [TRIED[0].title, LIMIT.title, BEFORE.title]
+    figure = curves(table.filter(pl.col("method").is_in(recipes)), PATH_KL, TIME)
+    assert figure is not None
+    figure.savefig(out / "path_kl.png", dpi=160)
+
+
+def trials(cells: Sequence[Cell], folder: Folder) -> pl.DataFrame:
+    """A row for each trial: its problem, variant, seed and seconds, and what came out."""
+    found = []
+    for cell in cells:
+        for row in (folder.rows(cell) or {}).values() if cell.method else ():
+            place = {"case": cell.case.name, "variant": cell.method.title, "budget": cell.budget, "seed": cell.seed}
+            found.append({**place, **{name: row.get(name) for name in KEPT}})
+    return pl.DataFrame(found, infer_schema_length=None)
 
 
 if __name__ == "__main__":  # every cell's process imports this script
