@@ -266,6 +266,19 @@ def test_selection_keeps_the_latest_that_is_not_significantly_worse() -> None:
     assert selection.worse_in_a_row == 2
 
 
+def test_the_average_looks_back_on_a_share_of_the_training_so_far() -> None:
+    """Of weights that grow in proportion to the steps done, n, it is n/(1 + memory), at any time."""
+    training = Regression(**TINY, memory=0.25).start(_problem())
+    for done in range(1, 401):
+        training.step = done * training.recipe.round_steps
+        for weights in training.pair.parameters():
+            torch.nn.init.constant_(weights, float(done))
+        training.average.update_parameters(training.pair)
+        if done in (100, 400):
+            for weights in training.averaged.parameters():
+                torch.testing.assert_close(weights, torch.full_like(weights, done / 1.25), rtol=0.02, atol=0)
+
+
 def test_overfitting_ends_a_training_early() -> None:
     problem = _problem(60)
     training = _run(Regression(coupling=Independent, steps=4000, width=64, patience=3).start(problem))

@@ -3,8 +3,8 @@
 The law of x_t = I(t, x0, x1) + γ(t) z is that of the diffusions with drifts b ± εs, each the minimiser of its quadratic
 objective (`sbridge.objectives.Drift`).  One network answers for both.  Batches are groups of pairs that share a time;
 within a group every pair serves with z and −z, and under Brownian noise the targets are Rao–Blackwellised
-(`Path.conditioned`); times are stratified.  The answer is an exponential average of the
-network's weights.
+(`Path.conditioned`); times are stratified.  The answer is an average of the network's last weights, over a window that
+grows with the training.
 
 Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797, sections 2 and 6.
 """
@@ -66,7 +66,7 @@ class Recipe:
         group: points that share a time; half as many pairs, each with z and −z.
         round_steps: steps whose pairs and paths are drawn at once.
         rate: Soap's rate at its height; it rises over 5 % of the steps and falls to zero on half a cosine.
-        memory: share of the training that the exponential average of the weights looks back on.
+        memory: share of the training so far that the average of the weights looks back on.
         width, depth: size of the drift network.
         prior: a solver whose drifts the network is added to, such as `MixturePotential`.  It solves the problem, and
             for the backward drift the problem with x0 and x1 exchanged.
@@ -157,8 +157,8 @@ class Training:
         self.selection = Selection(copy.deepcopy(self.weights()))
 
     def _averaging(self, old: Any, new: Any, count: Any) -> None:
-        """An exponential average over the last of the rounds."""
-        rounds_back = max(1.0, self.recipe.memory * self.steps / self.recipe.round_steps)
+        """An average over the last of the rounds so far, so that it is as good at any time as at the end."""
+        rounds_back = max(1.0, self.recipe.memory * self.step / self.recipe.round_steps)
         get_ema_multi_avg_fn(1 - 1 / rounds_back)(old, new, count)
 
     def reference_path(self, x0: Tensor, x1: Tensor) -> Path:

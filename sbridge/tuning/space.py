@@ -113,7 +113,7 @@ class Space:
     batch: Domain = Choice((256, 512, 1024))
     """Points in a step, against the number of steps."""
     memory: Domain = LogUniform(0.02, 0.3)
-    """Share of the training that the average of the weights looks back on: less noise against less lag."""
+    """Share of the training so far that the average of the weights looks back on: less noise against less lag."""
 
     def __post_init__(self) -> None:
         for label, known in (("coupling", _COUPLINGS), ("prior", _PRIORS)):
