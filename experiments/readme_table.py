@@ -12,27 +12,31 @@ from sbridge.bench.table import shown
 from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Comparison
 
 README = RESULTS.parent / "README.md"
-NAMES = ("path_kl", "cbw_uvp", "bw_uvp", "fit_seconds")
-PROBLEMS = {
-    "recover_gaussian": "Gaussian, d = 2, ε = 0.5",
-    "recover_mixture_d2_eps0.5": "mixture, d = 2, ε = 0.5",
-    "recover_mixture_d16_eps0.5": "mixture, d = 16, ε = 0.5",
-    "recover_mixture_d16_eps0.05": "mixture, d = 16, ε = 0.05",
-}
+FIGURES = [column for column in COLUMNS if column.name in ("path_kl", "cbw_uvp", "bw_uvp", "fit_seconds")]
+BUDGET = 120.0  # seconds of the solvers' fits
+METHODS = ("fixed interpolant, product coupling", "max–min, product coupling", "fixed interpolant", "max–min", FLOOR)
+"""Of the solver experiment, in the order of the table."""
 
 
 def recovered() -> list[str]:
     """One line for every method on every problem."""
-    found = []
-    for folder, problem in PROBLEMS.items():
-        table = Comparison.read(RESULTS / folder / "comparison.json")
-        columns = [column for column in table.columns if column.name in NAMES]
-        if not found:
-            found += _head(["problem", "method"], [column.heading for column in columns])
-        for name, row in table.rows.items():
-            if name != TRUTH:
-                found.append(_line([problem, "floor" if name == FLOOR else name], [c.cell(row) for c in columns]))
+    found = _head(["problem", "method"], [column.heading for column in FIGURES])
+    gaussian = Comparison.read(RESULTS / "recover_gaussian" / "comparison.json")
+    for name, row in gaussian.rows.items():
+        if name != TRUTH:
+            found.append(_line(["Gaussian, d = 2, ε = 0.5", _named(name)], [column.cell(row) for column in FIGURES]))
+    table = pl.read_csv(RESULTS / "solver" / "table.csv", infer_schema_length=None)
+    table = table.filter(pl.col("budget").is_null() | (pl.col("budget") == BUDGET))
+    for case in table["case"].unique(maintain_order=True):
+        rows = {row["method"]: row for row in table.filter(pl.col("case") == case).to_dicts()}
+        problem = case.replace("=", " = ").replace("mixture ", "mixture, ").replace(" ε", ", ε")
+        for name in (name for name in METHODS if name in rows):
+            found.append(_line([problem, _named(name)], [shown(rows[name], column) for column in FIGURES]))
     return found
+
+
+def _named(method: str) -> str:
+    return "floor" if method == FLOOR else method
 
 
 def compared() -> list[str]:

@@ -12,7 +12,7 @@ path KL of every variant, path_kl.png the recipes of before and now against time
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -23,15 +23,16 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from sbridge.bench import Cell, Method, Mixtures, bench, chosen, plan
+from sbridge.bench import Case, Cell, Method, Mixtures, bench, chosen, plan
 from sbridge.bench.figures import TIME, curves
 from sbridge.bench.folder import Folder
 from sbridge.bench.table import shown
 from sbridge.bridge import ExactBridge
-from sbridge.couplings import Coupling, MinibatchSinkhorn
+from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn
 from sbridge.couplings.base import rows_of
 from sbridge.evidence import COLUMNS
 from sbridge.problem import Frame, Problem
+from sbridge.problems.mixture import Mixture
 from sbridge.solvers.maxmin import MaxMin, MaxMinTraining
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Training, warm_cosine
@@ -105,9 +106,12 @@ TRIED = [
     Method("slow-outer", "half the rate of the interpolant", MaxMin(outer_rate=MaxMin.outer_rate / 2)),
     Method("rounds-10", "10 drift steps to one of the interpolant", MaxMin(round_steps=10)),
     Method("gamma", "γ learned too", MaxMin(learn_gamma=True)),
-    *chosen(["maxmin-product", "self-consistent", "whole-plan", "maxmin-potential"]),
+    *chosen(["maxmin-product"]),
+    Method("fixed-product", "fixed interpolant, product coupling", Regression(coupling=Independent)),
+    *chosen(["self-consistent", "whole-plan", "maxmin-potential"]),
 ]
 DIMS, EPSILONS, BUDGETS, SEEDS = (2, 16), (0.5, 0.05), (60.0, 120.0, 300.0), (0, 1, 2)
+OTHERS = (1, 2)  # seeds of problems that no default was chosen on
 PATH_KL = next(column for column in COLUMNS if column.name == "path_kl")
 KEPT = ("path_kl", "path_kl_se", "cbw_uvp", "cbw_uvp_se", "fit_seconds", "steps", "remark")
 
@@ -117,15 +121,28 @@ def main(
     seeds: tuple[int, ...] = SEEDS,
     dims: tuple[int, ...] = DIMS,
     epsilons: tuple[float, ...] = EPSILONS,
+    problems: tuple[int, ...] = (0,),
     methods: tuple[str, ...] = (),
     jobs: int = 1,
     out: Path = RESULTS / "solver",
 ) -> None:
     tried = [method for method in TRIED if not methods or method.key in methods]
-    bench(plan(Mixtures(dims, epsilons).cases(), tried, budgets, seeds), out, jobs)
-    every = plan(Mixtures(DIMS, EPSILONS).cases(), TRIED, sorted({*BUDGETS, *budgets}), sorted({*SEEDS, *seeds}))
+    bench(plan(cases(dims, epsilons, problems), tried, budgets, seeds), out, jobs)
+    all_cases = cases(DIMS, EPSILONS, sorted({0, *OTHERS, *problems}))
+    every = plan(all_cases, TRIED, sorted({*BUDGETS, *budgets}), sorted({*SEEDS, *seeds}))
     finished = [cell for cell in every if (out / "cells" / cell.file).exists()]
     write(bench(finished, out), finished, out)
+
+
+def cases(dims: tuple[int, ...], epsilons: tuple[float, ...], seeds: Sequence[int]) -> list[Case]:
+    """Mixtures of the benchmark, drawn with these seeds."""
+    drawn = [(case, seed) for seed in seeds for case in Mixtures(dims, epsilons).cases()]
+    return [_drawn(case, seed) if seed else case for case, seed in drawn]
+
+
+def _drawn(case: Case, seed: int) -> Case:
+    assert isinstance(case.source, Mixture)
+    return replace(case, name=f"{case.name}, problem {seed}", source=replace(case.source, seed=seed))
 
 
 def write(table: pl.DataFrame, cells: Sequence[Cell], out: Path) -> None:

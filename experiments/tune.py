@@ -1,13 +1,14 @@
-"""Claim: a search over the hyperparameters of max–min finds settings with a smaller path KL than the defaults, in equal
-time (entropic transport benchmark, d = 16, 2ε = 1).
+"""Question: does a search over the hyperparameters of max–min find settings with a smaller path KL than the defaults,
+from as many points and in equal time (entropic transport benchmark, d = 16, 2ε = 1)?
 
-    .venv/bin/python experiments/tune.py     # 24 trials of 3,000 steps, two at a time, then 6 fits of 60 s: 20 minutes
+    .venv/bin/python experiments/tune.py     # 24 trials of 3,000 steps, two at a time, then 6 fits of 60 s: 15 minutes
     .venv/bin/python experiments/tune.py --trials 4 --steps 200 --seconds 5
 
 The search is successive halving over the default space without the mixture potential: on this benchmark that is the
-family of the answer, and would decide everything.  The best trial's settings and the solver's own are then fitted
-afresh to all training points, with three seeds and as many steps as fit into the same time, and judged on test points
-that the search has not seen.  An interrupted experiment goes on.
+family of the answer, and would decide everything.  A trial sees as many points as any other and may take its time; the
+solver's own settings are the first.  The best trial's settings and the solver's own are then fitted afresh to all
+training points, with three seeds and as many steps as fit into the same time, and judged on test points that the search
+has not seen.  An interrupted experiment goes on.
 """
 
 import argparse

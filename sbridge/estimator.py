@@ -16,12 +16,14 @@ from sbridge.arrays import Array, as_points
 from sbridge.bridge import Bridge, Direction
 from sbridge.certificates import Certificate
 from sbridge.densities import Base
+from sbridge.display import training_display
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.likelihood import End, LogDensity
 from sbridge.problem import Problem
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin
+from sbridge.solvers.regression import Regression
 
 __all__ = ["SchrodingerBridge", "device_named"]
 
@@ -38,6 +40,7 @@ class SchrodingerBridge(BaseEstimator):
         solver: what finds the bridge; by default max–min over the interpolant (`sbridge.MaxMin`).
         random_state: seed of the fit.
         device: where to fit, as torch names it ("cpu", "cuda", "cuda:1").
+        verbose: whether a training shows how far it is, on stderr.
 
     Attributes:
         bridge_: the fitted `sbridge.Bridge`, which also has everything below.
@@ -46,9 +49,15 @@ class SchrodingerBridge(BaseEstimator):
     bridge_: Bridge
 
     def __init__(
-        self, epsilon: float = 0.5, solver: Solver | None = None, random_state: int = 0, device: str = "cpu"
+        self,
+        epsilon: float = 0.5,
+        solver: Solver | None = None,
+        random_state: int = 0,
+        device: str = "cpu",
+        verbose: bool = False,
     ) -> None:
         self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
+        self.verbose = verbose
 
     def fit(self, x0: NDArray[Any] | Tensor, x1: NDArray[Any] | Tensor) -> SchrodingerBridge:
         """Find the bridge from x0 (n0, d) to x1 (n1, d).
@@ -64,7 +73,10 @@ class SchrodingerBridge(BaseEstimator):
         self._x0, self._x1 = start, end
         problem = Problem(start, end, self.epsilon, start, end)
         solver = MaxMin() if self.solver is None else self.solver
-        self.bridge_ = solver.solve(problem, self.random_state)
+        if self.verbose and isinstance(solver, Regression):
+            self.bridge_ = _watched(solver, problem, self.random_state)
+        else:
+            self.bridge_ = solver.solve(problem, self.random_state)
         return self
 
     def transport(self, x: Array, direction: Direction = "forward", **options: Any) -> Array:
@@ -121,6 +133,15 @@ class SchrodingerBridge(BaseEstimator):
     def _fitted(self) -> Bridge:
         check_is_fitted(self)
         return self.bridge_
+
+
+def _watched(solver: Regression, problem: Problem, random_state: int) -> Bridge:
+    """What `solver.solve` gives, with a display of the training."""
+    training = solver.start(problem, random_state)
+    with training_display(solver.name, 0, training.steps) as update:
+        for progress in training:
+            update(progress)
+    return training.bridge()
 
 
 def device_named(name: str) -> torch.device:

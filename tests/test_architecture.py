@@ -14,8 +14,8 @@ import sbridge
 ROOT = Path(sbridge.__file__).parent
 LAYERS = ["errors", "estimates", "certificates", "arrays", "storage", "units", "fields", "interpolants", "times"]
 LAYERS += ["conversions", "plans", "sampling", "couplings", "objectives", "densities", "likelihood", "bridge"]
-LAYERS += ["problem", "control", "problems", "solvers", "evidence", "estimator", "io", "report", "bench", "tuning"]
-LAYERS += ["cli", "__main__", "experiments"]
+LAYERS += ["problem", "control", "problems", "solvers", "evidence", "display", "estimator", "io", "report", "bench"]
+LAYERS += ["tuning", "cli", "__main__", "experiments"]
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.random.seed"}
 GLOBAL_SEEDS |= {
     "torch.set_rng_state",

@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from torch.distributions import MultivariateNormal
 
 import sbridge
+from sbridge import display
 from sbridge.errors import InputError
 from sbridge.interpolants import ClosedForm
 from sbridge.problems.gaussian import GaussianBridge
@@ -52,6 +53,16 @@ def test_the_base_is_fitted_to_the_training_points_of_the_other_end(
     assert not np.allclose(found.value, given.value)
 
 
+def test_a_fit_that_is_watched_is_the_same_and_says_how_far_it_is(
+    fitted: sbridge.SchrodingerBridge, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(display, "_SECONDS_BETWEEN_LINES", 0.0)
+    x0, x1, x = cloud(500), cloud(400, 2.0, 0.5, 1), cloud(9, seed=2)
+    watched = sbridge.SchrodingerBridge(epsilon=0.5, solver=sbridge.Regression(**SHORT), verbose=True).fit(x0, x1)
+    assert "fixed interpolant: step 30/30" in capsys.readouterr().err
+    np.testing.assert_array_equal(watched.forward_drift(0.5, x), fitted.forward_drift(0.5, x))
+
+
 @pytest.mark.parametrize("method", ["ode", "sde", "tilted-bound"])
 def test_cross_entropy_exceeds_the_entropy_by_the_divergence(method: str) -> None:
     """N(0, 4I) where the bridge's end is N(0, I): entropy log 8πe, divergence ½(2·4 − 2 − 2 log 4)."""
@@ -91,9 +102,9 @@ def test_nothing_is_known_before_the_fit() -> None:
 
 
 def test_settings_survive_a_clone() -> None:
-    solver = sbridge.Regression(interpolant=sbridge.Mirror, gamma=sbridge.Parabolic, times=sbridge.Uniform)
-    copied = clone(sbridge.SchrodingerBridge(epsilon=0.2, solver=solver))
-    assert copied.get_params() == {"epsilon": 0.2, "solver": solver, "random_state": 0, "device": "cpu"}
+    solver = sbridge.Regression(interpolant=sbridge.Mirror, gamma=sbridge.Parabolic, times=sbridge.Arcsine)
+    settings = {"epsilon": 0.2, "solver": solver, "random_state": 3, "device": "cpu", "verbose": True}
+    assert clone(sbridge.SchrodingerBridge(**settings)).get_params() == settings
 
 
 @pytest.mark.parametrize("interpolant", [sbridge.OneSidedLinear, sbridge.VariancePreserving, sbridge.Mirror])

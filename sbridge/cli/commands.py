@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbridge.bridge import Bridge
-from sbridge.cli.display import tracked
 from sbridge.cli.tables import print_comparison
 from sbridge.densities import Density, as_density
+from sbridge.display import tracked
 from sbridge.errors import InputError
 from sbridge.evidence import FLOOR, TRUTH, Comparison, merge
 from sbridge.io import Points, Run, check_writable, read_points, write_points

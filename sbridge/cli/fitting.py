@@ -8,8 +8,8 @@ from time import perf_counter
 
 import torch
 
-from sbridge.cli.display import note, training_display
 from sbridge.cli.signals import Stopped, postponed
+from sbridge.display import note, training_display
 from sbridge.errors import DivergenceError, InputError
 from sbridge.io import Run
 from sbridge.problem import Problem

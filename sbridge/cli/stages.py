@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from sbridge.bridge import Bridge
-from sbridge.cli.display import note
 from sbridge.cli.fitting import fit, fit_divided
+from sbridge.display import note
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evidence import FLOOR, Effort, Judge
 from sbridge.evidence.table import Row

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
-from sbridge.cli.display import note
 from sbridge.cli.settings import check_same, configuration
 from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison
+from sbridge.display import note
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evidence import Judge
 from sbridge.io import Run, check_vacant

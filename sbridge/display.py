@@ -1,4 +1,4 @@
-"""What a person sees while a command works: a bar on a terminal, a few plain lines elsewhere."""
+"""What a person sees while something long works: a bar on a terminal, a few plain lines elsewhere."""
 
 from __future__ import annotations
 
