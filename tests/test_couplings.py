@@ -69,7 +69,7 @@ def test_pairs_of_the_whole_plan_have_the_covariance_of_the_gaussian_bridge() ->
 
 
 def test_whole_plan_uses_every_point_equally_often_before_it_begins_again() -> None:
-    coupling, generator = WholePlan(*_data(300), EPSILON, points=200, ahead=3), _generator()
+    coupling, generator = WholePlan(*_data(300), EPSILON, points=200, partners=3), _generator()
     a = torch.cat([coupling.pairs(150, generator)[0] for _ in range(8)])
     for epoch in a.chunk(2):
         assert (epoch[:, 0].unique(return_counts=True)[1] == 3).all()
@@ -77,7 +77,7 @@ def test_whole_plan_uses_every_point_equally_often_before_it_begins_again() -> N
 
 
 def test_draws_of_the_whole_plan_may_be_larger_than_what_is_drawn_ahead() -> None:
-    coupling = WholePlan(*_data(100), EPSILON, ahead=1)
+    coupling = WholePlan(*_data(100), EPSILON, partners=1)
     a, b = coupling.pairs(250, _generator())
     assert len(a) == len(b) == 250
     assert torch.equal(a[:200].unique(return_counts=True)[1], torch.full((100,), 2))

@@ -22,16 +22,16 @@ class WholePlan(Planned):
 
     Args:
         points: points per side at most.
-        ahead: partners that are drawn at once for every x0, and then handed out in random order.
+        partners: pairs that are drawn at once for every x0, and then handed out in random order.
 
     Raises:
         InputError: (at the first draw) ε is so small that the plan does not converge.
     """
 
-    def __init__(self, x0: Tensor, x1: Tensor, epsilon: float, points: int = 8192, ahead: int = 64) -> None:
+    def __init__(self, x0: Tensor, x1: Tensor, epsilon: float, points: int = 8192, partners: int = 64) -> None:
         few0, few1 = min(points, len(x0)), min(points, len(x1))
-        super().__init__(x0, x1, epsilon, few0 * ahead)
-        self.partners = ahead
+        super().__init__(x0, x1, epsilon, few0 * partners)
+        self.partners = partners
         self.rows0: Tensor
         self.rows1: Tensor
         self.potential: Tensor
