@@ -19,6 +19,8 @@ from sbridge.storage import Storable
 __all__ = ["Corrected", "DriftPair", "Drifts", "Field", "Framed", "Half", "ResidualMLP", "Reversed", "VectorField"]
 __all__ += ["initialise", "time_features", "working_dtype"]
 
+_TINY = 1e-12  # keeps the derivative of a norm finite at zero
+
 VectorField = Callable[[Tensor, Tensor], Tensor]
 """(t, x) ↦ a vector at every x: a `Field`, or a plain function called like one."""
 
@@ -111,12 +113,17 @@ class DriftPair(Drifts):
     that the input has unit size at every time; the output is multiplied by max(σ₀, σ₁).  The drifts share a trunk
     because they differ by 2ε times the score only.
 
+    Nothing is known of the drifts where no data are, and a network that goes on in a straight line there can carry a
+    point that gets out away at an exponential rate.  Beyond `reach` the drifts are what they are at `reach` on the
+    same ray.
+
     Args:
         dim: dimension d of the points.
         spread0, spread1: standard deviations σ₀, σ₁ of the two datasets (root mean square over coordinates).
         epsilon: the bridge's ε.
         width, depth: size of the residual network.
         silent: start with drifts of zero.
+        reach: largest |x|/√V that is told apart.
     """
 
     def __init__(
@@ -128,17 +135,20 @@ class DriftPair(Drifts):
         width: int = 128,
         depth: int = 3,
         silent: bool = False,
+        reach: float = 1e6,
     ) -> None:
         super().__init__()
-        self.dim, self.width, self.depth, self.silent = dim, width, depth, silent
+        self.dim, self.width, self.depth, self.silent, self.reach = dim, width, depth, silent, reach
         self.spread0, self.spread1, self.epsilon = spread0, spread1, epsilon
         self.body = ResidualMLP(dim + time_features(torch.zeros(1)).numel(), 2 * dim, width, depth, silent)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         r = 1 - t
         spread = (r**2 * self.spread0**2 + t**2 * self.spread1**2 + 2 * self.epsilon * t * r).sqrt()
+        place = x / spread
+        inside = place * (self.reach * (place.square().sum(-1, keepdim=True) + _TINY).rsqrt()).clamp(max=1)
         features = time_features(t.expand(*x.shape[:-1], 1))
-        value: Tensor = max(self.spread0, self.spread1) * self.body(torch.cat([x / spread, features], dim=-1))
+        value: Tensor = max(self.spread0, self.spread1) * self.body(torch.cat([inside, features], dim=-1))
         return value
 
 

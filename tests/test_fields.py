@@ -7,6 +7,8 @@ from math import pi
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from sbridge.fields import DriftPair, Field, Framed, Half, ResidualMLP, Reversed, initialise, time_features
@@ -92,6 +94,18 @@ def test_residual_layers_at_zero_are_the_identity() -> None:
             torch.nn.init.zeros_(parameter)
     x = _normal(6, 4).float()
     torch.testing.assert_close(deep(x), shallow(x))
+
+
+@given(scale=st.floats(1, 1e3))
+def test_beyond_its_reach_a_drift_goes_on_as_it_is_there(scale: float) -> None:
+    """Constant along every ray, so that no point runs away at an exponential rate; inside nothing changes."""
+    free, bound = (DriftPair(DIM, 0.6, 1.5, 0.3, width=16, depth=2, reach=reach).double() for reach in (1e6, 2.0))
+    bound.load_state_dict(free.state_dict())
+    t = torch.tensor(0.4, dtype=FLOAT)
+    spread = (0.6**2 * 0.6**2 + 0.4**2 * 1.5**2 + 2 * 0.3 * 0.4 * 0.6) ** 0.5
+    edge = 2.0 * spread * torch.nn.functional.normalize(_normal(20, DIM), dim=1)
+    torch.testing.assert_close(bound(t, edge * 0.999), free(t, edge * 0.999))
+    torch.testing.assert_close(bound(t, edge * scale), free(t, edge))
 
 
 @pytest.mark.parametrize("silent", [False, True])

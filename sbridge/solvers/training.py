@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, pi, sqrt
 from typing import Any, cast
 
 import torch
@@ -38,6 +38,7 @@ __all__ = ["Progress", "Recipe", "Training", "warm_cosine"]
 
 _SMALLEST_EPSILON = 1e-4  # in units of the data's variance; single precision ends a little below
 _NARROWEST = 0.05  # spread of a dataset that networks scale by, which may be a single point
+_DEVIATIONS = 4  # of the norm of normal noise from its mean, which points do not exceed
 _CHECKS = 50  # of the held-out points in a whole training
 _CHECK_BATCHES = 8  # held-out pairs in a check, in batches
 
@@ -111,6 +112,12 @@ def _check_epsilon(epsilon: float, frame: Frame) -> None:
         )
 
 
+def _reach(*ends: tuple[Tensor, float]) -> float:
+    """|x|/√V that no point on its way exceeds: twice the largest of the data's, by their spreads, and of noise's."""
+    farthest = [float(x.norm(dim=1).max()) / spread for x, spread in ends]
+    return 2 * max(sqrt(ends[0][0].shape[1]) + _DEVIATIONS, *farthest)
+
+
 class Training:
     """A fit in progress: iterate over it, stop whenever; `bridge()` is the answer so far.
 
@@ -137,7 +144,8 @@ class Training:
         self.check_coupling = recipe.coupling(check0, check1, self.epsilon)
         self.monitor = Monitor(self.reference_path(check0, check1), self.epsilon)
         size = (inside.dim, spread0, spread1, self.epsilon, recipe.width, recipe.depth)
-        network = DriftPair(*size, silent=recipe.prior is not None)
+        reach = _reach((x0, spread0), (x1, spread1))
+        network = DriftPair(*size, silent=recipe.prior is not None, reach=reach)
         self.interpolant = self.make_interpolant(inside.dim, spread0, spread1)
         for drawn in (network, self.interpolant):
             initialise(drawn, torch.Generator().manual_seed(random_state))
