@@ -396,6 +396,15 @@ def test_figures_are_drawn_for_what_varies() -> None:
     assert {"path_kl_by_points", "path_kl_by_dim", "path_kl_by_fit_seconds"} == set(figures(table))
 
 
+def test_equal_times_are_not_drawn_apart() -> None:
+    cells = plan(Finite().cases()[:1], [METHODS["maxmin"], METHODS["fixed"]], [1.0], [0])
+    found = {cell: {str(k): {**_result(1.0), "fit_seconds": 120.0 + 0.01 * k}} for k, cell in enumerate(cells)}
+    drawn = curves(of_cells(found), next(column for column in COLUMNS if column.name == "path_kl"), TIME)
+    assert drawn is not None
+    low, high = drawn.axes[0].get_xlim()
+    assert low < 61 and high > 239
+
+
 def test_without_a_truth_the_ends_are_drawn() -> None:
     case = Case("moons", NormalToMoons(), 2, EFFORT)
     cell = plan([case], [METHODS["pot"]], [1.0], [0])[1]

@@ -21,6 +21,7 @@ _LABELS = {"case": "{}", "family": "{}", "epsilon": "ε = {:g}", "dim": "d = {}"
 _MARKERS = "osD^vP*X<>hd8"
 _FLOOR = "#888888"
 _WIDE = 3  # panels in a row
+_NARROW = 4  # least ratio of the ends of an axis of x
 _CROWDED = 2000  # largest over smallest value on an axis where 2 and 5 have no room between the powers of ten
 
 
@@ -103,12 +104,21 @@ def _panel(ax: Axes, panel: pl.DataFrame, column: Column, sweep: Sweep, methods:
     title = ", ".join(_LABELS[name].format(panel[name][0]) for name in sweep.fixed if panel[name][0] is not None)
     ax.set(xscale="log", yscale="log", xlabel=sweep.title, ylabel=column.heading, title=title)
     ax.grid(alpha=0.25)
+    _widen(ax)
     plain_powers(ax.xaxis)
     plain_powers(ax.yaxis)
     if sweep.least > 1:
         values = panel[sweep.x].drop_nulls().unique().sort().to_list()
         ax.set_xticks(values, [f"{value:,}" for value in values])
         ax.minorticks_off()
+
+
+def _widen(ax: Axes) -> None:
+    """Make the x axis span at least a factor of four: equal budgets differ by milliseconds, which nobody asked for."""
+    low, high = ax.get_xlim()
+    if high < _NARROW * low:
+        middle = (low * high) ** 0.5
+        ax.set_xlim(middle / _NARROW**0.5, middle * _NARROW**0.5)
 
 
 def plain_powers(axis: Axis) -> None:
