@@ -78,7 +78,8 @@ class Simulated(Coupling):
     def reference(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """n pairs of what the pairs converge to, the entropic plan: (n, d) each."""
         batch = min(n, max(len(self.x0), len(self.x1)))
-        return MinibatchSinkhorn(self.x0, self.x1, self.epsilon, batch).pairs(n, generator)
+        plans = MinibatchSinkhorn(self.x0, self.x1, self.epsilon, batch, partners=1, iterations=30)
+        return plans.pairs(n, generator)
 
     def simulate(self, drifts: VectorField, generator: torch.Generator) -> None:
         """Make new pairs with (t, x) ↦ (b_F, b_B) side by side.

@@ -11,8 +11,7 @@ uniform time and a noise of its own.  They differ in the pairs and in what is re
                λ² = (γ/ε)², that is λw on −z; then b_F = v + w and b_B = v − w.
 
 They are own reimplementations: with this package's network, averaging of weights, rate schedule and choice of the
-iterate, without which they do worse, and without its antithetic pairs and conditioned targets, which are not
-theirs.
+iterate, without which they do worse, and without its antithetic pairs and conditioned targets, which are not theirs.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ from sbridge.solvers.draws import Draw, draw
 from sbridge.solvers.monitor import antithetic_path, bridge_pairs, drift_losses, drift_targets
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Training
+from sbridge.times import TimeDensity, Uniform
 
 __all__ = ["BridgeMatching", "BridgeMatchingTraining", "MarkovianFitting", "MinibatchPot", "ScoreFlowMatching"]
 __all__ += ["ScoreFlowTraining", "flow_and_score_losses"]
@@ -77,6 +77,7 @@ class BridgeMatching(Regression):
         InputError: another interpolant or gamma is asked for.
     """
 
+    times: type[TimeDensity] = Uniform
     group: int = 1
 
     def __post_init__(self) -> None:
