@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from sbridge.storage import Storable
 
-__all__ = ["Corrected", "DriftPair", "Drifts", "Field", "Framed", "Half", "ResidualMLP", "Reversed", "VectorField"]
-__all__ += ["initialise", "time_features", "working_dtype"]
+__all__ = ["Confined", "Corrected", "DriftPair", "Drifts", "Field", "Framed", "Half", "ResidualMLP", "Reversed"]
+__all__ += ["VectorField", "initialise", "time_features", "working_dtype"]
 
 _TINY = 1e-12  # keeps the derivative of a norm finite at zero
+_SOON = 0.01  # time left to an end, below which a drift towards it grows no more
 
 VectorField = Callable[[Tensor, Tensor], Tensor]
 """(t, x) ↦ a vector at every x: a `Field`, or a plain function called like one."""
@@ -113,17 +114,12 @@ class DriftPair(Drifts):
     that the input has unit size at every time; the output is multiplied by max(σ₀, σ₁).  The drifts share a trunk
     because they differ by 2ε times the score only.
 
-    Nothing is known of the drifts where no data are, and a network that goes on in a straight line there can carry a
-    point that gets out away at an exponential rate.  Beyond `reach` the drifts are what they are at `reach` on the
-    same ray.
-
     Args:
         dim: dimension d of the points.
         spread0, spread1: standard deviations σ₀, σ₁ of the two datasets (root mean square over coordinates).
         epsilon: the bridge's ε.
         width, depth: size of the residual network.
         silent: start with drifts of zero.
-        reach: largest |x|/√V that is told apart.
     """
 
     def __init__(
@@ -135,20 +131,17 @@ class DriftPair(Drifts):
         width: int = 128,
         depth: int = 3,
         silent: bool = False,
-        reach: float = 1e6,
     ) -> None:
         super().__init__()
-        self.dim, self.width, self.depth, self.silent, self.reach = dim, width, depth, silent, reach
+        self.dim, self.width, self.depth, self.silent = dim, width, depth, silent
         self.spread0, self.spread1, self.epsilon = spread0, spread1, epsilon
         self.body = ResidualMLP(dim + time_features(torch.zeros(1)).numel(), 2 * dim, width, depth, silent)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         r = 1 - t
         spread = (r**2 * self.spread0**2 + t**2 * self.spread1**2 + 2 * self.epsilon * t * r).sqrt()
-        place = x / spread
-        inside = place * (self.reach * (place.square().sum(-1, keepdim=True) + _TINY).rsqrt()).clamp(max=1)
         features = time_features(t.expand(*x.shape[:-1], 1))
-        value: Tensor = max(self.spread0, self.spread1) * self.body(torch.cat([inside, features], dim=-1))
+        value: Tensor = max(self.spread0, self.spread1) * self.body(torch.cat([x / spread, features], dim=-1))
         return value
 
 
@@ -167,6 +160,34 @@ class Corrected(Drifts):
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return torch.cat([self.known_forward(t, x), self.known_backward(t, x)], dim=-1) + self.correction(t, x)
+
+
+class Confined(Drifts):
+    """Drifts that lead to where the data are.
+
+    Between x0 and x1 a bridge goes by b_F(t, x) = (E[x1|x_t = x] − x)/(1−t) and b_B(t, x) = (x − E[x0|x_t = x])/t, and
+    a mean of points lies among them.  A network is another matter: where it has seen no point it may be far off, and
+    carry one that gets there away at an exponential rate.  So where x + (1−t) b_F or x − t b_B is farther than `reach`
+    from the origin, the drift is the one that leads to the end of that reach, on the same ray.
+
+    Args:
+        drifts: of a bridge between data centred at the origin.
+        reach: largest distance of a mean of the data from the origin.
+    """
+
+    def __init__(self, drifts: Drifts, reach: float) -> None:
+        super().__init__()
+        self.drifts, self.reach, self.dim = drifts, reach, drifts.dim
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        there, back = self.drifts(t, x).chunk(2, dim=-1)
+        left, gone = (1 - t).clamp_min(_SOON), t.clamp_min(_SOON)
+        past1, past0 = self._beyond(x + left * there), self._beyond(x - gone * back)
+        return torch.cat([there - past1 / left, back + past0 / gone], dim=-1)
+
+    def _beyond(self, end: Tensor) -> Tensor:
+        """What of an end is out of reach."""
+        return end * (1 - self.reach * (end.square().sum(-1, keepdim=True) + _TINY).rsqrt()).clamp_min(0)
 
 
 class Half(Field):

@@ -11,7 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sbridge.fields import DriftPair, Field, Framed, Half, ResidualMLP, Reversed, initialise, time_features
+from sbridge.bridge import Bridge, Direction
+from sbridge.fields import (
+    Confined,
+    DriftPair,
+    Drifts,
+    Field,
+    Framed,
+    Half,
+    ResidualMLP,
+    Reversed,
+    initialise,
+    time_features,
+)
 from sbridge.solvers.sinkhorn import PlugIn
 
 DIM, FLOAT = 3, torch.float64
@@ -37,6 +49,7 @@ FIELDS: dict[str, Callable[[], Field]] = {
     "framed": lambda: Framed(Half(_pair(), 0), _normal(DIM, seed=2), _normal(DIM, seed=3), 1.8),
     "plug-in": _plug_in,
     "reversed": lambda: Reversed(_plug_in()),
+    "confined": lambda: Half(Confined(_pair(), 0.4), 0),
 }
 EVERY = pytest.mark.parametrize("field", [make() for make in FIELDS.values()], ids=list(FIELDS))
 X = _normal(4, 5, DIM, seed=4)
@@ -96,16 +109,47 @@ def test_residual_layers_at_zero_are_the_identity() -> None:
     torch.testing.assert_close(deep(x), shallow(x))
 
 
-@given(scale=st.floats(1, 1e3))
-def test_beyond_its_reach_a_drift_goes_on_as_it_is_there(scale: float) -> None:
-    """Constant along every ray, so that no point runs away at an exponential rate; inside nothing changes."""
-    free, bound = (DriftPair(DIM, 0.6, 1.5, 0.3, width=16, depth=2, reach=reach).double() for reach in (1e6, 2.0))
-    bound.load_state_dict(free.state_dict())
-    t = torch.tensor(0.4, dtype=FLOAT)
-    spread = (0.6**2 * 0.6**2 + 0.4**2 * 1.5**2 + 2 * 0.3 * 0.4 * 0.6) ** 0.5
-    edge = 2.0 * spread * torch.nn.functional.normalize(_normal(20, DIM), dim=1)
-    torch.testing.assert_close(bound(t, edge * 0.999), free(t, edge * 0.999))
-    torch.testing.assert_close(bound(t, edge * scale), free(t, edge))
+class _Straight(Drifts):
+    """Drifts that lead from anywhere to given ends, as those of Brownian bridges between them do."""
+
+    def __init__(self, end0: Tensor, end1: Tensor) -> None:
+        super().__init__()
+        self.end0, self.end1, self.dim = end0, end1, end0.shape[-1]
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([(self.end1 - x) / (1 - t), (x - self.end0) / t], dim=-1)
+
+
+@given(t=st.floats(0.02, 0.98), sizes=st.tuples(st.floats(0.1, 1e4), st.floats(0.1, 1e4)))
+def test_confined_drifts_lead_to_the_nearest_end_in_reach(t: float, sizes: tuple[float, float]) -> None:
+    """Those that lead within the reach are left as they are, from wherever; others keep their direction."""
+    reach, time, x = 2.0, torch.tensor(t, dtype=FLOAT), 50 * _normal(20, DIM)
+    ends = [size * torch.nn.functional.normalize(_normal(20, DIM, seed=k), dim=1) for k, size in enumerate(sizes, 1)]
+    wanted = _Straight(*(end * min(1, reach / size) for end, size in zip(ends, sizes, strict=True)))
+    torch.testing.assert_close(Confined(_Straight(*ends), reach)(time, x), wanted(time, x))
+
+
+class _Explosion(Drifts):
+    """Drifts by which points run away from the origin, forward and backward."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate, self.dim = rate, DIM
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.rate * torch.cat([x, -x], dim=-1)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("diffusion", [None, 0], ids=["SDE", "ODE"])
+def test_confined_points_do_not_run_away(direction: Direction, diffusion: float | None) -> None:
+    epsilon, x = 0.01, _normal(50, DIM)
+    ends = []
+    for drifts in (_Explosion(30), Confined(_Explosion(30), 5.0)):
+        bridge = Bridge(Half(drifts, 0), Half(drifts, 1), epsilon)
+        ends.append(bridge.transport(x, direction, diffusion=diffusion, random_state=0).norm(dim=1).max())
+    assert ends[1] < 5.0 + 6 * (2 * epsilon) ** 0.5
+    assert diffusion == 0 or ends[0] > 1e3  # without noise, velocities that cancel move nothing
 
 
 @pytest.mark.parametrize("silent", [False, True])

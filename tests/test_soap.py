@@ -89,6 +89,20 @@ def test_a_silent_layers_gradient_of_zero_moves_nothing() -> None:
     assert torch.equal(_follow(Soap([matrix], RATE), matrix, [torch.zeros(5, 3, dtype=torch.float64)] * 15), start)
 
 
+def test_matrices_decay_apart_from_their_gradients_and_vectors_do_not() -> None:
+    """Shrinking at each step, before an update that is what it is without decay."""
+    decay, gradients = 0.3, [_normal(5, 3, seed=k) for k in range(25)]
+    plain, fading = (torch.nn.Parameter(_normal(5, 3, seed=99)) for _ in range(2))
+    plainly, fadingly = Soap([plain], RATE), Soap([fading], RATE, decay=decay)
+    for gradient in gradients:
+        before, wanted = plain.detach().clone(), (1 - RATE * decay) * fading.detach()
+        wanted += _follow(plainly, plain, [gradient]) - before
+        torch.testing.assert_close(_follow(fadingly, fading, [gradient]), wanted, rtol=0, atol=1e-12)
+    bias, bare = (torch.nn.Parameter(_normal(5, seed=99)) for _ in range(2))
+    assert torch.equal(_follow(Soap([bias], RATE, decay=decay), bias, [g[:, 0] for g in gradients]),
+                       _follow(Soap([bare], RATE), bare, [g[:, 0] for g in gradients]))
+
+
 def test_it_goes_on_from_its_state_to_the_last_bit() -> None:
     gradients = [_normal(5, 3, seed=k) for k in range(40)]
     straight, stopped = (torch.nn.Parameter(_normal(5, 3, seed=99)) for _ in range(2))

@@ -5,7 +5,8 @@ eigenvectors the entries of a matrix hardly influence each other, which Adam's d
 mean square takes for granted.  L and R are running means, and their bases are turned by a step of orthogonal iteration,
 once in a few steps; a basis that is a little old only makes the division a little less apt.
 
-Vyas, Morwani, Zhao, Shapira, Brandfonbrener, Janson, Kakade, arXiv 2409.11321 (SOAP, algorithm 3).
+Vyas, Morwani, Zhao, Shapira, Brandfonbrener, Janson, Kakade, arXiv 2409.11321 (SOAP, algorithm 3).  Matrices decay
+apart from their gradients, as Loshchilov and Hutter have it, arXiv 1711.05101.
 """
 
 from __future__ import annotations
@@ -36,10 +37,14 @@ class Soap(Optimizer):
         params: what is moved.
         lr: about how far an entry moves in a step while its gradients agree.
         betas: shares of the old in the running means of the gradients and of their squares.
+        decay: share of a matrix lost in a step, over `lr`.  What no gradient holds fades: left alone, deep networks
+            keep rare places where they are far off.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.99)) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas})
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.99), decay: float = 0.0
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "decay": decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -47,6 +52,8 @@ class Soap(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
+                    if parameter.dim() == 2:
+                        parameter.mul_(1 - group["lr"] * group["decay"])
                     _move(parameter, parameter.grad, self.state[parameter], group["lr"], group["betas"])
 
 

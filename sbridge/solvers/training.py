@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import cos, pi, sqrt
+from math import cos, pi
 from typing import Any, cast
 
 import torch
@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sbridge.bridge import Bridge
 from sbridge.couplings import Coupling, MinibatchSinkhorn
 from sbridge.errors import DivergenceError, InputError
-from sbridge.fields import Corrected, DriftPair, Drifts, Half, Reversed, initialise
+from sbridge.fields import Confined, Corrected, DriftPair, Drifts, Half, Reversed, initialise
 from sbridge.interpolants import Brownian, ClosedForm, Gamma, Interpolant, Linear, OneSided, Path
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Solver
@@ -38,7 +38,8 @@ __all__ = ["Progress", "Recipe", "Training", "warm_cosine"]
 
 _SMALLEST_EPSILON = 1e-4  # in units of the data's variance; single precision ends a little below
 _NARROWEST = 0.05  # spread of a dataset that networks scale by, which may be a single point
-_DEVIATIONS = 4  # of the norm of normal noise from its mean, which points do not exceed
+_MARGIN = 1.5  # on how far the training points go
+_DECAY = 0.01  # of the networks' matrices, over the rate; ten times as much is felt at small epsilon
 _CHECKS = 50  # of the held-out points in a whole training
 _CHECK_BATCHES = 8  # held-out pairs in a check, in batches
 
@@ -112,10 +113,9 @@ def _check_epsilon(epsilon: float, frame: Frame) -> None:
         )
 
 
-def _reach(*ends: tuple[Tensor, float]) -> float:
-    """|x|/√V that no point on its way exceeds: twice the largest of the data's, by their spreads, and of noise's."""
-    farthest = [float(x.norm(dim=1).max()) / spread for x, spread in ends]
-    return 2 * max(sqrt(ends[0][0].shape[1]) + _DEVIATIONS, *farthest)
+def _reach(*ends: Tensor) -> float:
+    """How far from the origin points go, and half as far again for those not seen."""
+    return _MARGIN * max(float(x.norm(dim=1).max()) for x in ends)
 
 
 class Training:
@@ -143,9 +143,9 @@ class Training:
         self.coupling = recipe.coupling(x0, x1, self.epsilon)
         self.check_coupling = recipe.coupling(check0, check1, self.epsilon)
         self.monitor = Monitor(self.reference_path(check0, check1), self.epsilon)
+        self.reach = _reach(x0, x1)
         size = (inside.dim, spread0, spread1, self.epsilon, recipe.width, recipe.depth)
-        reach = _reach((x0, spread0), (x1, spread1))
-        network = DriftPair(*size, silent=recipe.prior is not None, reach=reach)
+        network = DriftPair(*size, silent=recipe.prior is not None)
         self.interpolant = self.make_interpolant(inside.dim, spread0, spread1)
         for drawn in (network, self.interpolant):
             initialise(drawn, torch.Generator().manual_seed(random_state))
@@ -158,7 +158,7 @@ class Training:
         """The state of the descent before its first step."""
         self.step, self.steps = 0, self.recipe.steps  # who has a budget of time may change what is to be done
         self.average = AveragedModel(self.pair, multi_avg_fn=self._averaging)
-        self.optimiser = Soap(self.pair.parameters(), lr=self.recipe.rate)
+        self.optimiser = Soap(self.pair.parameters(), lr=self.recipe.rate, decay=_DECAY)
         self.schedule = LambdaLR(self.optimiser, lambda step: warm_cosine(step / self.steps))
         self.losses: list[Tensor] = []  # of the steps since the last check
         self.history: list[dict[str, float]] = []
@@ -276,17 +276,23 @@ class Training:
 
     @property
     def averaged(self) -> Drifts:
-        """The drift network with averaged weights."""
-        return cast(Drifts, self.average.module)
+        """The drifts of the averaged weights."""
+        return self._confined(cast(Drifts, self.average.module))
+
+    def _confined(self, drifts: Drifts) -> Drifts:
+        """Kept from leading out of the data, where the interpolant is, or is to be, one of Brownian bridges."""
+        brownian = self.recipe.interpolant is Linear and self.recipe.gamma is Brownian
+        return Confined(drifts, self.reach) if brownian else drifts
 
     def weights(self) -> dict[str, Any]:
         """The averaged drifts and the interpolant."""
-        return {"pair": self.averaged.state_dict(), "interpolant": self.interpolant.state_dict()}
+        return {"pair": self.average.module.state_dict(), "interpolant": self.interpolant.state_dict()}
 
     def bridge(self) -> Bridge:
         """The answer so far, in the problem's units."""
-        pair, interpolant = copy.deepcopy(self.averaged), copy.deepcopy(self.interpolant)
+        pair, interpolant = copy.deepcopy(self.average.module), copy.deepcopy(self.interpolant)
         pair.load_state_dict(self.selection.kept["pair"])
+        pair = Confined(cast(Drifts, pair), self.reach)
         interpolant.load_state_dict(self.selection.kept["interpolant"])
         answer = Bridge(Half(pair, 0), Half(pair, 1), self.epsilon, interpolant)
         return self.frame.outside(answer).requires_grad_(False).eval()
