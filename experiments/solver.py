@@ -58,6 +58,23 @@ class AdamMaxMin(MaxMin):
         return WithAdam(self, problem, random_state)
 
 
+class WithoutDecay(MaxMinTraining):
+    """The same without decay of the weights."""
+
+    def _start(self) -> None:
+        super()._start()
+        for group in self.optimiser.param_groups:
+            group["decay"] = 0.0
+
+
+@dataclass(frozen=True)
+class UndecayedMaxMin(MaxMin):
+    """Max–min without decay of the weights."""
+
+    def start(self, problem: Problem, random_state: int = 0) -> MaxMinTraining:
+        return WithoutDecay(self, problem, random_state)
+
+
 class TruePairs(Coupling):
     """Pairs of an exact bridge from starting points of the data, in a frame's coordinates."""
 
@@ -97,6 +114,7 @@ TRIED = [
     LIMIT,
     BEFORE,
     Method("adam", "Adam", AdamMaxMin()),
+    Method("no-decay", "without decay of the weights", UndecayedMaxMin()),
     Method("depth-3", "three layers", MaxMin(depth=3)),
     Method("depth-9", "nine layers", MaxMin(depth=9)),
     Method("small-plans", "plans of 512 points", MaxMin(coupling=small_plans)),

@@ -40,6 +40,7 @@ _ITERATIONS = 4
 _STEPS = (1.0, 0.5, 0.1, 0.0)
 _GAUSSIANS = (1, 2, 4, 8)
 _EM_STEPS, _LAST_EM_STEPS = 20, 3  # on a part of the points, and on all
+_SOON = 1e-10  # least t of a spread: where it is zero, the axes of the swings are none and have no slope
 _ELEMENTS = 2**20  # of the largest tensor held at once
 
 
@@ -97,7 +98,9 @@ class MixtureReversal(MixtureShapes):
             t.repeat_interleave(starts, 0), x.repeat_interleave(starts, 0), pull.repeat(points, 1),
             (pull * self.start_means).repeat(points, 1),
         )  # fmt: skip
-        drifts, log_mass = self._component_drifts(rows, self._tightest(rows))
+        with torch.no_grad():  # any p serves, so none of the answer's slope comes through it
+            active = self._tightest(rows)
+        drifts, log_mass = self._component_drifts(rows, active)
         norm = (torch.log(2 * pi * self.start_variances) + self.start_means.square() / self.start_variances).sum(1) / 2
         shares = torch.softmax(log_mass.view(points, starts) + self.start_log_weights - norm, dim=1)
         return (shares[..., None] * drifts.view(points, starts, -1)).sum(1)
@@ -123,7 +126,7 @@ class MixtureReversal(MixtureShapes):
         kappa = rows.pull - 1 + p @ self.slopes
         scale = 1 + rows.t * kappa
         mean = (rows.x - rows.t * (p @ self.centres - rows.pulled_mean)) / scale
-        return kappa, mean, 2 * self.epsilon * rows.t / scale
+        return kappa, mean, 2 * self.epsilon * rows.t.clamp_min(_SOON) / scale
 
     def _at_nodes(self, mean: Tensor, variance: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """log f_k at the nodes u, (N, K, nodes), and A (N, d, directions) of E[z | u] = Au, x0 = mean + √variance z."""

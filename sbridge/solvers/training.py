@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Any, cast
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -304,11 +305,18 @@ class Training:
         return {**parts, **plain, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict` of a training with the same settings and problem."""
+        """Go on from a `state_dict` of a training with the same settings and problem.
+
+        On another kind of device than it was made on, random numbers go on as other ones.
+        """
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.step, self.losses, self.history = state["step"], list(state["losses"]), list(state["history"])
-        self.generator.set_state(state["generator"].cpu())
+        drawn = state["generator"].cpu()
+        if len(drawn) == len(self.generator.get_state()):
+            self.generator.set_state(drawn)
+        else:
+            self.generator.manual_seed(crc32(drawn.numpy().tobytes()))
 
     def _parts(self) -> dict[str, Any]:
         names = ["pair", "interpolant", "average", "optimiser", "schedule", "coupling", "check_coupling", "times"]

@@ -1,0 +1,138 @@
+"""Claim: a GPU takes batches and plans sixteen times as large at about the same time a step, and what that is worth.
+
+    .venv/bin/python experiments/gpu.py                 # needs a GPU; about five minutes
+    .venv/bin/python experiments/gpu.py --devices cpu   # its tables without one
+
+steps.csv has the time of a step of max–min (its share of the interpolant's step and of the plans included) for growing
+batches, fits.csv the path KL after a minute of training on the mixture in 16 dimensions, plans.csv a whole
+entropic plan between 100,000 points a side: on one CPU thread, on all cores, and on the GPU.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import torch
+import tyro
+from bench import RESULTS
+
+from sbridge import BlockwiseSinkhorn, MaxMin, MinibatchSinkhorn
+from sbridge.arrays import seeded
+from sbridge.bench.budget import fitted_within
+from sbridge.evidence.metrics import path_kl
+from sbridge.problem import Problem
+from sbridge.problems.mixture import Mixture
+
+DIM, EPSILONS, LARGER = 16, (0.5, 0.05), (1, 4, 16)
+WARM, ROUNDS = 5, 20
+Row = tuple[object, ...]
+Place = tuple[str, str, int]
+
+
+def solver(larger: int) -> MaxMin:
+    """Max–min with batches and plans that many times as large as its own; more points share a time, not more times."""
+    plans = partial(MinibatchSinkhorn, batch=1024 * min(larger, 8))
+    return MaxMin(batch=MaxMin.batch * larger, group=MaxMin.group * max(1, larger // 4), coupling=plans)
+
+
+def synchronised(device: str) -> float:
+    """The time, once the device has done what it was told."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return perf_counter()
+
+
+def step_seconds(problem: Problem, larger: int, device: str) -> float:
+    training = solver(larger).start(problem)
+    for _ in range(WARM):
+        training.round()
+    begin = synchronised(device)
+    for _ in range(ROUNDS):
+        training.round()
+    return (synchronised(device) - begin) / ROUNDS / training.recipe.round_steps
+
+
+def accuracy(problem: Problem, larger: int, budget: float) -> Row:
+    """Steps, seconds, path KL and its standard error of a fit within the budget."""
+    fit = fitted_within(solver(larger), problem, budget)
+    assert problem.truth is not None
+    generator = seeded(0, problem.test0.device)
+    found = path_kl(fit.bridge, problem.truth, problem.test0, generator)
+    return fit.steps, f"{fit.seconds:.1f}", f"{found.value:.4f}", f"{found.standard_error:.4f}"
+
+
+def plan_seconds(device: str, points: int) -> float:
+    problem = Mixture(dim=DIM, epsilon=EPSILONS[0], samples=points).build().to(device)
+    few = replace(problem, x0=problem.x0[:5000], x1=problem.x1[:5000])
+    whole = BlockwiseSinkhorn(points=points)
+    whole.solve(few)
+    begin = synchronised(device)
+    whole.solve(problem)
+    return synchronised(device) - begin
+
+
+def placed(devices: Sequence[str]) -> list[Place]:
+    """Where it computes: what tables call it, the device, CPU threads."""
+    cores = os.cpu_count() or 1
+    on_cpu = [("CPU, 1 thread", "cpu", 1), (f"CPU, {cores} threads", "cpu", cores)]
+    there = on_cpu if "cpu" in devices else []
+    return there + ([(torch.cuda.get_device_name(), "cuda", 1)] if "cuda" in devices else [])
+
+
+def write(path: Path, head: Sequence[str], rows: Iterator[Row]) -> None:
+    """A table that grows row by row, on disk and on the screen."""
+    with open(path, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(head)
+        for row in rows:
+            table.writerow(row)
+            file.flush()
+            print(*row, sep="  ", flush=True)
+
+
+def steps(places: Sequence[Place], samples: int) -> Iterator[Row]:
+    problem = Mixture(dim=DIM, samples=samples).build()
+    for name, device, threads in places:
+        torch.set_num_threads(threads)
+        for larger in LARGER:
+            yield name, MaxMin.batch * larger, f"{1000 * step_seconds(problem.to(device), larger, device):.2f}"
+
+
+def plans(places: Sequence[Place], points: int) -> Iterator[Row]:
+    for name, device, threads in places:
+        torch.set_num_threads(threads)
+        yield name, points, f"{plan_seconds(device, points):.2f}"
+
+
+def fits(place: Place, samples: int, budget: float) -> Iterator[Row]:
+    name, device, threads = place
+    torch.set_num_threads(threads)
+    for epsilon in EPSILONS:
+        problem = Mixture(dim=DIM, epsilon=epsilon, samples=samples).build().to(device)
+        for larger in LARGER:
+            yield epsilon, name, MaxMin.batch * larger, *accuracy(problem, larger, budget)
+
+
+def main(
+    devices: tuple[str, ...] = ("cpu", "cuda"),
+    budget: float = 60.0,
+    samples: int = 200_000,
+    points: int = 100_000,
+    out: Path = RESULTS / "gpu",
+) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    places = placed(devices)
+    write(out / "steps.csv", ("where", "batch", "ms a step"), steps(places, samples))
+    write(out / "plans.csv", ("where", "points a side", "seconds"), plans(places[-2:], points))
+    heads = ("epsilon", "where", "batch", "steps", "seconds", "path KL", "standard error")
+    write(out / "fits.csv", heads, fits(places[-1], samples, budget))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
