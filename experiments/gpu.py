@@ -30,7 +30,7 @@ from sbridge.problem import Problem
 from sbridge.problems.mixture import Mixture
 
 DIM, EPSILONS, LARGER = 16, (0.5, 0.05), (1, 4, 16)
-WARM, ROUNDS = 5, 20
+WARM, ROUNDS = 2, 6
 Row = tuple[object, ...]
 Place = tuple[str, str, int]
 

@@ -108,7 +108,7 @@ def test_a_training_goes_on_from_its_checkpoint(problem: Problem, tmp_path: Path
         if progress.step >= 30:
             break
     torch.save(stopped.state_dict(), tmp_path / "training.pt")
-    again = solver.start(problem, 1)
+    again = solver.start(problem)
     again.load_state_dict(torch.load(tmp_path / "training.pt", weights_only=True, map_location="cuda"))
     for _ in again:
         pass
