@@ -1,11 +1,11 @@
-"""Claim: a GPU takes batches and plans sixteen times as large at about the same time a step, and what that is worth.
+"""Claim: a GPU takes a batch and plans many times as large in the time of a small one, and what that is worth.
 
-    .venv/bin/python experiments/gpu.py                 # needs a GPU; about five minutes
-    .venv/bin/python experiments/gpu.py --devices cpu   # its tables without one
+    .venv/bin/python experiments/gpu.py --devices cuda --budget 25   # three minutes
+    .venv/bin/python experiments/gpu.py                              # the times of the CPU too
 
 steps.csv has the time of a step of max–min (its share of the interpolant's step and of the plans included) for growing
-batches, fits.csv the path KL after a minute of training on the mixture in 16 dimensions, plans.csv a whole
-entropic plan between 100,000 points a side: on one CPU thread, on all cores, and on the GPU.
+batches, plans.csv that of a whole entropic plan between 100,000 points a side, fits.csv the path KL of fits within the
+budget on the mixture in 16 dimensions.
 """
 
 from __future__ import annotations

@@ -40,14 +40,16 @@ def _named(method: str) -> str:
 
 
 def compared() -> list[str]:
-    """Path KL of every method, a column for each case of the mixture benchmark."""
+    """Path KL on every case of the mixture benchmark, a column for each method."""
     table = pl.read_csv(RESULTS / "mixture" / "table.csv", infer_schema_length=None)
+    table = table.filter(~pl.col("method").is_in([FLOOR, TRUTH]))
     column = next(column for column in COLUMNS if column.name == "path_kl")
-    cases = table["case"].unique(maintain_order=True).to_list()
-    found = _head(["path KL (nats)"], [case.removeprefix("mixture ").replace("=", " = ") for case in cases])
-    for method in table.filter(~pl.col("method").is_in([FLOOR, TRUTH]))["method"].unique(maintain_order=True):
-        rows = {row["case"]: row for row in table.filter(pl.col("method") == method).to_dicts()}
-        found.append(_line([method], [shown(rows[case], column) if case in rows else "" for case in cases]))
+    methods = table["method"].unique(maintain_order=True).to_list()
+    found = _head(["path KL (nats)"], methods)
+    for case in table["case"].unique(maintain_order=True):
+        rows = {row["method"]: row for row in table.filter(pl.col("case") == case).to_dicts()}
+        named = case.removeprefix("mixture ").replace("=", " = ").replace(" ε", ", ε")
+        found.append(_line([named], [shown(rows[method], column) if method in rows else "" for method in methods]))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,9 +55,9 @@ class Problem:
         return self.x0.shape[1]
 
     def to(self, device: torch.device | str) -> Problem:
-        """The problem with its points and its truth on a device."""
+        """The problem with its points and its truth on a device; this one stays where it is."""
         points = {label: getattr(self, label).to(device) for label in _POINTS}
-        return replace(self, **points, truth=self.truth and self.truth.to(device))
+        return replace(self, **points, truth=self.truth and copy.deepcopy(self.truth).to(device))
 
     def exchanged(self) -> Problem:
         """The problem with x0 and x1 in each other's place; its truth is left behind."""

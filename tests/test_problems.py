@@ -630,3 +630,12 @@ def test_planar_densities_are_those_of_the_points(law: Law, log_density: Callabl
     assert statistic < degrees + 4 * sqrt(2 * degrees)
     surprise = -log_density(x)
     assert abs(surprise.mean() + (masses * logs).sum()) < 4.5 * surprise.std() / sqrt(n)
+
+
+@pytest.mark.parametrize("source", [Gaussian(dim=2, samples=20, test_samples=10), Mixture(dim=2, samples=20)])
+def test_a_problem_on_a_device_has_a_truth_of_its_own(source: Any) -> None:
+    """Modules move in place: a shared one would follow the last copy to its device."""
+    here = source.build()
+    there = here.to("cpu")
+    there.truth.to("meta")
+    assert {value.device.type for value in here.truth.state_dict().values()} == {"cpu"}
