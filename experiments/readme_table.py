@@ -9,7 +9,7 @@ import polars as pl
 from bench import RESULTS
 
 from sbridge.bench.table import shown
-from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Comparison
+from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Comparison, column_named
 
 README = RESULTS.parent / "README.md"
 FIGURES = [column for column in COLUMNS if column.name in ("path_kl", "cbw_uvp", "bw_uvp", "fit_seconds")]
@@ -43,7 +43,7 @@ def compared() -> list[str]:
     """Path KL on every case of the mixture benchmark, a column for each method."""
     table = pl.read_csv(RESULTS / "mixture" / "table.csv", infer_schema_length=None)
     table = table.filter(~pl.col("method").is_in([FLOOR, TRUTH]))
-    column = next(column for column in COLUMNS if column.name == "path_kl")
+    column = column_named("path_kl")
     methods = table["method"].unique(maintain_order=True).to_list()
     found = _head(["path KL (nats)"], methods)
     for case in table["case"].unique(maintain_order=True):

@@ -30,7 +30,7 @@ from sbridge.bench.table import shown
 from sbridge.bridge import ExactBridge
 from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn
 from sbridge.couplings.base import rows_of
-from sbridge.evidence import COLUMNS
+from sbridge.evidence import column_named
 from sbridge.problem import Frame, Problem
 from sbridge.problems.mixture import Mixture
 from sbridge.solvers.maxmin import MaxMin, MaxMinTraining
@@ -130,7 +130,7 @@ TRIED = [
 ]
 DIMS, EPSILONS, BUDGETS, SEEDS = (2, 16), (0.5, 0.05), (60.0, 120.0, 300.0), (0, 1, 2)
 OTHERS = (1, 2)  # seeds of problems that no default was chosen on
-PATH_KL = next(column for column in COLUMNS if column.name == "path_kl")
+PATH_KL = column_named("path_kl")
 KEPT = ("path_kl", "path_kl_se", "cbw_uvp", "cbw_uvp_se", "fit_seconds", "steps", "remark")
 
 

@@ -30,7 +30,7 @@ from sbridge.cli import main
 from sbridge.couplings import Independent
 from sbridge.couplings.self_consistent import Simulated
 from sbridge.errors import InputError
-from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Effort
+from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Effort, column_named
 from sbridge.evidence.table import Row
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import ShiftedGaussian
@@ -387,7 +387,7 @@ def test_figures_are_drawn_for_what_varies() -> None:
     cells = plan(Finite().cases(), [METHODS["pot"]], [1.0], [0])
     found = {cell: {"POT" if cell.method else FLOOR: _result(1.0 + (cell.case.points or 0))} for cell in cells}
     table = of_cells(found)
-    path_kl = next(column for column in COLUMNS if column.name == "path_kl")
+    path_kl = column_named("path_kl")
     by_points, by_dim, by_time = (curves(table, path_kl, sweep) for sweep in (POINTS, DIMENSION, TIME))
     assert by_points is not None and by_dim is not None and by_time is not None
     assert [ax.get_title() for ax in by_points.axes] == ["mixture, ε = 0.5, d = 2", "mixture, ε = 0.5, d = 16"]
@@ -399,7 +399,7 @@ def test_figures_are_drawn_for_what_varies() -> None:
 def test_equal_times_are_not_drawn_apart() -> None:
     cells = plan(Finite().cases()[:1], [METHODS["maxmin"], METHODS["fixed"]], [1.0], [0])
     found = {cell: {str(k): {**_result(1.0), "fit_seconds": 120.0 + 0.01 * k}} for k, cell in enumerate(cells)}
-    drawn = curves(of_cells(found), next(column for column in COLUMNS if column.name == "path_kl"), TIME)
+    drawn = curves(of_cells(found), column_named("path_kl"), TIME)
     assert drawn is not None
     low, high = drawn.axes[0].get_xlim()
     assert low < 61 and high > 239

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sbridge.bridge import Bridge
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Comparison, Effort, Judge, Method, compare, merge
+from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Comparison, Effort, Judge, Method, column_named, compare, merge
 from sbridge.evidence.table import Row
 from sbridge.fields import Field
 from sbridge.problem import Problem
@@ -269,7 +269,7 @@ def test_markdown_has_a_line_a_method_and_the_shown_columns(comparison: Comparis
 
 
 def test_a_cell_shows_three_digits_and_the_error() -> None:
-    column = next(column for column in COLUMNS if column.name == "path_kl")
+    column = column_named("path_kl")
     assert column.cell({"path_kl": 0.0}) == "0"
     assert column.cell({"path_kl": 0.0123456}) == "0.0123"
     assert column.cell({"path_kl": 1234.5}) == "1234"
@@ -295,7 +295,7 @@ _SIZES = st.floats(-12, 12).map(lambda exponent: 10**exponent)
 def test_a_cell_shows_value_and_error_to_one_place(sign: int, size: float, error: float) -> None:
     """The place is the error's first digit, unless that is left of the point or beyond 10⁻⁵ of the value."""
     value = sign * size
-    column = next(column for column in COLUMNS if column.name == "path_kl")
+    column = column_named("path_kl")
     text = column.cell({"path_kl": value, "path_kl_se": error})
     match = re.fullmatch(r"\(?(-?[\d.]+) ± ([\d.]+)(?:\)e([+-]\d+))?", text)
     assert match and len(text) <= 30

@@ -22,7 +22,7 @@ from torch import Tensor
 from sbridge.bridge import Bridge, Direction, ExactBridge
 from sbridge.certificates import Certificate, Distance, Meeting, Passage, Reference
 from sbridge.estimates import Estimate
-from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Comparison, Effort, Judge
+from sbridge.evidence import FLOOR, TRUTH, Comparison, Effort, Judge, column_named
 from sbridge.fields import Field
 from sbridge.interpolants import Brownian, Interpolant, LearnedMean, Linear
 from sbridge.io import Run
@@ -412,8 +412,8 @@ def table(floor: float | None = 0.1, **figures: float | tuple[float, float]) -> 
     return Comparison("test", 0.5, 2, 0, SMALL, {**rows, **reference})
 
 
-PATH_KL = next(column for column in COLUMNS if column.name == "path_kl")
-ENERGY = next(column for column in COLUMNS if column.name == "kinetic_energy")
+PATH_KL = column_named("path_kl")
+ENERGY = column_named("kinetic_energy")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Column
+from sbridge.evidence import FLOOR, TRUTH, Column, column_named
 from sbridge.report.style import canvas, colours, dashes, styled
 
 __all__ = ["DIMENSION", "POINTS", "TIME", "Sweep", "curves", "figures", "plain_powers"]
@@ -59,14 +59,10 @@ def figures(table: pl.DataFrame) -> dict[str, Figure]:
     drawn = {}
     for sweep, everything, without_truth in ((TIME, table, untrue), (DIMENSION, longest, few), (POINTS, longest, few)):
         for name in ("path_kl", "cbw_uvp"):
-            drawn[f"{name}_by_{sweep.x}"] = curves(everything, _column(name), sweep)
+            drawn[f"{name}_by_{sweep.x}"] = curves(everything, column_named(name), sweep)
         for name in ("forward_wasserstein", "backward_wasserstein"):
-            drawn[f"{name}_by_{sweep.x}"] = curves(without_truth, _column(name), sweep)
+            drawn[f"{name}_by_{sweep.x}"] = curves(without_truth, column_named(name), sweep)
     return {name: figure for name, figure in drawn.items() if figure is not None}
-
-
-def _column(name: str) -> Column:
-    return next(column for column in COLUMNS if column.name == name)
 
 
 @styled

@@ -19,7 +19,7 @@ from sbridge.evidence.metrics import (
     path_energy,
     path_kl,
 )
-from sbridge.evidence.table import COLUMNS, FLOOR, TRUTH, Column, Comparison, Effort, merge
+from sbridge.evidence.table import COLUMNS, FLOOR, TRUTH, Column, Comparison, Effort, column_named, merge
 
 __all__ = [
     "COLUMNS",
@@ -36,6 +36,7 @@ __all__ = [
     "cbw_uvp",
     "cbw_uvp_exact",
     "certify",
+    "column_named",
     "compare",
     "diagonal_kl",
     "endpoint_covariance_error",

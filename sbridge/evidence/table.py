@@ -12,7 +12,7 @@ from sbridge.errors import InputError
 from sbridge.estimates import alone, with_error
 from sbridge.storage import replace_atomically
 
-__all__ = ["COLUMNS", "FLOOR", "TRUTH", "Column", "Comparison", "Effort", "Row", "merge", "unique"]
+__all__ = ["COLUMNS", "FLOOR", "TRUTH", "Column", "Comparison", "Effort", "Row", "column_named", "merge", "unique"]
 
 Row = Mapping[str, float | str]
 FLOOR = "floor (two true samples)"
@@ -130,6 +130,11 @@ COLUMNS: Sequence[Column] = (
     Column("move_seconds", "move", "s", "Wall time to move the held-out points forward."),
     Column("remark", "remark", "", "What else to know of the row.", lower_is_better=False),
 )
+
+
+def column_named(name: str) -> Column:
+    """The column of that name; StopIteration where there is none."""
+    return next(column for column in COLUMNS if column.name == name)
 
 
 @dataclass(frozen=True)
