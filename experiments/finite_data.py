@@ -48,10 +48,11 @@ class LastAverage(MaxMin):
 
 UNLEARNED = Method("linear-product", "no search: linear, product coupling", Regression(coupling=Independent))
 UNSTOPPED = Method("maxmin-last", "max–min, no early stopping", LastAverage())
-METHODS = [*chosen(["potential", "maxmin"]), UNSTOPPED, *chosen(["whole-plan", "maxmin-product"]), UNLEARNED]
-METHODS += chosen(["pot", "geomloss", "blockwise"])
+METHODS = [*chosen(["potential", "maxmin-potential", "maxmin"]), UNSTOPPED]
+METHODS += [*chosen(["whole-plan", "maxmin-product"]), UNLEARNED, *chosen(["pot", "geomloss", "blockwise"])]
 LOOKS = {
     "potential": ("#009E73", "-", "o", "mixture potential"),
+    "maxmin-potential": ("#56B4E9", "-", "v", "max–min on the potential"),
     "maxmin": ("#0072B2", "-", "o", "max–min, minibatch plans"),
     "maxmin-last": ("#0072B2", (0, (1.5, 1)), "o", "… without early stopping"),
     "whole-plan": ("#CC79A7", "-", "s", "max–min, one plan of all points"),
