@@ -42,8 +42,9 @@ class _Join(Function):
 
     @staticmethod
     def forward(ctx: Any, mine: Tensor) -> Tensor:
+        mine = mine.contiguous()  # and so are the parts, which NCCL insists on
         parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, mine.contiguous())
+        dist.all_gather(parts, mine)
         return torch.cat(parts)
 
     @staticmethod
