@@ -1,4 +1,4 @@
-"""Claim: a drift step of max–min, its optimiser included, costs about 2.4 times a bare forward and backward pass.
+"""Claim: a drift step of max–min, its optimiser included, costs about 2.1 times a bare forward and backward pass.
 
     .venv/bin/python experiments/step_time.py
 
