@@ -174,8 +174,8 @@ def write(table: pl.DataFrame, cells: Sequence[Cell], out: Path) -> None:
         lines.append([method.title, *(shown(rows[key], PATH_KL) if key in rows else "" for key in columns.rows())])
     (out / "ablation.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
     recipes = [TRIED[0].title, LIMIT.title, BEFORE.title]
-    first = table.filter(pl.col("method").is_in(recipes), ~pl.col("case").str.contains("problem"))  # others have one time
-    figure = curves(first, PATH_KL, TIME)
+    drawn = table.filter(pl.col("method").is_in(recipes), ~pl.col("case").str.contains("problem"))
+    figure = curves(drawn, PATH_KL, TIME)
     assert figure is not None
     figure.savefig(out / "path_kl.png", dpi=160)
 
