@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from io import BytesIO
 
 import pytest
@@ -13,7 +14,7 @@ from sbridge.bridge import Bridge
 from sbridge.couplings import Independent
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evidence import path_kl
-from sbridge.interpolants import Brownian, Gamma, LearnedGamma, Linear, Parabolic, SineSquared
+from sbridge.interpolants import Brownian, Gamma, LearnedGamma, Linear, Parabolic, SineSquared, Trigonometric
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.problems.oracle import MixtureOracle
@@ -192,6 +193,36 @@ def test_resumed_training_is_bit_identical(solver: Regression) -> None:
     assert resumed.history == straight.history
     for one, other in zip(_weights(resumed), _weights(straight), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_training_goes_on_from_a_checkpoint_of_another_kind_of_device() -> None:
+    """A GPU's generator has a state of 16 bytes, which decides the numbers to come but cannot be taken over."""
+    problem, solver = _problem(400), MaxMin(**TINY)
+    state = _run(solver.start(problem, 3), rounds=9).state_dict()
+    weights = []
+    for seed in (0, 0, 1):
+        resumed = solver.start(problem, 3)
+        resumed.load_state_dict({**deepcopy(state), "generator": torch.full((16,), seed, dtype=torch.uint8)})
+        assert _run(resumed).finished
+        weights.append(torch.cat([value.flatten() for value in _weights(resumed)]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(
+    ("solver", "confined"),
+    [
+        (MaxMin(**TINY), True),
+        (Regression(**TINY), True),
+        (Regression(**TINY, interpolant=Trigonometric), False),
+        (Regression(**TINY, gamma=SineSquared), False),
+    ],
+)
+def test_drifts_of_brownian_bridges_alone_are_confined(solver: Regression, confined: bool) -> None:
+    """Of others x + (1−t) b_F need not be a mean of data: at t = 0 it is x0 + π/2 x1 for trigonometric ones."""
+    problem, far = _problem(400), torch.full((1, 2), 1e6)
+    end = far + 0.5 * solver.start(problem).bridge().forward_drift(0.5, far)
+    assert bool(end.norm() < 2 * problem.x1.norm(dim=1).max()) == confined
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=IDS)

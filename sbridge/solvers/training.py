@@ -293,9 +293,9 @@ class Training:
         """The answer so far, in the problem's units."""
         pair, interpolant = copy.deepcopy(self.average.module), copy.deepcopy(self.interpolant)
         pair.load_state_dict(self.selection.kept["pair"])
-        pair = Confined(cast(Drifts, pair), self.reach)
         interpolant.load_state_dict(self.selection.kept["interpolant"])
-        answer = Bridge(Half(pair, 0), Half(pair, 1), self.epsilon, interpolant)
+        drifts = self._confined(cast(Drifts, pair))
+        answer = Bridge(Half(drifts, 0), Half(drifts, 1), self.epsilon, interpolant)
         return self.frame.outside(answer).requires_grad_(False).eval()
 
     def state_dict(self) -> dict[str, Any]:
