@@ -15,7 +15,7 @@ import polars as pl
 from sbridge.bench.cells import Cell
 from sbridge.bench.folder import Folder
 from sbridge.estimates import alone, with_error
-from sbridge.evidence import COLUMNS, Column
+from sbridge.evidence import COLUMNS, Column, column_named
 from sbridge.evidence.table import Row
 from sbridge.storage import replace_atomically
 
@@ -85,7 +85,7 @@ def write_table(folder: Folder, table: pl.DataFrame) -> None:
 
 def _markdown(table: pl.DataFrame) -> str:
     rows = table.to_dicts()
-    columns = [column for name in _SHOWN for column in COLUMNS if column.name == name and table[name].count()]
+    columns = [column_named(name) for name in _SHOWN if table[name].count()]
     heads = ["case", "method", "budget (s)", "seeds", "steps", *(column.heading for column in columns), "remark"]
     lines = [heads, ["---", "---", *["---:"] * (len(heads) - 3), "---"]]
     lines += [_line(row, columns) for row in rows]
