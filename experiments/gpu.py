@@ -10,9 +10,8 @@ budget on the mixture in 16 dimensions.
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from time import perf_counter
 import torch
 import tyro
 from bench import RESULTS
+from figures import Cell, Rows
 
 from sbridge import BlockwiseSinkhorn, MaxMin, MinibatchSinkhorn
 from sbridge.arrays import seeded
@@ -31,7 +31,6 @@ from sbridge.problems.mixture import Mixture
 
 DIM, EPSILONS, LARGER = 16, (0.5, 0.05), (1, 4, 16)
 WARM, ROUNDS = 2, 6
-Row = tuple[object, ...]
 Place = tuple[str, str, int]
 
 
@@ -58,13 +57,12 @@ def step_seconds(problem: Problem, larger: int, device: str) -> float:
     return (synchronised(device) - begin) / ROUNDS / training.recipe.round_steps
 
 
-def accuracy(problem: Problem, larger: int, budget: float) -> Row:
-    """Steps, seconds, path KL and its standard error of a fit within the budget."""
+def fitted(problem: Problem, larger: int, budget: float) -> dict[str, Cell]:
+    """Steps, seconds and path KL of a fit within the budget."""
     fit = fitted_within(solver(larger), problem, budget)
     assert problem.truth is not None
-    generator = seeded(0, problem.test0.device)
-    found = path_kl(fit.bridge, problem.truth, problem.test0, generator)
-    return fit.steps, f"{fit.seconds:.1f}", f"{found.value:.4f}", f"{found.standard_error:.4f}"
+    found = path_kl(fit.bridge, problem.truth, problem.test0, seeded(0, problem.test0.device))
+    return {"steps": fit.steps, "seconds": fit.seconds, "path_kl": found}
 
 
 def plan_seconds(device: str, points: int) -> float:
@@ -85,40 +83,6 @@ def placed(devices: Sequence[str]) -> list[Place]:
     return there + ([(torch.cuda.get_device_name(), "cuda", 1)] if "cuda" in devices else [])
 
 
-def write(path: Path, head: Sequence[str], rows: Iterator[Row]) -> None:
-    """A table that grows row by row, on disk and on the screen."""
-    with open(path, "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(head)
-        for row in rows:
-            table.writerow(row)
-            file.flush()
-            print(*row, sep="  ", flush=True)
-
-
-def steps(places: Sequence[Place], samples: int) -> Iterator[Row]:
-    problem = Mixture(dim=DIM, samples=samples).build()
-    for name, device, threads in places:
-        torch.set_num_threads(threads)
-        for larger in LARGER:
-            yield name, MaxMin.batch * larger, f"{1000 * step_seconds(problem.to(device), larger, device):.2f}"
-
-
-def plans(places: Sequence[Place], points: int) -> Iterator[Row]:
-    for name, device, threads in places:
-        torch.set_num_threads(threads)
-        yield name, points, f"{plan_seconds(device, points):.2f}"
-
-
-def fits(place: Place, samples: int, budget: float) -> Iterator[Row]:
-    name, device, threads = place
-    torch.set_num_threads(threads)
-    for epsilon in EPSILONS:
-        problem = Mixture(dim=DIM, epsilon=epsilon, samples=samples).build().to(device)
-        for larger in LARGER:
-            yield epsilon, name, MaxMin.batch * larger, *accuracy(problem, larger, budget)
-
-
 def main(
     devices: tuple[str, ...] = ("cpu", "cuda"),
     budget: float = 60.0,
@@ -126,12 +90,27 @@ def main(
     points: int = 100_000,
     out: Path = RESULTS / "gpu",
 ) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     places = placed(devices)
-    write(out / "steps.csv", ("where", "batch", "ms a step"), steps(places, samples))
-    write(out / "plans.csv", ("where", "points a side", "seconds"), plans(places[-2:], points))
-    heads = ("epsilon", "where", "batch", "steps", "seconds", "path KL", "standard error")
-    write(out / "fits.csv", heads, fits(places[-1], samples, budget))
+    steps, plans, fits = (Rows(out, name, {}) for name in ("steps", "plans", "fits"))
+    problems = [Mixture(dim=DIM, epsilon=epsilon, samples=samples).build() for epsilon in EPSILONS]
+    for where, device, threads in places:
+        torch.set_num_threads(threads)
+        for larger in LARGER:
+            key = {"where": where, "batch": str(MaxMin.batch * larger)}
+            if steps.missing(**key):
+                steps.add(**key, ms=1000 * step_seconds(problems[0].to(device), larger, device))
+    for where, device, threads in places[-2:]:  # the fastest two
+        torch.set_num_threads(threads)
+        key = {"where": where, "points": str(points)}
+        if plans.missing(**key):
+            plans.add(**key, seconds=plan_seconds(device, points))
+    where, device, threads = places[-1]
+    torch.set_num_threads(threads)
+    for problem in problems:
+        for larger in LARGER:
+            key = {"epsilon": f"{problem.epsilon:g}", "where": where, "batch": str(MaxMin.batch * larger)}
+            if fits.missing(**key):
+                fits.add(**key, **fitted(problem.to(device), larger, budget))
 
 
 if __name__ == "__main__":
