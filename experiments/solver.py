@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -28,7 +29,7 @@ from sbridge.bench.figures import TIME, curves
 from sbridge.bench.folder import Folder
 from sbridge.bench.table import shown
 from sbridge.bridge import ExactBridge
-from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn
+from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, OnlineSinkhorn
 from sbridge.couplings.base import rows_of
 from sbridge.evidence import column_named
 from sbridge.problem import Frame, Problem
@@ -117,7 +118,9 @@ TRIED = [
     Method("no-decay", "without decay of the weights", UndecayedMaxMin()),
     Method("depth-3", "three layers", MaxMin(depth=3)),
     Method("depth-9", "nine layers", MaxMin(depth=9)),
-    Method("small-plans", "plans of 512 points", MaxMin(coupling=small_plans)),
+    Method("minibatch", "plans between minibatches", MaxMin(coupling=MinibatchSinkhorn)),
+    Method("large-pool", "pools of 8,192 points", MaxMin(coupling=partial(OnlineSinkhorn, pool=8192))),
+    Method("three-partners", "three pairs for each point", MaxMin(coupling=partial(OnlineSinkhorn, partners=3))),
     Method("arcsine", "arcsine times", MaxMin(times=Arcsine)),
     Method("loss-variance", "times by the loss's variance", MaxMin(times=LossVariance)),
     *chosen(["fixed"]),

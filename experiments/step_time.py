@@ -13,7 +13,7 @@ from statistics import median
 import torch
 from bench import RESULTS
 
-from sbridge import Independent, MaxMin, MinibatchSinkhorn, Regression
+from sbridge import Independent, MaxMin, OnlineSinkhorn, Regression
 from sbridge.problems.mixture import Mixture
 from sbridge.solvers.training import Training
 
@@ -50,7 +50,7 @@ def main() -> None:
     solvers = {
         "linear interpolant, product coupling": Regression(coupling=Independent),
         "max–min, product coupling": MaxMin(coupling=Independent),
-        "max–min, minibatch Sinkhorn": MaxMin(coupling=MinibatchSinkhorn),
+        "max–min, online Sinkhorn": MaxMin(coupling=OnlineSinkhorn),
     }
     (RESULTS / "step_time").mkdir(parents=True, exist_ok=True)
     with open(RESULTS / "step_time" / "ratios.csv", "w", newline="") as file:

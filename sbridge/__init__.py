@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.certificates import Certificate
-from sbridge.couplings import Independent, MinibatchSinkhorn, SelfConsistent, WholePlan
+from sbridge.couplings import Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimator import SchrodingerBridge
 from sbridge.evidence import compare
@@ -64,6 +64,7 @@ __all__ = [
     "MixturePotential",
     "OneSidedLinear",
     "OneSidedTrigonometric",
+    "OnlineSinkhorn",
     "Parabolic",
     "PotSinkhorn",
     "Problem",

@@ -26,12 +26,14 @@ from itertools import count
 from math import inf, log, pi
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Plan", "annealed_potential", "entropic_plan", "entropic_plans", "kinetic_energy", "log_sinkhorn_step"]
-__all__ += ["scaled_cost"]
+__all__ = ["Plan", "annealed_potential", "entropic_plan", "entropic_plans", "extended", "kinetic_energy"]
+__all__ += ["log_sinkhorn_step", "scaled_cost"]
 
 _ELEMENTS = 2**20  # of the plan held at once
+_BLOCK = 64  # columns
 _SMALLEST = -60.0  # logarithm of the least share of a row's largest entry: denormal numbers are ten times as slow
 _COARSEST = 256  # points of the sample that is started by annealing
 _THINNING = 4  # each sample is started from one with a share of its points
@@ -89,19 +91,53 @@ class _Cost:
         """The f (n0,) with exact rows for g (n1,), and the columns' masses s (n1,), which are one where exact."""
         bias, middle = self.bias(g)
         masses, logs = torch.zeros_like(g), []
-        for x in self.x.split(max(1, _ELEMENTS // len(g))):
-            kernel = torch.addmm(bias, x, self.y.T)
-            top = kernel.amax(1, keepdim=True)
-            kernel.sub_(top).clamp_(min=_SMALLEST).exp_()
+        for kernel, top in self.kernels(bias):
             totals = kernel.sum(1)
             masses += (1 / totals) @ kernel
-            logs.append(top[:, 0] + totals.log())
-        return self.rows - torch.cat(logs).double() - middle + log(len(g)), masses * (len(g) / len(self.x))
+            logs.append(top + totals.log())
+        return self.potential(torch.cat(logs), middle), masses * (len(g) / len(self.x))
+
+    def half_step_with_partners(self, g: Tensor, uses: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The f (n0,) with exact rows for g (n1,), and for each x `uses` columns of its row's law, (n0, uses)."""
+        bias, middle = self.bias(g)
+        logs, columns = [], []
+        for kernel, top in self.kernels(bias):
+            logs.append(top + kernel.sum(1).log())
+            columns.append(_drawn(kernel, uses, generator))
+        return self.potential(torch.cat(logs), middle), torch.cat(columns)
+
+    def kernels(self, bias: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Blocks of rows of exp(bias + ⟨x, y⟩), each over its largest entry, and the logarithms of these."""
+        for x in self.x.split(max(1, _ELEMENTS // len(bias))):
+            kernel = torch.addmm(bias, x, self.y.T)
+            top = kernel.amax(1, keepdim=True)
+            yield kernel.sub_(top).clamp_(min=_SMALLEST).exp_(), top[:, 0]
+
+    def potential(self, logs: Tensor, middle: Tensor) -> Tensor:
+        """f of the logarithms of the rows' sums."""
+        return self.rows - logs.double() - middle + log(len(self.y))
 
     def bias(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """What the products of a row are raised by (n1,), and a constant that is left out of it to be precise."""
         bias = g - self.columns
         return (bias - bias.mean()).to(self.x), bias.mean()
+
+
+def _drawn(weights: Tensor, uses: int, generator: torch.Generator) -> Tensor:
+    """Columns drawn with probabilities in proportion to the weights (n, m) of their row, (n, uses).
+
+    First a block of columns, then one of it: running sums along whole rows take longer than the exponentials.
+    """
+    parts = F.pad(weights, (0, -weights.shape[1] % _BLOCK)).unflatten(1, (-1, _BLOCK))
+    totals = parts.sum(2)
+    sums = totals.cumsum(1)
+    uniform = torch.rand(len(weights), uses, generator=generator, dtype=weights.dtype, device=weights.device)
+    point = uniform * sums[:, -1:]
+    block = torch.searchsorted(sums, point)
+    inside = parts.take_along_dim(block[..., None], dim=1).cumsum(2)
+    rest = point - (sums - totals).gather(1, block)
+    column = torch.searchsorted(inside, rest[..., None])[..., 0]
+    return (block * _BLOCK + column).clamp_max(weights.shape[1] - 1)
 
 
 @dataclass(frozen=True)
@@ -184,6 +220,17 @@ def entropic_plan(x0: Tensor, x1: Tensor, epsilon: float, tolerance: float = 1e-
 def entropic_plans(x0: Tensor, x1: Tensor, epsilon: float) -> Iterator[Plan]:
     """Better and better plans without end, one for each pass over all pairs: for whoever shows progress."""
     return _sinkhorn(x0, x1, epsilon, _start(x0, x1, epsilon))
+
+
+def extended(
+    x: Tensor, y: Tensor, g: Tensor, epsilon: float, uses: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The potential f (n,) of a plan at points x (n, d) it was not made of, and partners drawn for them.
+
+    f has exact rows for the potential g (m,) on y (m, d): half a step of Sinkhorn's.  Partners are rows of y, drawn
+    from the law of y given x: (n, uses).
+    """
+    return _Cost.between(x, y, epsilon).half_step_with_partners(g.double(), uses, generator)
 
 
 def kinetic_energy(x0: Tensor, x1: Tensor, log_density1: Callable[[Tensor], Tensor], epsilon: float) -> float:

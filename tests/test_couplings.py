@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, WholePlan, whole
+from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, OnlineSinkhorn, WholePlan, whole
 from sbridge.errors import InputError
-from sbridge.plans import annealed_potential, log_sinkhorn_step
+from sbridge.plans import annealed_potential, entropic_plan, extended, log_sinkhorn_step
 
-COUPLINGS = [Independent, MinibatchSinkhorn, WholePlan]
+COUPLINGS = [Independent, MinibatchSinkhorn, OnlineSinkhorn, WholePlan]
 EPSILON = 0.3
 
 
@@ -53,11 +53,61 @@ def test_independent_pairs_are_uncorrelated() -> None:
     assert torch.corrcoef(torch.cat([a, b], dim=1).T)[0, 1].abs() < 0.04
 
 
-def test_sinkhorn_pairs_have_the_covariance_of_the_gaussian_bridge() -> None:
-    coupling, generator = MinibatchSinkhorn(*_data(50_000), EPSILON), _generator(1)
+@pytest.mark.parametrize("make", [MinibatchSinkhorn, OnlineSinkhorn])
+def test_sinkhorn_pairs_have_the_covariance_of_the_gaussian_bridge(make: type[Coupling]) -> None:
+    coupling, generator = make(*_data(50_000), EPSILON), _generator(1)
     pairs = [torch.cat(coupling.pairs(1024, generator), dim=1) for _ in range(60)]
     exact = (1 * 4 + EPSILON**2) ** 0.5 - EPSILON
     assert torch.cov(torch.cat(pairs).T)[0, 1] == pytest.approx(exact, rel=0.05)
+
+
+def test_a_plan_carried_on_is_less_biased_than_one_between_minibatches() -> None:
+    """Standard normal laws in eight dimensions: the bridge's covariance is √(1 + ε²) − ε in each."""
+    epsilon, generator = 0.2, _generator(2)
+    x0, x1 = torch.randn(2, 50_000, 8, generator=generator)
+
+    def bias(coupling: Coupling) -> float:
+        a, b = (torch.cat(ends) for ends in zip(*(coupling.pairs(1024, generator) for _ in range(60)), strict=True))
+        return abs((a * b).mean().item() + epsilon - (1 + epsilon**2) ** 0.5)
+
+    assert bias(OnlineSinkhorn(x0, x1, epsilon)) < 0.7 * bias(MinibatchSinkhorn(x0, x1, epsilon))
+
+
+def test_a_plan_carried_on_forgets_what_it_began_with() -> None:
+    """Half of each side lies at each of two places, but x1's first pool has a quarter more at one of them.
+
+    The first plan leads the surplus across; when the pools have passed, as many pairs cross one way as the other.
+    """
+    generator = _generator(4)
+    x0, x1 = torch.randn(2, 8000, 1, generator=generator) / 8 + 2 * (torch.arange(8000) % 2)[:, None]
+    coupling = OnlineSinkhorn(x0, x1, 0.3, pool=400, batch=100)
+    coupling.pairs(1, generator)
+    here, there = coupling.pool0, coupling.pool1
+    there.rows = torch.cat([torch.arange(0, 300, 2), torch.arange(1, 501, 2)])[torch.randperm(400, generator=generator)]
+    plan = entropic_plan(here.points, there.points, 0.3)
+    here.potential, there.potential = plan.f, plan.g
+
+    def surplus(times: int) -> float:
+        i, j = torch.cat([coupling.planned(generator) for _ in range(times)]).T
+        return (j % 2 - i % 2).float().mean().item()  # odd rows are at 2
+
+    assert surplus(10) > 0.03
+    surplus(100)
+    assert abs(surplus(200)) < 0.01
+
+
+def test_fresh_points_give_their_pairs_and_join_the_pools() -> None:
+    coupling, generator = OnlineSinkhorn(*_data(), EPSILON, pool=600, batch=200, partners=3), _generator()
+    coupling.pairs(1, generator)
+    pools = coupling.pool0, coupling.pool1
+    before = [pool.rows.clone() for pool in pools]
+    pairs = coupling.planned(generator)
+    for side, (pool, rows) in enumerate(zip(pools, before, strict=True)):
+        fresh = pool.rows[-200:]
+        assert torch.equal(pool.rows[:-200], rows[200:])
+        own = pairs[600 * side : 600 * (side + 1)]
+        assert torch.equal(own[:, side], fresh.repeat_interleave(3))
+        assert torch.isin(own[:, 1 - side], torch.cat([before[1 - side], pools[1 - side].rows])).all()
 
 
 def test_pairs_of_the_whole_plan_have_the_covariance_of_the_gaussian_bridge() -> None:
@@ -94,7 +144,7 @@ def test_one_minibatch_plan_gives_every_x0_its_pairs_before_the_next_is_made() -
 
 def test_whole_plan_that_does_not_converge_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whole, "_TOLERANCE", 0.0)
-    with pytest.raises(InputError, match=r"did not converge.*use MinibatchSinkhorn"):
+    with pytest.raises(InputError, match=r"did not converge.*use OnlineSinkhorn"):
         WholePlan(*_data(100), EPSILON).pairs(10, _generator())
 
 
@@ -117,3 +167,15 @@ def test_annealing_starts_sinkhorn_close_to_its_fixed_point() -> None:
         return (torch.exp(f[:, None] + g - cost).sum(1) - 1).abs().mean()
 
     assert error(annealed_potential(cost)) < 0.3 * error(torch.zeros(300))
+
+
+def test_a_plan_extended_to_its_own_points_is_itself() -> None:
+    """Half a step from an exact plan's potential gives its other potential, and partners by its rows."""
+    x0, x1 = _data(300)
+    plan = entropic_plan(x0.double(), x1.double(), EPSILON, 1e-9)
+    potential, partners = extended(x0.double(), x1.double(), plan.g, EPSILON, 2000, _generator())
+    torch.testing.assert_close(potential, plan.f, rtol=0, atol=1e-7)
+    law = torch.exp(plan.f[:, None] + plan.g - torch.cdist(x0, x1).square() / (4 * EPSILON)).float() / 300
+    mean = law @ x1[:, 0]
+    spread = (law @ x1[:, 0].square() - mean**2).sqrt()
+    assert ((x1[partners, 0].mean(1) - mean) / spread).abs().max() < 5 / 2000**0.5

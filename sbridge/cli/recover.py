@@ -16,7 +16,7 @@ from sbridge.cli import stages
 from sbridge.cli.settings import check_same, configuration
 from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison
-from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, SelfConsistent, WholePlan
+from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
 from sbridge.errors import InputError
 from sbridge.interpolants import (
     Brownian,
@@ -46,7 +46,8 @@ __all__ = ["Recover"]
 
 BASELINES: tuple[Solver, ...] = (PotSinkhorn(), GeomlossSinkhorn())
 _COUPLINGS: dict[str, type[Coupling]] = {
-    "sinkhorn": MinibatchSinkhorn,
+    "sinkhorn": OnlineSinkhorn,
+    "minibatch-sinkhorn": MinibatchSinkhorn,
     "independent": Independent,
     "whole-plan": WholePlan,
     "self-consistent": SelfConsistent,
@@ -95,9 +96,10 @@ class Recover(Generic[F]):
     as x0, mirror two samples of one law."""
     gamma: Literal["brownian", "parabolic", "sine-squared"] = "brownian"
     """The shape of its noise: γ = √(2εt(1−t)), or ∝ t(1−t) or sin²(πt) with the same size at t = ½."""
-    coupling: Literal["sinkhorn", "independent", "whole-plan", "self-consistent"] = "sinkhorn"
-    """How training pairs (x0, x1) are drawn: from minibatch Sinkhorn plans, independently, from one plan between all
-    points (8,192 at most), or from paths of the fit itself."""
+    coupling: Literal["sinkhorn", "minibatch-sinkhorn", "independent", "whole-plan", "self-consistent"] = "sinkhorn"
+    """How training pairs (x0, x1) are drawn: from one entropic plan that fresh points keep passing through, from plans
+    between minibatches, independently, from one plan between all points (8,192 at most), or from paths of the fit
+    itself."""
     prior: Literal["none", "potential"] = "none"
     """What the networks are a correction of: nothing, or the drifts of a mixture potential, fitted in seconds."""
     diffusion: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: ε)")] = ()

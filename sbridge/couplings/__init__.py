@@ -6,7 +6,8 @@ from the Schrödinger bridge.
 
 from sbridge.couplings.base import Coupling, Independent
 from sbridge.couplings.minibatch import MinibatchSinkhorn
+from sbridge.couplings.online import OnlineSinkhorn
 from sbridge.couplings.self_consistent import SelfConsistent
 from sbridge.couplings.whole import WholePlan
 
-__all__ = ["Coupling", "Independent", "MinibatchSinkhorn", "SelfConsistent", "WholePlan"]
+__all__ = ["Coupling", "Independent", "MinibatchSinkhorn", "OnlineSinkhorn", "SelfConsistent", "WholePlan"]

@@ -56,5 +56,5 @@ class WholePlan(Planned):
         )
         plan = entropic_plan(self.x0[self.rows0], self.x1[self.rows1], self.epsilon, _TOLERANCE)
         if remark := plan.remark(_TOLERANCE):
-            raise InputError(f"{remark}; epsilon = {self.epsilon:g} is too small here: use MinibatchSinkhorn")
+            raise InputError(f"{remark}; epsilon = {self.epsilon:g} is too small here: use OnlineSinkhorn")
         self.potential = plan.g

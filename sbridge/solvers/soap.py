@@ -63,11 +63,12 @@ def _move(parameter: Tensor, gradient: Tensor, state: dict[str, Any], rate: floa
     _look(state, gradient)
     state["step"] += 1
     mean, square = (1 - beta ** state["step"] for beta in betas)  # what the running means are short of
-    state["mean"].lerp_(gradient, 1 - betas[0])
-    state["square"].lerp_(_inside(state, gradient).square(), 1 - betas[1])
+    entries = _inside(state, gradient)
+    state["mean"].lerp_(entries, 1 - betas[0])
+    state["square"].lerp_(entries.square(), 1 - betas[1])
     size = (state["square"] / square).sqrt_()
-    size = size + _LEAST * size.max() + _TINY if "left" in state or "right" in state else size + _TINY
-    parameter.sub_(_outside(state, _inside(state, state["mean"]) / size), alpha=rate / mean)
+    size = size + _LEAST * size.max() + _TINY if _sides(state) else size + _TINY
+    parameter.sub_(_outside(state, state["mean"] / size), alpha=rate / mean)
 
 
 def _begin(state: dict[str, Any], gradient: Tensor) -> None:
@@ -79,15 +80,23 @@ def _begin(state: dict[str, Any], gradient: Tensor) -> None:
             state[side] = torch.eye(count, dtype=gradient.dtype, device=gradient.device)
 
 
+def _sides(state: dict[str, Any]) -> list[str]:
+    """Those that have a basis."""
+    return [side for side in ("left", "right") if side in state]
+
+
 def _look(state: dict[str, Any], gradient: Tensor) -> None:
     """Take in a gradient's second moments; once in a few steps, turn their bases towards the eigenvectors."""
-    for side in ("left", "right"):
-        if side in state:
-            rows = gradient if side == "left" else gradient.mT
-            moment, basis = state[f"{side}_moment"].lerp_(rows @ rows.mT, _SHARE), state[side]
-            if state["step"] % _EVERY == 0:
-                rest = _RIDGE * moment.diagonal().mean()
-                state[side] = torch.linalg.qr(moment @ basis + rest * basis).Q
+    for side in _sides(state):
+        rows = gradient if side == "left" else gradient.mT
+        state[f"{side}_moment"].lerp_(rows @ rows.mT, _SHARE)
+    if state["step"] % _EVERY == 0:
+        mean = _outside(state, state["mean"])
+        for side in _sides(state):
+            moment, basis = state[f"{side}_moment"], state[side]
+            rest = _RIDGE * moment.diagonal().mean()
+            state[side] = torch.linalg.qr(moment @ basis + rest * basis).Q
+        state["mean"] = _inside(state, mean)
 
 
 def _inside(state: dict[str, Any], gradient: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sbridge.bridge import Bridge
-from sbridge.couplings import Coupling, MinibatchSinkhorn
+from sbridge.couplings import Coupling, OnlineSinkhorn
 from sbridge.errors import DivergenceError, InputError
 from sbridge.fields import Confined, Corrected, DriftPair, Drifts, Half, Reversed, initialise
 from sbridge.interpolants import Brownian, ClosedForm, Gamma, Interpolant, Linear, OneSided, Path
@@ -82,7 +82,7 @@ class Recipe:
     interpolant: type[ClosedForm] = Linear
     gamma: type[Gamma] = Brownian
     times: type[TimeDensity] = Uniform
-    coupling: Callable[[Tensor, Tensor, float], Coupling] = MinibatchSinkhorn
+    coupling: Callable[[Tensor, Tensor, float], Coupling] = OnlineSinkhorn
     steps: int = 6000
     batch: int = 512
     group: int = 128

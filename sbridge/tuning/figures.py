@@ -165,7 +165,7 @@ def _scale(values: Sequence[Value], domain: Domain) -> _Scale:
 
 def _word(value: Value) -> str:
     """A setting on a scale."""
-    return _setting(value).replace("Minibatch", "").replace("Mixture", "")
+    return _setting(value).replace("Online", "").replace("Mixture", "")
 
 
 def _setting(value: Value) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sbridge.couplings import Independent, MinibatchSinkhorn
+from sbridge.couplings import Independent, MinibatchSinkhorn, OnlineSinkhorn
 from sbridge.errors import InputError
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.potential import MixturePotential
@@ -26,7 +26,7 @@ Value = float | int | bool | str | None
 Settings = Mapping[str, Value]
 """One value for each hyperparameter; a coupling or a prior by its name."""
 
-_COUPLINGS = {kind.__name__: kind for kind in (Independent, MinibatchSinkhorn)}
+_COUPLINGS = {kind.__name__: kind for kind in (Independent, MinibatchSinkhorn, OnlineSinkhorn)}
 _PRIORS: dict[Value, MixturePotential | None] = {None: None, MixturePotential.__name__: MixturePotential()}
 
 
@@ -106,8 +106,8 @@ class Space:
     """Its hidden layers; not varied."""
     learn_gamma: Domain = Choice((False, True))
     """The bridge's own γ is known where I is; learning it lets the fit get there on another way."""
-    coupling: Domain = Choice(("Independent", "MinibatchSinkhorn"))
-    """Minibatch plans start close to the bridge and are biased; independent pairs start far away and are not."""
+    coupling: Domain = Choice(("Independent", "OnlineSinkhorn"))
+    """Plans between samples start close to the bridge and are biased; independent pairs start far away and are not."""
     prior: Domain = Choice((None, "MixturePotential"))
     """Networks from nothing, or as a correction of a mixture potential, which a few Gaussians can describe or not."""
     batch: Domain = Choice((256, 512, 1024))
