@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sbridge import Bridge, ExactBridge, Independent, MaxMin, PotSinkhorn, Problem, Regression
+from sbridge import Bridge, ExactBridge, Independent, MaxMin, MinibatchSinkhorn, PotSinkhorn, Problem, Regression
 from sbridge.estimates import Estimate
 from sbridge.evidence import path_kl
 from sbridge.evidence.walks import Walk, run
@@ -53,9 +53,9 @@ SHARES = {
 NETWORKS: dict[str, Solver] = {
     "linear interpolant, product coupling, 100 steps": Regression(coupling=Independent, steps=100),
     "linear interpolant, product coupling, 500 steps": Regression(coupling=Independent, steps=500),
-    "linear interpolant, minibatch Sinkhorn, 300 steps": Regression(steps=300),
+    "linear interpolant, minibatch Sinkhorn, 300 steps": Regression(coupling=MinibatchSinkhorn, steps=300),
     "max–min, product coupling, 600 steps": MaxMin(coupling=Independent, steps=600),
-    "max–min, minibatch Sinkhorn, 1000 steps": MaxMin(steps=1000),
+    "max–min, minibatch Sinkhorn, 1000 steps": MaxMin(coupling=MinibatchSinkhorn, steps=1000),
     "POT Sinkhorn, 1,000 points": PotSinkhorn(points=1000),
 }
 

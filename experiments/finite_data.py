@@ -53,7 +53,7 @@ METHODS += [*chosen(["whole-plan", "maxmin-product"]), UNLEARNED, *chosen(["pot"
 LOOKS = {
     "potential": ("#009E73", "-", "o", "mixture potential"),
     "maxmin-potential": ("#56B4E9", "-", "v", "max–min on the potential"),
-    "maxmin": ("#0072B2", "-", "o", "max–min, minibatch plans"),
+    "maxmin": ("#0072B2", "-", "o", "max–min"),
     "maxmin-last": ("#0072B2", (0, (1.5, 1)), "o", "… without early stopping"),
     "whole-plan": ("#CC79A7", "-", "s", "max–min, one plan of all points"),
     "maxmin-product": ("#5B3A8C", "-", "^", "max–min, product coupling"),

@@ -14,7 +14,7 @@ recover(
     {
         "linear interpolant, product coupling": Regression(coupling=Independent),
         "max–min, product coupling": MaxMin(coupling=Independent),
-        "max–min, minibatch Sinkhorn": MaxMin(),
+        "max–min, online Sinkhorn": MaxMin(),
         "POT Sinkhorn": PotSinkhorn(points=1024),
         "GeomLoss Sinkhorn": GeomlossSinkhorn(points=1024),
     },
