@@ -5,7 +5,7 @@
 
 from bench import recover
 
-from sbridge import GeomlossSinkhorn, Independent, MaxMin, PotSinkhorn, Regression
+from sbridge import GeomlossSinkhorn, Independent, MaxMin, MinibatchSinkhorn, PotSinkhorn, Regression
 from sbridge.problems.gaussian import Gaussian
 
 recover(
@@ -14,7 +14,7 @@ recover(
     {
         "linear interpolant, product coupling": Regression(coupling=Independent),
         "max–min, product coupling": MaxMin(coupling=Independent),
-        "max–min, online Sinkhorn": MaxMin(),
+        "max–min, minibatch Sinkhorn": MaxMin(coupling=MinibatchSinkhorn),
         "POT Sinkhorn": PotSinkhorn(points=1024),
         "GeomLoss Sinkhorn": GeomlossSinkhorn(points=1024),
     },
