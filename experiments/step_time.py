@@ -1,4 +1,4 @@
-"""Claim: a drift step of max–min, optimiser included, costs 2.1 times a bare forward and backward pass, 3.1 with its plan.
+"""Claim: with its optimiser a drift step of max–min costs 2.1 bare forward and backward passes, 3.1 with its plan.
 
     .venv/bin/python experiments/step_time.py
 
