@@ -91,7 +91,7 @@ def _look(state: dict[str, Any], gradient: Tensor) -> None:
         rows = gradient if side == "left" else gradient.mT
         state[f"{side}_moment"].lerp_(rows @ rows.mT, _SHARE)
     if state["step"] % _EVERY == 0:
-        mean = _outside(state, state["mean"])
+        mean = _outside(state, state["mean"])  # it is kept in the bases, which saves turning it at every step
         for side in _sides(state):
             moment, basis = state[f"{side}_moment"], state[side]
             rest = _RIDGE * moment.diagonal().mean()
