@@ -15,9 +15,8 @@ class MinibatchSinkhorn(Planned):
     """Pairs from the entropic plan between fresh minibatches (Tong et al., arXiv 2307.03672).
 
     The bias of a plan vanishes as `batch` grows: between few points it smears the borders of what goes here and what
-    goes there.  So plans are large, and each gives many pairs (`OnlineSinkhorn` gives better ones in equal time).  The
-    potential of the last minibatch, extended to the points of the next by half a Sinkhorn step, starts the next, so few
-    iterations suffice.
+    goes there (less so in `OnlineSinkhorn`).  So plans are large, and each gives many pairs.  The potential of the last
+    minibatch, extended to the points of the next by half a Sinkhorn step, starts the next, so few iterations suffice.
 
     Args:
         batch: points per side of one plan.
