@@ -74,7 +74,7 @@ def trained(interpolant: Interpolant) -> Interpolant:
 
 
 def learned_mean(base: Interpolant, dim: int) -> LearnedMean:
-    return LearnedMean(base, dim, SPREAD0, 1.4, width=8, depth=2, degree=4)
+    return LearnedMean(base, dim, SPREAD0, 1.4, width=8, depth=2, modes=3)
 
 
 def learned_gamma(base: Interpolant) -> LearnedGamma:

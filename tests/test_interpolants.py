@@ -8,6 +8,7 @@ from math import pi
 from pathlib import Path as File
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -313,6 +314,18 @@ def test_learning_one_part_leaves_the_other(base: ClosedForm) -> None:
     torch.testing.assert_close(gamma.mean(TIMES, x0, x1), base.mean(TIMES, x0, x1))
     assert not torch.allclose(mean.mean(TIMES, x0, x1), base.mean(TIMES, x0, x1), rtol=0.01)
     assert not torch.allclose(gamma.variance(TIMES), base.variance(TIMES), rtol=0.01)
+
+
+@EVERY_CLOSED_FORM
+def test_the_energy_of_a_learned_correction_is_the_square_of_its_coefficients(base: ClosedForm) -> None:
+    learned = learned_mean(base, DIM)
+    trained(learned)
+    nodes, weights = (torch.from_numpy(values) / 2 for values in np.polynomial.legendre.leggauss(8))
+    times = (nodes + 0.5).view(-1, 1, 1)
+    correction = learned.path(times, X0, X1, Z).mean_rate - base.path(times, X0, X1, Z).mean_rate
+    energy = (weights.view(-1, 1, 1) * correction.square()).sum((0, 2))
+    ends = torch.cat([X0 / learned.spread0, X1 / learned.spread1], dim=-1)
+    torch.testing.assert_close(energy, max(learned.spread0, learned.spread1) ** 2 * learned.body(ends).square().sum(-1))
 
 
 @EVERY_CLOSED_FORM

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import comb
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -14,18 +14,19 @@ __all__ = ["LearnedGamma", "LearnedMean"]
 
 
 class LearnedMean(Interpolant):
-    """I = base mean + Σ_k B_k(t) N_k(x0, x1): a Bézier curve's correction to the base; γ² is the base's.
+    """I = base mean + Σ_k φ_k(t) N_k(x0, x1), k = 1 … `modes`: a curve's correction to the base; γ² is the base's.
 
-    B_k = C(n, k) t^k (1−t)^(n−k), k = 1 … n−1, are Bernstein polynomials, so the correction is t(1−t) times a
-    polynomial in t with coefficients from a network, which starts at zero.  A correction that were free to vary
-    faster in time than the drift network resolves would go unseen by it.
+    The φ_k are polynomials that vanish at both ends and have orthonormal derivatives, so Σ_k |N_k|² is the energy
+    ∫|∂t correction|² dt.  Max–min is over an action, and in its own metric ascent is as fast near the ends, where a
+    correction is small but its rate is not, as in the middle.  The coefficients come from a network that starts at
+    zero.  A correction that were free to vary faster in time than the drift network resolves would go unseen by it.
 
     Args:
         base: the interpolant to start from.
         dim: dimension d of the points.
         spread0, spread1: standard deviations of the two datasets, which scale the network's input and output.
         width, depth: size of the residual network.
-        degree: n.
+        modes: how many φ_k there are; they span the polynomials of degree modes + 1 that vanish at both ends.
     """
 
     def __init__(
@@ -36,24 +37,33 @@ class LearnedMean(Interpolant):
         spread1: float,
         width: int = 64,
         depth: int = 3,
-        degree: int = 8,
+        modes: int = 7,
     ) -> None:
         super().__init__()
-        self.base, self.dim, self.width, self.depth, self.degree = base, dim, width, depth, degree
+        self.base, self.dim, self.width, self.depth, self.modes = base, dim, width, depth, modes
         self.spread0, self.spread1 = spread0, spread1
-        self.body = ResidualMLP(2 * dim, (degree - 1) * dim, width, depth, silent=True)
+        self.body = ResidualMLP(2 * dim, modes * dim, width, depth, silent=True)
 
     def mean(self, t: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
-        n = self.degree
-        powers = torch.arange(1, n, dtype=t.dtype, device=t.device)
-        binomials = t.new_tensor([comb(n, k) for k in range(1, n)])
-        basis = t**powers * (1 - t) ** (n - powers) * (binomials * max(self.spread0, self.spread1))
+        basis = _bubbles(t, self.modes) * max(self.spread0, self.spread1)
         points: Tensor = self.body(torch.cat([x0 / self.spread0, x1 / self.spread1], dim=-1))
-        correction: Tensor = (basis.unsqueeze(-1) * points.unflatten(-1, (n - 1, self.dim))).sum(-2)
+        correction: Tensor = (basis.unsqueeze(-1) * points.unflatten(-1, (self.modes, self.dim))).sum(-2)
         return self.base.mean(t, x0, x1) + correction
 
     def variance(self, t: Tensor) -> Tensor:
         return self.base.variance(t)
+
+
+def _bubbles(t: Tensor, count: int) -> Tensor:
+    """φ_k = √(2k+1) ∫₀ᵗ P_k(2s−1) ds for Legendre's polynomials P_k, k = 1 … `count`: (..., 1) or () → (..., count).
+
+    The integral is (P_{k+1} − P_{k−1})(2t−1)/(2(2k+1)).
+    """
+    s = 2 * t.reshape(t.shape or (1,)) - 1
+    legendre = [torch.ones_like(s), s]
+    for k in range(1, count + 1):
+        legendre.append(((2 * k + 1) * s * legendre[k] - k * legendre[k - 1]) / (k + 1))
+    return torch.cat([(legendre[k + 1] - legendre[k - 1]) / (2 * sqrt(2 * k + 1)) for k in range(1, count + 1)], dim=-1)
 
 
 class LearnedGamma(Interpolant):

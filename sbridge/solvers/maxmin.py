@@ -22,7 +22,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from sbridge.errors import InputError
@@ -32,6 +31,7 @@ from sbridge.problem import Problem
 from sbridge.solvers.draws import Draw
 from sbridge.solvers.monitor import antithetic_path, bridge_pairs, drift_targets
 from sbridge.solvers.regression import Regression
+from sbridge.solvers.soap import Soap
 from sbridge.solvers.training import Training, warm_cosine
 
 __all__ = ["MaxMin", "MaxMinTraining", "hjb_force", "martingale_defect"]
@@ -44,9 +44,9 @@ class MaxMin(Regression):
     """Find the Schrödinger bridge by max–min over the interpolant.
 
     Args:
-        learn_mean: whether I is learned, as the base interpolant and a network t(1−t)N(t, x0, x1).
+        learn_mean: whether I is learned, as the base interpolant and a correction by a network (`LearnedMean`).
         learn_gamma: whether γ² is learned, as a bounded multiple of the base's.
-        outer_rate: Adam's rate for the interpolant at its height, with the same schedule as the drifts'.
+        outer_rate: Soap's rate for the interpolant at its height, with the same schedule as the drifts'.
         outer_width, outer_depth: size of the interpolant's network.
 
     `round_steps` is the number of drift steps between two steps of the interpolant; the other arguments are
@@ -56,7 +56,7 @@ class MaxMin(Regression):
     round_steps: int = 5
     learn_mean: bool = True
     learn_gamma: bool = False
-    outer_rate: float = 2e-3
+    outer_rate: float = 4e-3
     outer_width: int = 64
     outer_depth: int = 3
 
@@ -131,7 +131,7 @@ class MaxMinTraining(Training):
 
     def __init__(self, recipe: MaxMin, problem: Problem, random_state: int) -> None:
         super().__init__(recipe, problem, random_state)
-        self.outer = Adam(self.interpolant.parameters(), lr=recipe.outer_rate, betas=(0.5, 0.99), fused=True)
+        self.outer = Soap(self.interpolant.parameters(), lr=recipe.outer_rate)
         self.outer_schedule = LambdaLR(self.outer, lambda done: warm_cosine(done * recipe.round_steps / self.steps))
 
     def reference_path(self, x0: Tensor, x1: Tensor) -> Path:

@@ -1,4 +1,4 @@
-"""Adam in the eigenbases of Shampoo's preconditioner, for the small networks that drifts are fitted with.
+"""Adam in the eigenbases of Shampoo's preconditioner, for the small networks that drifts and interpolants are.
 
 The gradients G (m, n) of a weight matrix have the second moments L = E[G Gᵀ] and R = E[Gᵀ G].  In the bases of their
 eigenvectors the entries of a matrix hardly influence each other, which Adam's division of each entry by the root of its
