@@ -117,7 +117,7 @@ class TrueCoupling(Regression):
         def true_pairs(x0: Tensor, x1: Tensor, epsilon: float) -> Coupling:
             return TruePairs(x0, x1, epsilon, truth, frame)
 
-        return Training(Regression(coupling=true_pairs), problem, random_state)
+        return Training(replace(self, coupling=true_pairs), problem, random_state)
 
 
 def small_plans(x0: Tensor, x1: Tensor, epsilon: float) -> Coupling:
