@@ -13,12 +13,13 @@ from bench import RESULTS
 from figures import Rows
 from solver import TrueCoupling
 
-from sbridge import Independent, MaxMin, Solver
+from sbridge import Independent, MaxMin
 from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
 from sbridge.evidence.metrics import HORIZON
 from sbridge.problem import Problem
 from sbridge.problems.mixture import Mixture
+from sbridge.solvers import Solver
 
 PROBLEMS = [(2, 0.5), (16, 0.05), (16, 0.5), (16, 5.0)]  # dimension, ε
 STEPS = 3000

@@ -193,7 +193,8 @@ def write(table: pl.DataFrame, cells: Sequence[Cell], out: Path) -> None:
     lines = [["path KL (nats)", *titles], ["---", *["---:" for _ in titles]]]
     for method in TRIED:
         rows = {(row["case"], row["budget"]): row for row in table.filter(method=method.title).to_dicts()}
-        lines.append([method.title, *(shown(rows[key], PATH_KL) if key in rows else "" for key in columns.rows())])
+        if rows:
+            lines.append([method.title, *(shown(rows[key], PATH_KL) if key in rows else "" for key in columns.rows())])
     (out / "ablation.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
     recipes = [TRIED[0].title, LIMIT.title, BEFORE.title]
     drawn = table.filter(pl.col("method").is_in(recipes), ~pl.col("case").str.contains("problem"))

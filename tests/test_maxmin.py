@@ -310,10 +310,10 @@ def test_the_average_looks_back_on_a_share_of_the_training_so_far() -> None:
                 torch.testing.assert_close(weights, torch.full_like(weights, done / 1.25), rtol=0.02, atol=0)
 
 
-def test_overfitting_ends_a_training_early() -> None:
+def test_overfitting_ends_a_training_in_its_last_fifth() -> None:
     problem = _problem(60)
     training = _run(Regression(coupling=Independent, steps=4000, width=64, patience=3).start(problem))
-    assert training.step < 4000
+    assert 3200 <= training.step < 4000  # not before the rate has come down
     reference_losses = [row["reference_loss"] for row in training.history]
     assert reference_losses[-1] > min(reference_losses)
 

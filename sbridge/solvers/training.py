@@ -42,6 +42,7 @@ _NARROWEST = 0.05  # spread of a dataset that networks scale by, which may be a 
 _MARGIN = 1.5  # on how far the training points go
 _DECAY = 0.01  # of the networks' matrices, over the rate; ten times as much is felt at small epsilon
 _CHECKS = 50  # of the held-out points in a whole training
+_ENDABLE = 0.8  # share of the steps before which no training ends: as the rate falls answers may still get better
 _CHECK_BATCHES = 8  # held-out pairs in a check, in batches
 
 
@@ -73,7 +74,7 @@ class Recipe:
         width, depth: size of the drift network.
         prior: a solver whose drifts the network is added to, such as `MixturePotential`.  It solves the problem, and
             for the backward drift the problem with x0 and x1 exchanged.
-        patience: checks in a row significantly worse than the best that end a training in its second half; it has 50.
+        patience: checks in a row significantly worse than the best that end a training in its last fifth; it has 50.
 
     Raises:
         InputError: a one-sided interpolant is given a gamma.
@@ -203,9 +204,9 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done or, in the second half of them, the answer has stopped improving."""
+        """Whether all steps are done or, in the last fifth of them, the answer has stopped improving."""
         overdone = self.selection.worse_in_a_row >= self.recipe.patience
-        return self.step >= self.steps or (overdone and 2 * self.step >= self.steps)
+        return self.step >= self.steps or (overdone and self.step >= _ENDABLE * self.steps)
 
     def round(self) -> None:
         """Some gradient steps on the drifts."""
