@@ -38,9 +38,7 @@ class Unselected(MaxMinTraining):
 
 @dataclass(frozen=True)
 class LastAverage(MaxMin):
-    """Max–min that is trained to its end and answers with its last average."""
-
-    patience: int = 10**9
+    """Max–min that answers with its last average."""
 
     def start(self, problem: Problem, random_state: int = 0) -> MaxMinTraining:
         return Unselected(self, problem, random_state)

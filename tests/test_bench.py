@@ -310,7 +310,7 @@ def test_a_budget_that_is_too_small_still_trains(settings: dict[str, float]) -> 
     assert 50 <= fit.steps <= 52
 
 
-SMALL = {"width": 8, "depth": 1, "batch": 32, "patience": 50}  # never stopped early
+SMALL = {"width": 8, "depth": 1, "batch": 32}
 TRAINED: list[Regression] = [
     MaxMin(**SMALL, group=8, coupling=Independent),
     MarkovianFitting(**SMALL, coupling=partial(Simulated, points=20, steps=5, uses=1)),

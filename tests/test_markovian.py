@@ -125,7 +125,7 @@ def test_saved_fits_come_back(name: str, tmp_path: object) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_resumed_training_is_bit_identical(name: str) -> None:
     """Stopped and gone on between two simulations of pairs, where there are any."""
-    solver, problem = replace(_solver(name, 90), patience=50), _problem(400)
+    solver, problem = _solver(name, 90), _problem(400)
     straight = _run(solver.start(problem, 3))
     stopped, file = _run(solver.start(problem, 3), rounds=14), BytesIO()
     torch.save(stopped.state_dict(), file)

@@ -60,7 +60,7 @@ def fitted_within(
 ) -> Fit:
     """A training of about that many seconds, with at least 50 steps.
 
-    It is longer by a round at most, and shorter only where it stops improving.
+    It is longer by a round at most.
 
     Raises:
         InputError, DivergenceError: as the solver's own training.

@@ -109,7 +109,6 @@ class MarkovianFitting(BridgeMatching):
         coupling: simulates the pairs, which takes as long for one step between two simulations as for a thousand: they
             are not made anew before they are worn.
         iterations: of Markovian fitting; the steps are split evenly between them, in a short training between fewer.
-        patience: by default a training is never ended early, because its pairs change to the end.
 
     The average of the weights looks back on less than an iteration, so that the next is not simulated by the last.
     """
@@ -117,7 +116,6 @@ class MarkovianFitting(BridgeMatching):
     coupling: Callable[[Tensor, Tensor, float], Simulated] = Simulated
     group: int = 2
     memory: float = 0.02
-    patience: int = 50
     iterations: int = 20
 
     @property

@@ -1,4 +1,4 @@
-"""Held-out points: how well a pair of drifts does on them, which iterate to keep and when to stop.
+"""Held-out points: how well a pair of drifts does on them, and which iterate to keep.
 
 A fixed set of held-out points x_t with their targets gives the drifts' quadratic objective the same noise at every
 check. Over 2ε it is, up to a constant, the path KL to the law of those points in nats: it tells iterates apart and
@@ -104,7 +104,6 @@ class Selection:
     def __init__(self, weights: dict[str, Any]) -> None:
         self.kept = weights
         self.best: Tensor | None = None
-        self.worse_in_a_row = 0
 
     def offer(self, losses: Tensor, weights: dict[str, Any]) -> None:
         """Weigh new `weights` by their losses, one for each held-out bridge point."""
@@ -113,9 +112,7 @@ class Selection:
         if self.best is None or mean < 0:
             self.best = losses
         if mean <= 2 * error:
-            self.kept, self.worse_in_a_row = copy.deepcopy(weights), 0
-        else:
-            self.worse_in_a_row += 1
+            self.kept = copy.deepcopy(weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on."""

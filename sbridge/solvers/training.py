@@ -42,7 +42,6 @@ _NARROWEST = 0.05  # spread of a dataset that networks scale by, which may be a 
 _MARGIN = 1.5  # on how far the training points go
 _DECAY = 0.01  # of the networks' matrices, over the rate; ten times as much is felt at small epsilon
 _CHECKS = 50  # of the held-out points in a whole training
-_ENDABLE = 0.8  # share of the steps before which no training ends: as the rate falls answers may still get better
 _CHECK_BATCHES = 8  # held-out pairs in a check, in batches
 
 
@@ -74,7 +73,6 @@ class Recipe:
         width, depth: size of the drift network.
         prior: a solver whose drifts the network is added to, such as `MixturePotential`.  It solves the problem, and
             for the backward drift the problem with x0 and x1 exchanged.
-        patience: checks in a row significantly worse than the best that end a training in its last fifth; it has 50.
 
     Raises:
         InputError: a one-sided interpolant is given a gamma.
@@ -93,7 +91,6 @@ class Recipe:
     width: int = 128
     depth: int = 6
     prior: Solver | None = None
-    patience: int = 10
 
     def __post_init__(self) -> None:
         if issubclass(self.interpolant, OneSided) and self.gamma is not Brownian:
@@ -190,23 +187,17 @@ class Training:
         return self.base
 
     def __iter__(self) -> Iterator[Progress]:
-        """Train to the end, or until the answer has stopped improving.
+        """Train to the end: while the rate is high the held-out loss may rise, and come down again as the rate falls.
 
         Raises:
             DivergenceError: the training became unstable; `bridge()` is its last good state.
         """
-        while not self.finished:
+        while self.step < self.steps:
             self.coupling.follow(self.averaged, self.generator)
             self.round()
             if self.step * _CHECKS // self.steps > len(self.history):
                 self.check()
             yield Progress(self.step, self.steps, self.history[-1] if self.history else {})
-
-    @property
-    def finished(self) -> bool:
-        """Whether all steps are done or, in the last fifth of them, the answer has stopped improving."""
-        overdone = self.selection.worse_in_a_row >= self.recipe.patience
-        return self.step >= self.steps or (overdone and self.step >= _ENDABLE * self.steps)
 
     def round(self) -> None:
         """Some gradient steps on the drifts."""
