@@ -6,18 +6,13 @@ Mixtures; the path KL of each fifth of [0, .99], in nats, after 3,000 steps.  "T
 what the networks and their optimiser miss.
 """
 
-from collections.abc import Iterator
-
 import torch
 from bench import RESULTS
 from figures import Rows
 from solver import TrueCoupling
 
 from sbridge import Independent, MaxMin
-from sbridge.bridge import Bridge
-from sbridge.estimates import Estimate
-from sbridge.evidence.metrics import HORIZON
-from sbridge.problem import Problem
+from sbridge.evidence.metrics import HORIZON, path_kl_by_time
 from sbridge.problems.mixture import Mixture
 from sbridge.solvers import Solver
 
@@ -33,21 +28,6 @@ STARTS = 4000
 TIMES = 8  # in each part
 
 
-def parts(bridge: Bridge, problem: Problem) -> Iterator[Estimate]:
-    """The path KL in each of equal parts of time."""
-    truth, generator = problem.truth, torch.Generator().manual_seed(0)
-    assert truth is not None
-    x0 = problem.test0[:STARTS]
-    x1 = truth.endpoints(x0, generator)
-    for part in range(PARTS):
-        total = torch.zeros(len(x0), dtype=torch.float64)
-        for _ in range(TIMES):
-            t = HORIZON * (part + torch.rand(len(x0), 1, generator=generator, dtype=x0.dtype)) / PARTS
-            x = truth.between(t, x0, x1, generator)
-            total += (truth.forward_drift(t, x) - bridge.forward_drift(t, x)).double().square().sum(-1)
-        yield Estimate.of(HORIZON / (4 * problem.epsilon * PARTS * TIMES) * total)
-
-
 def main() -> None:
     torch.set_num_threads(1)
     ends = [f"{HORIZON * part / PARTS:.1f}" for part in range(PARTS + 1)]
@@ -56,9 +36,12 @@ def main() -> None:
     for dim, epsilon in PROBLEMS:
         case = f"mixture d={dim} ε={epsilon:g}"
         problem = Mixture(dim=dim, epsilon=epsilon).build()
+        truth = problem.truth
+        assert truth is not None
         for name, solver in SOLVERS.items():
             if table.missing(problem=case, method=name):
-                found = parts(solver.solve(problem), problem)
+                bridge, generator = solver.solve(problem), torch.Generator().manual_seed(0)
+                found = path_kl_by_time(bridge, truth, problem.test0[:STARTS], generator, PARTS, TIMES)
                 table.add(problem=case, method=name, **{f"part{part}": value for part, value in enumerate(found)})
     table.write(f"Path KL in nats, by time. {STEPS:,} steps of each solver, one seed.")
 

@@ -39,6 +39,7 @@ from sbridge.evidence.metrics import (
     own_paths,
     path_energy,
     path_kl,
+    path_kl_by_time,
 )
 from sbridge.fields import Field
 from sbridge.problems.gaussian import GaussianBridge
@@ -298,6 +299,15 @@ def test_standard_errors_are_calibrated() -> None:
     # 60 z-scores: their mean is within ± .13 and their standard deviation within ± .09, one sigma.
     assert abs(z.mean()) < 0.45
     assert 0.7 < z.std() < 1.35
+
+
+def test_path_kl_by_time_adds_up_and_is_each_parts_own() -> None:
+    shares = path_kl_by_time(STILL, TRUTH, _starts(2000), _generator(), parts=3, times=8)
+    whole = path_kl(STILL, TRUTH, _starts(2000), _generator(), times=24)
+    assert sum(share.value for share in shares) == pytest.approx(whole.value, rel=1e-12)
+    ends = [0.0, *(_mean_square_path(HORIZON * part / 3) / (4 * EPSILON) for part in (1, 2, 3))]
+    for share, begin, end in zip(shares, ends, ends[1:], strict=False):
+        assert share.value == pytest.approx(end - begin, abs=4 * share.standard_error)
 
 
 def test_stratified_times_help() -> None:

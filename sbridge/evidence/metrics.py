@@ -26,6 +26,7 @@ from sbridge.sampling import EULER, Diffusion, graded
 
 __all__ = ["HORIZON", "bw_uvp", "cbw_uvp", "cbw_uvp_exact", "cbw_uvp_floor", "diagonal_kl", "endpoint_covariance_error"]
 __all__ += ["exact_energy", "exact_paths", "kinetic_energy", "move", "own_paths", "path_energy", "path_kl"]
+__all__ += ["path_kl_by_time"]
 
 HORIZON = 0.99  # where path KL stops: u* = (E[x1|x_t] − x)/(1−t) of a plug-in has no limit at t = 1
 _BATCH = 4096  # points moved at once; more of them leave a processor's cache and take twice as long
@@ -41,10 +42,24 @@ def path_kl(bridge: Bridge, truth: ExactBridge, x0: Tensor, generator: torch.Gen
         generator: source of the paths and times.
         times: random times per path, one in each of as many equal parts of [0, .99].
     """
-    total = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
-    for t, x in _along_exact_paths(truth, x0, generator, times, HORIZON):
-        total += (truth.forward_drift(t, x) - bridge.forward_drift(t, x)).double().square().sum(-1)
-    return Estimate.of(HORIZON / (4 * truth.epsilon * times) * total)
+    return path_kl_by_time(bridge, truth, x0, generator, 1, times)[0]
+
+
+def path_kl_by_time(
+    bridge: Bridge, truth: ExactBridge, x0: Tensor, generator: torch.Generator, parts: int, times: int = 32
+) -> list[Estimate]:
+    """The shares of equal parts of [0, .99] in `path_kl`, in nats.
+
+    Args:
+        bridge, truth, x0, generator: as `path_kl`'s.
+        parts: how many there are.
+        times: random times per path in each of them.
+    """
+    totals = torch.zeros(parts, len(x0), dtype=torch.float64, device=x0.device)
+    for number, (t, x) in enumerate(_along_exact_paths(truth, x0, generator, parts * times, HORIZON)):
+        error = truth.forward_drift(t, x) - bridge.forward_drift(t, x)
+        totals[number // times] += error.double().square().sum(-1)
+    return [Estimate.of(HORIZON / (4 * truth.epsilon * parts * times) * total) for total in totals]
 
 
 def _along_exact_paths(
