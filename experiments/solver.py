@@ -151,6 +151,7 @@ TRIED = [
     *chosen(["self-consistent", "whole-plan", "maxmin-potential"]),
 ]
 DIMS, EPSILONS, BUDGETS, SEEDS = (2, 16), (0.5, 0.05), (60.0, 120.0, 300.0), (0, 1, 2)
+LARGE = 5.0  # ε at which only some are tried
 OTHERS = (1, 2)  # seeds of problems that no default was chosen on
 PATH_KL = column_named("path_kl")
 KEPT = ("path_kl", "path_kl_se", "cbw_uvp", "cbw_uvp_se", "fit_seconds", "steps", "remark")
@@ -168,7 +169,7 @@ def main(
 ) -> None:
     tried = [method for method in TRIED if not methods or method.key in methods]
     bench(plan(cases(dims, epsilons, problems), tried, budgets, seeds), out, jobs)
-    all_cases = cases(DIMS, EPSILONS, sorted({0, *OTHERS, *problems}))
+    all_cases = cases(DIMS, (*EPSILONS, LARGE), sorted({0, *OTHERS, *problems}))
     every = plan(all_cases, TRIED, sorted({*BUDGETS, *budgets}), sorted({*SEEDS, *seeds}))
     finished = [cell for cell in every if (out / "cells" / cell.file).exists()]
     write(bench(finished, out), finished, out)

@@ -141,7 +141,10 @@ def test_the_command_line_fits_there(tmp_path: Path) -> None:
     assert main([*words, str(tmp_path / "run")]) == 0
     assert Run.open(tmp_path / "run").config["settings"]["device"] == "cuda"
     assert (tmp_path / "run" / "report.html").exists()
-    assert main(["sample", str(tmp_path / "run"), "--out", str(tmp_path / "moved.npy")]) == 0
+    np.save(tmp_path / "points.npy", _cloud(20, 0))
+    words = ["sample", str(tmp_path / "run"), "--input", str(tmp_path / "points.npy")]
+    assert main([*words, "--out", str(tmp_path / "moved.npy")]) == 0
+    assert np.isfinite(np.load(tmp_path / "moved.npy")).all()
 
 
 RAY_LEAVES = [
