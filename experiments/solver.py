@@ -11,7 +11,7 @@ ablation.md the path KL of every variant, path_kl.png the recipes of before and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -168,16 +168,17 @@ def main(
     out: Path = RESULTS / "solver",
 ) -> None:
     tried = [method for method in TRIED if not methods or method.key in methods]
-    bench(plan(cases(dims, epsilons, problems), tried, budgets, seeds), out, jobs)
-    all_cases = cases(DIMS, (*EPSILONS, LARGE), sorted({0, *OTHERS, *problems}))
+    asked = {cell.file for cell in plan(cases(dims, epsilons, problems), tried, budgets, seeds)}
+    all_cases = cases({*DIMS, *dims}, {*EPSILONS, LARGE, *epsilons}, {0, *OTHERS, *problems})
     every = plan(all_cases, TRIED, sorted({*BUDGETS, *budgets}), sorted({*SEEDS, *seeds}))
-    finished = [cell for cell in every if (out / "cells" / cell.file).exists()]
-    write(bench(finished, out), finished, out)
+    cells = [cell for cell in every if cell.file in asked or (out / "cells" / cell.file).exists()]
+    write(bench(cells, out, jobs), cells, out)
 
 
-def cases(dims: tuple[int, ...], epsilons: tuple[float, ...], seeds: Sequence[int]) -> list[Case]:
+def cases(dims: Collection[int], epsilons: Collection[float], seeds: Collection[int]) -> list[Case]:
     """Mixtures of the benchmark, drawn with these seeds."""
-    drawn = [(case, seed) for seed in seeds for case in Mixtures(dims, epsilons).cases()]
+    suite = Mixtures(tuple(sorted(dims)), tuple(sorted(epsilons)))
+    drawn = [(case, seed) for seed in sorted(seeds) for case in suite.cases()]
     return [_drawn(case, seed) if seed else case for case, seed in drawn]
 
 
