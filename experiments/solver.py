@@ -125,7 +125,7 @@ def small_plans(x0: Tensor, x1: Tensor, epsilon: float) -> Coupling:
     return MinibatchSinkhorn(x0, x1, epsilon, batch=512, partners=3, iterations=30)
 
 
-BEFORE = Method("before", "the recipe of before", AdamMaxMin(times=Arcsine, depth=3, coupling=small_plans))
+BEFORE = Method("before", "the recipe of before", AdamMaxMin(times=Arcsine, depth=3, group=128, coupling=small_plans))
 LIMIT = Method("true-coupling", "true coupling (no method)", TrueCoupling())
 TRIED = [
     *chosen(["maxmin"]),
@@ -138,6 +138,7 @@ TRIED = [
     Method("minibatch", "plans between minibatches", MaxMin(coupling=MinibatchSinkhorn)),
     Method("large-pool", "pools of 8,192 points", MaxMin(coupling=partial(OnlineSinkhorn, pool=8192))),
     Method("three-partners", "three pairs for each point", MaxMin(coupling=partial(OnlineSinkhorn, partners=3))),
+    Method("large-groups", "128 points that share a time", MaxMin(group=128)),
     Method("arcsine", "arcsine times", MaxMin(times=Arcsine)),
     Method("loss-variance", "times by the loss's variance", MaxMin(times=LossVariance)),
     *chosen(["fixed"]),

@@ -66,7 +66,8 @@ class Recipe:
         coupling: makes the rule that draws pairs from (x0, x1, epsilon).
         steps: gradient steps on the drifts.
         batch: points in a step.
-        group: points that share a time; half as many pairs, each with z and −z.
+        group: points that share a time; half as many pairs, each with z and −z.  Large groups leave less noise in the
+            targets, small ones leave room for more times, of which few make a noisy step too, at large ε above all.
         round_steps: steps whose pairs and paths are drawn at once.
         rate: Soap's rate at its height; it rises over 5 % of the steps and falls to zero on half a cosine.
         memory: share of the training so far that the average of the weights looks back on.
@@ -84,7 +85,7 @@ class Recipe:
     coupling: Callable[[Tensor, Tensor, float], Coupling] = OnlineSinkhorn
     steps: int = 6000
     batch: int = 512
-    group: int = 128
+    group: int = 16
     round_steps: int = 3
     rate: float = 0.012
     memory: float = 0.1
