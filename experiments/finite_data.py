@@ -1,4 +1,4 @@
-"""Claim: from few points the Sinkhorn plug-in collapses onto its data; learned bridges, stopped in time, do not.
+"""Claim: from few points the Sinkhorn plug-in collapses onto its data; learned ones, chosen on held-out points, do not.
 
     .venv/bin/python experiments/finite_data.py
 

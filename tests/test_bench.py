@@ -299,7 +299,7 @@ def test_the_schedule_goes_with_the_clock(settings: dict[str, float]) -> None:
         assert share == pytest.approx(passed / (60 - before), abs=0.04)
 
 
-def test_a_fit_that_stops_improving_ends_before_its_budget() -> None:
+def test_a_training_may_end_by_itself_before_its_budget() -> None:
     fit, _ = _timed_fit(Machine(SimpleNamespace(now=0.0), ends_at=1500), 60.0)
     assert fit.steps == 1500 and fit.seconds == pytest.approx(15.0)
 

@@ -410,17 +410,14 @@ def conducted(problem: Problem, objective: Any, storage: Path, say: Any, setting
 
 
 def curve(work: Work, settings: Any) -> dict[int, float]:
-    """Share → objective of a training in this process, which may end before its last step."""
+    """Share → objective of a training in this process."""
     training, found = solver_of(settings, work.steps).start(work.problem), dict[int, float]()
-
-    def figure() -> float:
-        return float(work.objective(training.bridge(), work.problem, torch.Generator().manual_seed(0x7A1E5)).value)
-
     for progress in training:
         share = progress.step * REPORTS // progress.steps
         if share > max(found, default=0):
-            found[share] = figure()
-    return found | {REPORTS: figure()}
+            generator = torch.Generator().manual_seed(0x7A1E5)
+            found[share] = float(work.objective(training.bridge(), work.problem, generator).value)
+    return found
 
 
 def reports(storage: Path) -> list[list[tuple[int, float]]]:

@@ -100,9 +100,6 @@ class _Trial:
             if progress.step * REPORTS // progress.steps > self.share:
                 self.share = progress.step * REPORTS // progress.steps
                 self._report()
-        if self.share < REPORTS:  # it stopped improving before its last step
-            self.share = REPORTS
-            self._report()
 
     def _report(self) -> None:
         seconds, figure = perf_counter() - self.begin, self._judge()
