@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from sbridge.evidence import FLOOR, TRUTH, Comparison, Effort, Judge
+from sbridge.evaluation import FLOOR, TRUTH, Comparison, Effort, Judge
 from sbridge.io.settings import environment
 from sbridge.problem import Problem
 from sbridge.solvers import Solver

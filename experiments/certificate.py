@@ -23,8 +23,8 @@ from torch import Tensor
 
 from sbridge import Bridge, ExactBridge, Independent, MaxMin, MinibatchSinkhorn, PotSinkhorn, Problem, Regression
 from sbridge.estimates import Estimate
-from sbridge.evidence import path_kl
-from sbridge.evidence.walks import Walk, run
+from sbridge.evaluation import path_kl
+from sbridge.evaluation.certificate.walks import Walk, run
 from sbridge.fields import Field
 from sbridge.problems.gaussian import Gaussian
 from sbridge.problems.mixture import Mixture

@@ -37,9 +37,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sbridge import Independent, Regression
-from sbridge.control import best_diffusion, carried_score, fisher, flow_bound, flow_kl, gap, sde_bound
-from sbridge.evidence.line import Line, average, diffusion_law, flow_law
 from sbridge.fields import VectorField
+from sbridge.theory.control import best_diffusion, carried_score, fisher, flow_bound, flow_kl, gap, sde_bound
+from sbridge.theory.line import Line, average, diffusion_law, flow_law
 
 LEVELS = [0.05, 0.2, 1.0, 4.0]
 FREQUENCIES = [1, 2, 4, 8, 16, 32, 64]

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sbridge import Bridge, Independent, Problem, Regression
-from sbridge.evidence import energy_distance
+from sbridge.evaluation import energy_distance
 from sbridge.fields import Field
 from sbridge.interpolants import (
     Brownian,
@@ -37,7 +37,7 @@ from sbridge.interpolants import (
     Trigonometric,
     VariancePreserving,
 )
-from sbridge.problems.oracle import MixtureOracle
+from sbridge.theory.oracle import MixtureOracle
 from sbridge.times import Arcsine, GammaMatched, LossVariance, TimeDensity, Uniform
 
 FOLDER, EPSILON, STEPS, SAMPLES, JUDGED = RESULTS / "design", 0.5, 1500, 20_000, 4000

@@ -39,13 +39,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sbridge import Bridge, Independent, Linear, Regression
-from sbridge.control import best_diffusion, gap
 from sbridge.estimates import Estimate
-from sbridge.evidence import energy_distance
-from sbridge.evidence.line import Line, flow_law
+from sbridge.evaluation import energy_distance
 from sbridge.interpolants import Brownian
-from sbridge.problems.oracle import MixtureOracle
 from sbridge.sampling import HEUN
+from sbridge.theory.control import best_diffusion, gap
+from sbridge.theory.line import Line, flow_law
+from sbridge.theory.oracle import MixtureOracle
 
 SOLVER = Regression(coupling=Independent, steps=400)
 SEEDS = [0, 1, 2]

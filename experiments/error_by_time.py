@@ -12,7 +12,7 @@ from figures import Rows
 from solver import TrueCoupling
 
 from sbridge import Independent, MaxMin
-from sbridge.evidence.metrics import HORIZON, path_kl_by_time
+from sbridge.evaluation.metrics import HORIZON, path_kl_by_time
 from sbridge.problems.mixture import Mixture
 from sbridge.solvers import Solver
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbridge.estimates import Estimate
-from sbridge.evidence import energy_distance, wasserstein
+from sbridge.evaluation import energy_distance, wasserstein
 from sbridge.io.settings import environment
 from sbridge.problems.sampled import Law
 from sbridge.storage import replace_atomically

@@ -25,7 +25,7 @@ from figures import Cell, Rows
 from sbridge import BlockwiseSinkhorn, MaxMin, MinibatchSinkhorn
 from sbridge.arrays import seeded
 from sbridge.bench.budget import fitted_within
-from sbridge.evidence.metrics import path_kl
+from sbridge.evaluation.metrics import path_kl
 from sbridge.problem import Problem
 from sbridge.problems.mixture import Mixture
 

@@ -43,8 +43,8 @@ from sbridge.likelihood import (
 )
 from sbridge.problems.datasets import Digits
 from sbridge.problems.gaussian import Gaussian, GaussianBridge
-from sbridge.problems.oracle import MixtureOracle
 from sbridge.sampling import EULER, HEUN, RK4
+from sbridge.theory.oracle import MixtureOracle
 
 FOLDER, EPSILON = RESULTS / "likelihoods", 0.3
 STEPPERS = {"Euler": EULER, "Heun": HEUN, "RK4": RK4}

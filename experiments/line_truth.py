@@ -13,11 +13,11 @@ from torch import Tensor
 from sbridge import Bridge, Linear, Problem
 from sbridge.conversions import ScoreFromDrifts, VelocityFromDrifts
 from sbridge.estimates import Estimate
-from sbridge.evidence.line import Line, diffusion_law, kl
 from sbridge.fields import VectorField
 from sbridge.interpolants import Brownian
-from sbridge.problems.oracle import MixtureOracle
 from sbridge.storage import replace_atomically
+from sbridge.theory.line import Line, diffusion_law, kl
+from sbridge.theory.oracle import MixtureOracle
 
 EPSILON = 0.3  # of the interpolant
 SAMPLING = torch.logspace(-1.7, 0.7, 13, dtype=torch.float64)

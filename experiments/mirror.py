@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sbridge import Bridge, Independent, Regression, SchrodingerBridge
 from sbridge.estimates import Estimate
-from sbridge.evidence import energy_distance
+from sbridge.evaluation import energy_distance
 from sbridge.interpolants import Brownian, Gamma, Mirror, Parabolic, SineSquared
 from sbridge.problems.planar import moons
 

@@ -26,8 +26,8 @@ from torch import Tensor
 from sbridge.fields import ResidualMLP, time_features
 from sbridge.interpolants import Brownian, Gamma, Linear, Parabolic, Path, SineSquared
 from sbridge.objectives import Denoiser, Drift, Objective, Score, Velocity, quadratic_loss
-from sbridge.problems.oracle import MixtureOracle
 from sbridge.problems.planar import eight_gaussians, normal
+from sbridge.theory.oracle import MixtureOracle
 
 FOLDER, EPSILON, GROUPS, GROUP = RESULTS / "near_ends", 0.5, 200, 128
 NEAR = [0.5, *(10 ** (-exponent / 2) for exponent in range(1, 11))]  # distances from an end: ½, 0.32, 0.1 … 1e-5

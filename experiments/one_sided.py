@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sbridge import Bridge, Independent, Regression, SchrodingerBridge
-from sbridge.evidence import energy_distance
+from sbridge.evaluation import energy_distance
 from sbridge.interpolants import ClosedForm, Linear, OneSidedLinear, OneSidedTrigonometric, VariancePreserving
 from sbridge.problems.planar import moons, normal
 from sbridge.sampling import Diffusion

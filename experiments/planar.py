@@ -20,7 +20,7 @@ from figures import Rows
 
 from sbridge.bench import Planar, bench, chosen, plan
 from sbridge.estimates import Estimate
-from sbridge.evidence.metrics import path_energy
+from sbridge.evaluation.metrics import path_energy
 
 KEYS = ("maxmin", "fixed", "potential", "maxmin-potential", "imf", "sf2m", "torchcfm", "pot", "blockwise")
 ENERGIES = RESULTS / "planar" / "energies.csv"

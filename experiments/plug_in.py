@@ -9,8 +9,8 @@ import torch
 from bench import RESULTS
 
 from sbridge import PotSinkhorn
-from sbridge.evidence import cbw_uvp
-from sbridge.evidence.metrics import cbw_uvp_floor
+from sbridge.evaluation import cbw_uvp
+from sbridge.evaluation.metrics import cbw_uvp_floor
 from sbridge.problems.gaussian import Gaussian
 
 STARTS, PER_START = 40, 300

@@ -16,7 +16,7 @@ from bench import RESULTS
 from figures import Rows, mean_of
 
 from sbridge import MixturePotential
-from sbridge.evidence import cbw_uvp_exact, path_kl
+from sbridge.evaluation import cbw_uvp_exact, path_kl
 from sbridge.problem import Problem
 from sbridge.problems.mixture import Mixture
 

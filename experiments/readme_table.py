@@ -9,7 +9,7 @@ import polars as pl
 from bench import RESULTS
 
 from sbridge.bench.table import shown
-from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Comparison, column_named
+from sbridge.evaluation import COLUMNS, FLOOR, TRUTH, Comparison, column_named
 
 README = RESULTS.parent / "README.md"
 FIGURES = [column for column in COLUMNS if column.name in ("path_kl", "cbw_uvp", "bw_uvp", "fit_seconds")]

@@ -26,9 +26,9 @@ from figures import COLOURS, Rows
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from sbridge.baselines.sinkhorn import geomloss_log_scaling
 from sbridge.plans import Plan, entropic_plan
 from sbridge.problems.mixture import Mixture
-from sbridge.solvers.sinkhorn import geomloss_log_scaling
 from sbridge.units import pot_reg
 
 TOLERANCE, DIM = 1e-3, 16

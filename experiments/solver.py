@@ -31,7 +31,7 @@ from sbridge.bench.table import shown
 from sbridge.bridge import ExactBridge
 from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, OnlineSinkhorn
 from sbridge.couplings.base import rows_of
-from sbridge.evidence import column_named
+from sbridge.evaluation import column_named
 from sbridge.problem import Frame, Problem
 from sbridge.problems.mixture import Mixture
 from sbridge.solvers.maxmin import MaxMin, MaxMinTraining

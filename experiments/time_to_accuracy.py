@@ -19,7 +19,7 @@ from bench import RESULTS
 from figures import Rows
 
 from sbridge.bench import METHODS, Mixtures, bench, chosen, plan
-from sbridge.evidence import FLOOR, TRUTH
+from sbridge.evaluation import FLOOR, TRUTH
 
 KEYS = ("maxmin", "maxmin-product", "maxmin-potential", "fixed", "imf", "sf2m", "torchcfm", "potential", "pot")
 BUDGETS = (8.0, 15.0, 30.0, 60.0, 120.0)

@@ -23,7 +23,7 @@ from bench import RESULTS
 from figures import Rows
 
 from sbridge import tuning
-from sbridge.evidence.metrics import path_kl
+from sbridge.evaluation.metrics import path_kl
 from sbridge.problem import Problem
 from sbridge.problems.mixture import Mixture
 from sbridge.solvers.maxmin import MaxMin

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
 from sbridge.bridge import Bridge, ExactBridge
-from sbridge.certificates import Certificate
 from sbridge.couplings import Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimator import SchrodingerBridge
-from sbridge.evidence import compare
+from sbridge.evaluation import compare
+from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.interpolants import (
     Brownian,
     EncoderDecoder,
@@ -27,12 +28,11 @@ from sbridge.interpolants import (
     Trigonometric,
     VariancePreserving,
 )
+from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.problem import Problem
 from sbridge.sampling import EULER, HEUN, RK4, Adaptive
 from sbridge.solvers.maxmin import MaxMin
-from sbridge.solvers.potential import FullMixturePotential, MixturePotential
 from sbridge.solvers.regression import Regression
-from sbridge.solvers.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
 from sbridge.times import Arcsine, GammaMatched, LossVariance, Uniform
 
 if TYPE_CHECKING:

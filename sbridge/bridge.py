@@ -6,10 +6,10 @@ A pair of drifts b_F, b_B and ε is a whole bridge: b = (b_F + b_B)/2 and s = (b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from sbridge import storage
 from sbridge.arrays import Array, as_points, in_kind, seeded
-from sbridge.certificates import Certificate
 from sbridge.conversions import ScoreFromDrifts
 from sbridge.densities import Base, as_density
 from sbridge.errors import InputError
@@ -26,6 +25,9 @@ from sbridge.fields import Field, VectorField
 from sbridge.interpolants import Interpolant
 from sbridge.likelihood import End, LogDensity, Method, as_method, cross_entropy
 from sbridge.sampling import EULER, Diffusion, Integrator, graded
+
+if TYPE_CHECKING:
+    from sbridge.evaluation.certificate import Certificate
 
 __all__ = ["Bridge", "Direction", "ExactBridge"]
 
@@ -44,9 +46,6 @@ class Bridge(storage.Storable):
         interpolant: the interpolant whose law this is, where there is one.
         remark: what whoever reads a table of results must know of it, such as that its plan did not converge.
     """
-
-    # Imports go one way, and a certificate needs solvers, which need bridges: `sbridge.evidence` puts `certify` here.
-    certifier: ClassVar[Callable[[Bridge, Tensor, Tensor, int | None], Certificate]]
 
     def __init__(
         self,
@@ -196,7 +195,9 @@ class Bridge(storage.Storable):
             InputError: there are fewer than 100 points a side, or one is not finite or of the wrong dimension.
             DivergenceError: a path runs to no finite place.
         """
-        return Bridge.certifier(self, self._inward(x0), self._inward(x1), random_state)
+        from sbridge.evaluation.certificate import certify  # here, because certificates are made of bridges
+
+        return certify(self, self._inward(x0), self._inward(x1), random_state)
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file."""

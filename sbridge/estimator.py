@@ -14,11 +14,11 @@ from torch import Tensor
 
 from sbridge.arrays import Array, as_points
 from sbridge.bridge import Bridge, Direction
-from sbridge.certificates import Certificate
 from sbridge.densities import Base
 from sbridge.display import training_display
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
+from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.likelihood import End, LogDensity
 from sbridge.problem import Problem
 from sbridge.solvers import Solver

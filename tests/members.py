@@ -27,7 +27,7 @@ from sbridge.interpolants import (
     TwoSided,
 )
 from sbridge.objectives import Denoiser, Drift, MeanVelocity, Objective, Score, Velocity
-from sbridge.problems.oracle import MixtureOracle
+from sbridge.theory.oracle import MixtureOracle
 from sbridge.times import TimeDensity
 
 FLOAT = torch.float64

@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 import torch
 
+from sbridge.baselines.markovian import MarkovianFitting
 from sbridge.bench import METHODS, SUITES, Case, Cell, Finite, Method, bench, chosen, plan
 from sbridge.bench.budget import Fit, fitted_within
 from sbridge.bench.cells import _peak_memory
@@ -30,12 +31,11 @@ from sbridge.cli import main
 from sbridge.couplings import Independent
 from sbridge.couplings.self_consistent import Simulated
 from sbridge.errors import InputError
-from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Effort, column_named
-from sbridge.evidence.table import Row
+from sbridge.evaluation import COLUMNS, FLOOR, TRUTH, Effort, column_named
+from sbridge.evaluation.table import Row
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import ShiftedGaussian
 from sbridge.problems.planar import NormalToMoons
-from sbridge.solvers.markovian import MarkovianFitting
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Progress, Training

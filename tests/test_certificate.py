@@ -15,17 +15,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sbridge.bridge import Bridge
-from sbridge.certificates import Certificate, Distance
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate
 from sbridge.estimator import SchrodingerBridge
-from sbridge.evidence import certify
-from sbridge.evidence.walks import Walk, curl, martingale, run
+from sbridge.evaluation import certify
+from sbridge.evaluation.certificate.statement import Certificate, Distance
+from sbridge.evaluation.certificate.walks import Walk, curl, martingale, run
 from sbridge.fields import Field, Framed
+from sbridge.potentials.exact import MixtureBridge
+from sbridge.potentials.field import MixtureDrift
+from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import Gaussian
-from sbridge.problems.mixture import Mixture, MixtureBridge, MixtureDrift
-from sbridge.solvers.potential import MixturePotential
+from sbridge.problems.mixture import Mixture
 
 FLOAT = torch.float64
 STEPS = 60  # of a walk

@@ -28,7 +28,7 @@ from sbridge.bridge import Bridge, Direction
 from sbridge.cli import main
 from sbridge.cli.recover import Recover
 from sbridge.couplings import Independent
-from sbridge.evidence import FLOOR, Comparison
+from sbridge.evaluation import FLOOR, Comparison
 from sbridge.io import Run
 from sbridge.problems import PROBLEMS
 from sbridge.solvers.maxmin import MaxMin

@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sbridge.baselines.sinkhorn import PotSinkhorn
 from sbridge.bridge import Bridge
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Comparison, Effort, Judge, Method, column_named, compare, merge
-from sbridge.evidence.table import Row
+from sbridge.evaluation import COLUMNS, FLOOR, TRUTH, Comparison, Effort, Judge, Method, column_named, compare, merge
+from sbridge.evaluation.table import Row
 from sbridge.fields import Field
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.solvers.sinkhorn import PotSinkhorn
 
 EPSILON = 0.3
 MEAN0, COV0 = torch.tensor([0.5, -1.0]), torch.tensor([[1.0, 0.4], [0.4, 0.7]])

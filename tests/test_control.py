@@ -13,7 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbridge.control import (
+from sbridge.errors import InputError
+from sbridge.estimates import Estimate
+from sbridge.interpolants import Brownian, Linear, Path
+from sbridge.objectives import Denoiser, MeanVelocity, Objective, Score, Velocity, quadratic_loss
+from sbridge.sampling import EULER, HEUN, RK4, Stepper
+from sbridge.theory.control import (
     best_diffusion,
     carried_score,
     fisher,
@@ -24,13 +29,8 @@ from sbridge.control import (
     path_gap,
     sde_bound,
 )
-from sbridge.errors import InputError
-from sbridge.estimates import Estimate
-from sbridge.evidence.line import Line, average, diffusion_law, flow_law, kl
-from sbridge.interpolants import Brownian, Linear, Path
-from sbridge.objectives import Denoiser, MeanVelocity, Objective, Score, Velocity, quadratic_loss
-from sbridge.problems.oracle import MixtureOracle
-from sbridge.sampling import EULER, HEUN, RK4, Stepper
+from sbridge.theory.line import Line, average, diffusion_law, flow_law, kl
+from sbridge.theory.oracle import MixtureOracle
 
 FLOAT = torch.float64
 FieldLike = Callable[[Tensor, Tensor], Tensor]

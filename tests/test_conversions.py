@@ -40,7 +40,7 @@ from sbridge.conversions import (
 )
 from sbridge.fields import DriftPair, Field, Half
 from sbridge.interpolants import Brownian, ClosedForm, Interpolant, Linear, OneSided, OneSidedLinear, VariancePreserving
-from sbridge.problems.oracle import MixtureOracle
+from sbridge.theory.oracle import MixtureOracle
 
 DIM = 2
 INTERPOLANTS: dict[str, Interpolant] = {

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 import sbridge
 from sbridge import couplings, times
+from sbridge.baselines.markovian import MarkovianFitting, ScoreFlowMatching
 from sbridge.bridge import Bridge
 from sbridge.cli import main
 from sbridge.couplings import Coupling
-from sbridge.evidence import Effort
-from sbridge.evidence.metrics import path_kl
+from sbridge.evaluation import Effort
+from sbridge.evaluation.metrics import path_kl
 from sbridge.io import Run
 from sbridge.plans import entropic_plan
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import Gaussian
 from sbridge.problems.mixture import Mixture
 from sbridge.solvers import Solver
-from sbridge.solvers.markovian import MarkovianFitting, ScoreFlowMatching
 from sbridge.times import TimeDensity
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sbridge.baselines.sinkhorn import PlugIn
 from sbridge.bridge import Bridge, Direction
 from sbridge.fields import (
     Confined,
@@ -24,7 +25,6 @@ from sbridge.fields import (
     initialise,
     time_features,
 )
-from sbridge.solvers.sinkhorn import PlugIn
 
 DIM, FLOAT = 3, torch.float64
 

@@ -30,8 +30,8 @@ from torch import Tensor
 from sbridge.bridge import Bridge, Direction
 from sbridge.fields import Field
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.problems.oracle import MixtureOracle
 from sbridge.sampling import HEUN, Diffusion, PiecewiseLinear
+from sbridge.theory.oracle import MixtureOracle
 
 EVERY_CLOSED_FORM = pytest.mark.parametrize("name", closed_forms())
 DIRECTIONS = pytest.mark.parametrize("forward", [True, False], ids=["forward", "backward"])

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
+from sbridge.baselines.sinkhorn import PotSinkhorn
 from sbridge.errors import InputError
-from sbridge.evidence import Effort, Judge
+from sbridge.evaluation import Effort, Judge
 from sbridge.io import FileProblem, Run, check_vacant, read_points, write_points
 from sbridge.problem import Problem
-from sbridge.solvers.sinkhorn import PotSinkhorn
 
 SUFFIXES = [".npy", ".npz", ".csv", ".parquet"]
 TABLES = [".csv", ".parquet"]

@@ -39,10 +39,11 @@ from sbridge.likelihood import (
     bits_per_dimension,
     cross_entropy,
 )
+from sbridge.potentials.exact import MixtureBridge
 from sbridge.problems.gaussian import Gaussian, GaussianBridge
-from sbridge.problems.mixture import Mixture, MixtureBridge
-from sbridge.problems.oracle import MixtureOracle
+from sbridge.problems.mixture import Mixture
 from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Integrator
+from sbridge.theory.oracle import MixtureOracle
 
 ENDS: tuple[End, End] = ("x1", "x0")
 BOTH_ENDS = pytest.mark.parametrize("at", ENDS)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sbridge.errors import InputError
-from sbridge.evidence.line import Line, average, diffusion_law, flow_law, kl
 from sbridge.interpolants import Brownian, Linear
-from sbridge.problems.oracle import MixtureOracle
 from sbridge.sampling import EULER, HEUN, RK4, Stepper
+from sbridge.theory.line import Line, average, diffusion_law, flow_law, kl
+from sbridge.theory.oracle import MixtureOracle
 
 FLOAT = torch.float64
 LINE = Line(-7, 7, 400)

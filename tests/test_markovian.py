@@ -12,22 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from sbridge.baselines.markovian import MarkovianFitting, MinibatchPot, ScoreFlowMatching, flow_and_score_losses
+from sbridge.baselines.torchcfm import TorchCfm
 from sbridge.bridge import Bridge
 from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn
 from sbridge.couplings.self_consistent import SelfConsistent, Simulated
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evidence import path_kl
+from sbridge.evaluation import path_kl
 from sbridge.fields import Drifts
 from sbridge.interpolants import Brownian, Linear, Parabolic, Trigonometric
 from sbridge.objectives import Velocity
 from sbridge.problem import Frame, Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.problems.oracle import MixtureOracle
-from sbridge.solvers.markovian import MarkovianFitting, MinibatchPot, ScoreFlowMatching, flow_and_score_losses
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
-from sbridge.solvers.torchcfm import TorchCfm
 from sbridge.solvers.training import Training
+from sbridge.theory.oracle import MixtureOracle
 
 EPSILON, STEPS = 0.3, 300
 NET = {"width": 32, "depth": 2, "batch": 128}

@@ -13,16 +13,16 @@ from torch import Tensor
 from sbridge.bridge import Bridge
 from sbridge.couplings import Independent
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evidence import path_kl
+from sbridge.evaluation import path_kl
 from sbridge.interpolants import Brownian, Gamma, LearnedGamma, Linear, Parabolic, SineSquared, Trigonometric
+from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.problems.oracle import MixtureOracle
 from sbridge.solvers.maxmin import MaxMin, curl, hjb_force, martingale_defect
 from sbridge.solvers.monitor import Selection, drift_targets
-from sbridge.solvers.potential import MixturePotential
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Training
+from sbridge.theory.oracle import MixtureOracle
 
 EPSILON = 0.5
 TINY = {"steps": 60, "width": 16, "depth": 2, "batch": 128, "group": 32}

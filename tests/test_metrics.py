@@ -15,8 +15,8 @@ from torch import Tensor
 from sbridge.bridge import Bridge, Direction
 from sbridge.errors import DivergenceError
 from sbridge.estimates import Estimate
-from sbridge.evidence import distances
-from sbridge.evidence.distances import (
+from sbridge.evaluation import distances
+from sbridge.evaluation.distances import (
     bures_wasserstein,
     energy_distance,
     energy_p_value,
@@ -24,7 +24,7 @@ from sbridge.evidence.distances import (
     sliced_wasserstein,
     wasserstein,
 )
-from sbridge.evidence.metrics import (
+from sbridge.evaluation.metrics import (
     HORIZON,
     bw_uvp,
     cbw_uvp,

@@ -44,7 +44,7 @@ from sbridge.interpolants import (
     VariancePreserving,
 )
 from sbridge.objectives import Denoiser, Drift, MeanVelocity, Objective, Score, Velocity, quadratic_loss
-from sbridge.problems.oracle import MixtureOracle
+from sbridge.theory.oracle import MixtureOracle
 
 DIM = 2
 GROUPS, PAIRS = 300, 6

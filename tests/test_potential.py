@@ -16,17 +16,18 @@ from torch.func import grad, hessian, vmap
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
-from sbridge.evidence.metrics import cbw_uvp_exact, path_kl
+from sbridge.evaluation.metrics import cbw_uvp_exact, path_kl
+from sbridge.potentials import reversal
+from sbridge.potentials.bridge import FullPotentialDrift, PotentialBridge, PotentialDrift
+from sbridge.potentials.exact import MixtureBridge
+from sbridge.potentials.fit import Ascent, Parameters, State, clusters
+from sbridge.potentials.full import FullParameters
+from sbridge.potentials.reversal import MixtureReversal
+from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge, ShiftedGaussian
-from sbridge.problems.mixture import Mixture, MixtureBridge
+from sbridge.problems.mixture import Mixture
 from sbridge.problems.planar import MoonsToEightGaussians
-from sbridge.solvers import reversal
-from sbridge.solvers.fixed_point import Ascent, Parameters, State, clusters
-from sbridge.solvers.full import FullParameters
-from sbridge.solvers.potential import FullMixturePotential, MixturePotential
-from sbridge.solvers.potential_bridge import FullPotentialDrift, PotentialBridge, PotentialDrift
-from sbridge.solvers.reversal import MixtureReversal
 
 FLOAT = torch.float64
 SOLVERS = [MixturePotential, FullMixturePotential]

@@ -20,11 +20,11 @@ from torch.func import grad, hessian, vmap
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
 from sbridge.interpolants import Brownian, Linear, Trigonometric
+from sbridge.potentials.exact import MixtureBridge
 from sbridge.problems import PROBLEMS
 from sbridge.problems.datasets import Digits, Photos
 from sbridge.problems.gaussian import Gaussian, GaussianBridge, ShiftedGaussian
-from sbridge.problems.mixture import Mixture, MixtureBridge
-from sbridge.problems.oracle import MixtureOracle
+from sbridge.problems.mixture import Mixture
 from sbridge.problems.planar import (
     Noising,
     eight_gaussians,
@@ -36,6 +36,7 @@ from sbridge.problems.planar import (
 )
 from sbridge.problems.sampled import Law
 from sbridge.sampling import HEUN, RK4, integrate
+from sbridge.theory.oracle import MixtureOracle
 
 FLOAT = torch.float64
 TIMES = [0.0, 0.02, 0.4, 0.9, 1.0]

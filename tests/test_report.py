@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from torch import Tensor
 
+from sbridge.baselines.sinkhorn import PotSinkhorn
 from sbridge.bridge import Bridge, Direction, ExactBridge
-from sbridge.certificates import Certificate, Distance, Meeting, Passage, Reference
 from sbridge.estimates import Estimate
-from sbridge.evidence import FLOOR, TRUTH, Comparison, Effort, Judge, column_named
+from sbridge.evaluation import FLOOR, TRUTH, Comparison, Effort, Judge, column_named
+from sbridge.evaluation.certificate.statement import Certificate, Distance, Meeting, Passage, Reference
 from sbridge.fields import Field
 from sbridge.interpolants import Brownian, Interpolant, LearnedMean, Linear
 from sbridge.io import Run
@@ -39,7 +40,6 @@ from sbridge.report.training import Training
 from sbridge.report.views import Principal, view_of
 from sbridge.report.words import findings, question, ties, verdict
 from sbridge.solvers.maxmin import MaxMin
-from sbridge.solvers.sinkhorn import PotSinkhorn
 
 SMALL = Effort(points=60, matched=60, projections=8, steps=5, times=2, starts=5, per_start=5)
 NASTY = '<script>alert("x")</script> & $x_1$ ’ß'

@@ -11,14 +11,21 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from sbridge.baselines import sinkhorn
+from sbridge.baselines.sinkhorn import (
+    BlockwiseSinkhorn,
+    GeomlossSinkhorn,
+    PlugIn,
+    PotSinkhorn,
+    Sinkhorn,
+    plug_in_bridge,
+)
 from sbridge.bridge import Bridge
-from sbridge.evidence.distances import bures_wasserstein
-from sbridge.evidence.metrics import cbw_uvp, cbw_uvp_floor
+from sbridge.evaluation.distances import bures_wasserstein
+from sbridge.evaluation.metrics import cbw_uvp, cbw_uvp_floor
 from sbridge.fields import Framed, Reversed
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.solvers import sinkhorn
-from sbridge.solvers.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PlugIn, PotSinkhorn, Sinkhorn, plug_in_bridge
 
 FLOAT, EPSILON = torch.float64, 0.5
 SOLVERS: list[Sinkhorn] = [

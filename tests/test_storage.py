@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sbridge import bridge, conversions, fields, interpolants, problems, solvers, storage
+from sbridge.baselines.sinkhorn import PlugIn
 from sbridge.bridge import Bridge
 from sbridge.errors import InputError
 from sbridge.fields import DriftPair, Field, Framed, Half, Reversed
 from sbridge.interpolants import Brownian, FramedInterpolant, LearnedGamma, LearnedMean, Linear
-from sbridge.solvers.sinkhorn import PlugIn
 from sbridge.storage import Storable
 
 FRAME = (torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0]), 1.7)

@@ -20,8 +20,8 @@ from sbridge.bench.methods import Method
 from sbridge.bench.suites import Case
 from sbridge.bridge import Bridge
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evidence import Judge
-from sbridge.evidence.table import Row
+from sbridge.evaluation import Judge
+from sbridge.evaluation.table import Row
 from sbridge.io.settings import describe
 from sbridge.problem import Problem
 

@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from sbridge.evidence import FLOOR, TRUTH, Column, column_named
+from sbridge.evaluation import FLOOR, TRUTH, Column, column_named
 from sbridge.report.style import canvas, colours, dashes, styled
 
 __all__ = ["DIMENSION", "POINTS", "TIME", "Sweep", "curves", "figures", "plain_powers"]

@@ -19,7 +19,7 @@ from typing import Any
 from sbridge.bench.cells import FAILED, Cell
 from sbridge.bench.pool import finished
 from sbridge.errors import InputError
-from sbridge.evidence.table import Row
+from sbridge.evaluation.table import Row
 from sbridge.io.settings import differences, environment
 from sbridge.storage import replace_atomically
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sbridge.baselines.markovian import MarkovianFitting, ScoreFlowMatching
+from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
+from sbridge.baselines.torchcfm import TorchCfm
 from sbridge.couplings import Independent, SelfConsistent, WholePlan
 from sbridge.errors import InputError
+from sbridge.potentials.solver import MixturePotential
 from sbridge.solvers import Solver
-from sbridge.solvers.markovian import MarkovianFitting, ScoreFlowMatching
 from sbridge.solvers.maxmin import MaxMin
-from sbridge.solvers.potential import MixturePotential
 from sbridge.solvers.regression import Regression
-from sbridge.solvers.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
-from sbridge.solvers.torchcfm import TorchCfm
 
 __all__ = ["METHODS", "Method", "chosen"]
 

@@ -14,7 +14,7 @@ from sbridge.bench.folder import Done, Folder
 from sbridge.bench.table import of_cells, write_table
 from sbridge.errors import InputError
 from sbridge.estimates import alone, with_error
-from sbridge.evidence.table import Row
+from sbridge.evaluation.table import Row
 from sbridge.report.style import png
 
 __all__ = ["bench"]

@@ -19,7 +19,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from sbridge.evidence import Effort
+from sbridge.evaluation import Effort
 from sbridge.problem import Problem
 from sbridge.problems.datasets import Digits, Photos
 from sbridge.problems.gaussian import ShiftedGaussian

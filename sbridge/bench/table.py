@@ -15,8 +15,8 @@ import polars as pl
 from sbridge.bench.cells import Cell
 from sbridge.bench.folder import Folder
 from sbridge.estimates import alone, with_error
-from sbridge.evidence import COLUMNS, Column, column_named
-from sbridge.evidence.table import Row
+from sbridge.evaluation import COLUMNS, Column, column_named
+from sbridge.evaluation.table import Row
 from sbridge.storage import replace_atomically
 
 __all__ = ["KEYS", "of_cells", "shown", "write_table"]

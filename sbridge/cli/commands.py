@@ -17,7 +17,7 @@ from sbridge.cli.tables import print_comparison
 from sbridge.densities import Density, as_density
 from sbridge.display import tracked
 from sbridge.errors import InputError
-from sbridge.evidence import FLOOR, TRUTH, Comparison, merge
+from sbridge.evaluation import FLOOR, TRUTH, Comparison, merge
 from sbridge.io import Points, Run, check_writable, read_points, write_points
 from sbridge.likelihood import LogDensity, bits_per_dimension, cross_entropy
 from sbridge.report.page import build

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import torch
 import tyro
 
+from sbridge.baselines.sinkhorn import GeomlossSinkhorn, PotSinkhorn
 from sbridge.cli import stages
 from sbridge.cli.settings import check_same, configuration
 from sbridge.cli.signals import Stopped
@@ -33,14 +34,13 @@ from sbridge.interpolants import (
     VariancePreserving,
 )
 from sbridge.io import Run, check_vacant
+from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Frame, Problem
 from sbridge.problems import Family
 from sbridge.sampling import through
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin
-from sbridge.solvers.potential import MixturePotential
 from sbridge.solvers.regression import Regression
-from sbridge.solvers.sinkhorn import GeomlossSinkhorn, PotSinkhorn
 
 __all__ = ["Recover"]
 

@@ -9,8 +9,8 @@ from sbridge.bridge import Bridge
 from sbridge.cli.fitting import fit, fit_divided
 from sbridge.display import note
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evidence import FLOOR, Effort, Judge
-from sbridge.evidence.table import Row
+from sbridge.evaluation import FLOOR, Effort, Judge
+from sbridge.evaluation.table import Row
 from sbridge.io import Run
 from sbridge.problem import Problem
 from sbridge.report.page import build

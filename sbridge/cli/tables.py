@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sbridge.evidence import Comparison
+from sbridge.evaluation import Comparison
 from sbridge.report.page import heads, table
 
 __all__ = ["print_comparison"]

@@ -20,7 +20,7 @@ from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison
 from sbridge.display import note
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evidence import Judge
+from sbridge.evaluation import Judge
 from sbridge.io import Run, check_vacant
 from sbridge.problem import Problem
 from sbridge.problems import Family

@@ -35,9 +35,9 @@ from torch import Tensor
 
 from sbridge import storage
 from sbridge.bridge import Bridge, ExactBridge
-from sbridge.certificates import Certificate
 from sbridge.errors import InputError
-from sbridge.evidence import Comparison
+from sbridge.evaluation import Comparison
+from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.problem import Problem
 
 __all__ = ["Run", "check_vacant"]

@@ -9,8 +9,8 @@ from math import floor, log10
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sbridge.certificates import Certificate, Distance, Passage
 from sbridge.estimates import Estimate, alone
+from sbridge.evaluation.certificate.statement import Certificate, Distance, Passage
 from sbridge.io import Run
 from sbridge.report.content import Exhibit, Material
 from sbridge.report.style import WIDTH, canvas, colours, styled

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction
-from sbridge.evidence import TRUTH, Comparison
+from sbridge.evaluation import TRUTH, Comparison
 from sbridge.io import Run
 from sbridge.problem import Problem
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sbridge.evidence import FLOOR, TRUTH, Column, Comparison
+from sbridge.evaluation import FLOOR, TRUTH, Column, Comparison
 from sbridge.io import Run
 from sbridge.problems.datasets import Photos
 from sbridge.report.certificate import Certified, certified

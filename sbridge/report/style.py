@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from sbridge.evidence import TRUTH
+from sbridge.evaluation import TRUTH
 
 __all__ = ["DATA0", "DATA1", "DPI", "WIDTH", "canvas", "colours", "dashes", "extent", "hide_ticks", "png", "styled"]
 __all__ += ["time_axis"]

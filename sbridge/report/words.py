@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import hypot, sqrt
 
-from sbridge.evidence import COLUMNS, FLOOR, TRUTH, Column, Comparison
+from sbridge.evaluation import COLUMNS, FLOOR, TRUTH, Column, Comparison
 from sbridge.problem import Problem
 
 __all__ = ["Finding", "findings", "methods_of", "question", "ties", "verdict"]

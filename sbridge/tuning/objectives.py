@@ -1,8 +1,8 @@
 """What a search minimises: a figure of the bridge on points that no trial has trained on.
 
-Path KL        where the exact bridge is known: how far the whole process is from it (`sbridge.evidence.metrics`)
+Path KL        where the exact bridge is known: how far the whole process is from it (`sbridge.evaluation.metrics`)
 Certificate    where two potentials fitted to held-out points know the bridge well enough: how far the forward process
-               is from what they scatter around (`sbridge.evidence.certificate`)
+               is from what they scatter around (`sbridge.evaluation.certificate.estimate`)
 Endpoint       otherwise: the energy distances of both ends.  It sees whether the bridge arrives, not whether it is
                the one of least energy, so it tells a better trained network apart, and not a better interpolant.
 
@@ -21,16 +21,16 @@ from typing import Protocol
 import torch
 
 from sbridge.bridge import Bridge
-from sbridge.certificates import Passage
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
-from sbridge.evidence import energy_distance
-from sbridge.evidence.certificate import SMALLEST, Sample, Trial
-from sbridge.evidence.metrics import move, path_kl
-from sbridge.evidence.walks import Walk, run
+from sbridge.evaluation import energy_distance
+from sbridge.evaluation.certificate.estimate import SMALLEST, Sample, Trial
+from sbridge.evaluation.certificate.statement import Passage
+from sbridge.evaluation.certificate.walks import Walk, run
+from sbridge.evaluation.metrics import move, path_kl
+from sbridge.potentials.bridge import PotentialBridge
+from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.problem import Problem
-from sbridge.solvers.potential import FullMixturePotential, MixturePotential
-from sbridge.solvers.potential_bridge import PotentialBridge
 
 __all__ = ["EndpointEnergy", "HeldOutCertificate", "Objective", "PathKL", "objective_of"]
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from sbridge.couplings import Independent, MinibatchSinkhorn, OnlineSinkhorn
 from sbridge.errors import InputError
+from sbridge.potentials.solver import MixturePotential
 from sbridge.solvers.maxmin import MaxMin
-from sbridge.solvers.potential import MixturePotential
 
 __all__ = ["Choice", "Domain", "LogUniform", "Settings", "Space", "Value", "own_settings", "read_space", "solver_of"]
 

@@ -21,7 +21,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate, alone
-from sbridge.evidence.certificate import SMALLEST
+from sbridge.evaluation.certificate.estimate import SMALLEST
 from sbridge.problem import Frame, Problem
 from sbridge.report.content import Exhibit
 from sbridge.report.style import WIDTH, canvas, styled

@@ -1,0 +1,244 @@
+"""Several methods on one problem, sampled and judged in exactly the same way.
+
+Every bridge moves the same held-out points, with the same number of steps and the same random numbers, and is measured
+by the same metrics.  Beside them stand each metric between two independent true samples of the same sizes (the floor:
+a method is as good as the metric can tell once it is there) and, where the exact bridge is known, the exact bridge
+judged like every other one, discretisation included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import isclose, isfinite
+from time import perf_counter
+from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from sbridge.bridge import Bridge, Direction, ExactBridge
+from sbridge.errors import DivergenceError, InputError
+from sbridge.estimates import Estimate
+from sbridge.evaluation import metrics
+from sbridge.evaluation.distances import energy_distance, energy_p_value, sliced_wasserstein, wasserstein
+from sbridge.evaluation.table import FLOOR, TRUTH, Comparison, Effort, Row, unique
+from sbridge.problem import Problem
+from sbridge.problems.gaussian import GaussianBridge
+from sbridge.sampling import through
+from sbridge.solvers import Solver
+
+__all__ = ["Fitted", "Judge", "Method", "compare"]
+
+T = TypeVar("T")
+_SALT = 0x5B81D6E  # keeps the judging's random numbers from being those a problem of the same seed drew its data with
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A fitted estimator."""
+
+    bridge_: Bridge
+
+
+Method = Bridge | Solver | Fitted
+
+
+def compare(
+    methods: Sequence[Method] | Mapping[str, Method],
+    problem: Problem,
+    random_state: int = 0,
+    effort: Effort | None = None,
+) -> Comparison:
+    """Solve the problem with each method where it is not solved yet, and judge all bridges alike.
+
+    Args:
+        methods: bridges, solvers (which are timed) and fitted estimators, by name or with the names they have.
+        problem: judged on problem.test0 and problem.test1, and against problem.truth where there is one.
+        random_state: seed of every solver and of the judging; a row doesn't depend on the rows around it.
+        effort: sizes; the default judges a bridge of two small networks in about ten seconds on one thread.
+
+    Raises:
+        InputError: something in `methods` is no method, or takes a reserved name.  An InputError or DivergenceError of
+            one method becomes the remark of its row, and the other methods go on.
+    """
+    named = _named(methods)
+    judge = Judge.of(problem, random_state, effort or Effort())
+    rows = {**{name: judge.row(method) for name, method in named.items()}, **judge.references()}
+    return judge.table(rows)
+
+
+def _named(methods: Sequence[Method] | Mapping[str, Method]) -> dict[str, Method]:
+    if isinstance(methods, Mapping):
+        named = dict(methods)
+    else:
+        names = unique(getattr(method, "name", type(method).__name__) for method in methods)
+        named = dict(zip(names, methods, strict=True))
+    for name, method in named.items():
+        _check_method(name, method)
+    return named
+
+
+def _check_method(name: str, method: Method) -> None:
+    if name in (FLOOR, TRUTH):
+        raise InputError(f"{name!r} is the name of a reference row; give the method another name")
+    if not (isinstance(method, Bridge | Fitted) or hasattr(method, "solve")):
+        raise InputError(f"{name} is no bridge, solver or fitted estimator; if it is an estimator, fit it first")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """One problem's court: the points, sizes and seed with which every bridge is judged (see `Judge.of`)."""
+
+    problem: Problem
+    random_state: int
+    effort: Effort
+
+    @staticmethod
+    def of(problem: Problem, random_state: int = 0, effort: Effort | None = None) -> Judge:
+        """A judge whose sizes are cut to the points there are, the same number of true and of moved points."""
+        wanted = effort or Effort()
+        points = min(wanted.points, *map(len, (problem.x0, problem.x1, problem.test0, problem.test1)))
+        matched, starts = min(wanted.matched, points), min(wanted.starts, points)
+        return Judge(problem, random_state, replace(wanted, points=points, matched=matched, starts=starts))
+
+    @cached_property
+    def test(self) -> tuple[Tensor, Tensor]:
+        """The held-out points of x0 and x1 that are moved and compared."""
+        return self._draw(self.problem.test0), self._draw(self.problem.test1)
+
+    def table(self, rows: Mapping[str, Row]) -> Comparison:
+        """Rows of this judge as a comparison."""
+        problem = self.problem
+        return Comparison(problem.name, problem.epsilon, problem.dim, self.random_state, self.effort, rows)
+
+    def row(self, method: Method) -> Row:
+        """The method's row; an InputError or DivergenceError becomes its remark."""
+        row: dict[str, float | str] = {}
+        try:
+            bridge = self._solve(method, row)
+            row |= self.judge(bridge)
+        except (InputError, DivergenceError) as error:
+            row["remark"] = f"failed: {error}"
+        return row
+
+    def judge(self, bridge: Bridge) -> Row:
+        """Every figure of one bridge; figures that are not finite are left out and named in the remark.
+
+        Raises:
+            InputError: the bridge is for another ε.
+            DivergenceError: it moves points to no finite place.
+        """
+        if not isclose(bridge.epsilon, self.problem.epsilon, rel_tol=1e-5):
+            raise InputError(f"its epsilon is {bridge.epsilon:g}, the problem's {self.problem.epsilon:g}")
+        generator, (x0, x1) = self._generator(), self.test
+        moved, seconds = _timed(lambda: self._move(bridge, x0, "forward", generator))
+        row = self._distances("forward", moved, x1, generator)
+        row |= self._distances("backward", self._move(bridge, x1, "backward", generator), x0, generator)
+        row |= self._energy(metrics.kinetic_energy(bridge, x0, generator, self.effort.steps))
+        if self.problem.truth is not None:
+            row |= self._against(self.problem.truth, bridge, moved, generator)
+        return _settled(row | {"move_seconds": seconds}, bridge.remark)
+
+    def references(self) -> dict[str, Row]:
+        """The row of the truth, where it is known, and the floor: each metric between two true samples."""
+        truth = self.problem.truth
+        return ({} if truth is None else {TRUTH: self.judge(truth)}) | {FLOOR: self.floor()}
+
+    def floor(self) -> Row:
+        """Each metric between held-out points and as many training points; against the truth, its own sampled moments.
+
+        Path KL has the floor 0 by definition.  Where the held-out points are the training points there are no two
+        independent samples, and the distances are left out.
+        """
+        generator, problem = self._generator(), self.problem
+        row: dict[str, float] = {}
+        if torch.equal(problem.x0, problem.test0) or torch.equal(problem.x1, problem.test1):
+            remark = "no distances: the held-out points are the training points"
+        else:
+            remark = ""
+            row |= self._distances("forward", self._draw(problem.x1), self.test[1], generator)
+            row |= self._distances("backward", self._draw(problem.x0), self.test[0], generator)
+        if problem.truth is not None:
+            row |= self._sampled_truth(problem.truth, generator)
+        return _settled(row, remark)
+
+    def _solve(self, method: Method, row: dict[str, float | str]) -> Bridge:
+        if isinstance(method, Bridge):
+            return method
+        if isinstance(method, Fitted):
+            return method.bridge_
+        bridge, row["fit_seconds"] = _timed(lambda: method.solve(self.problem, self.random_state))
+        return bridge
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator(self.problem.x0.device).manual_seed(_SALT + self.random_state)
+
+    def _draw(self, x: Tensor) -> Tensor:
+        """The judge's number of different rows of x."""
+        return x[torch.randperm(len(x), generator=self._generator(), device=x.device)[: self.effort.points]]
+
+    def _move(self, bridge: Bridge, x: Tensor, direction: Direction, generator: torch.Generator) -> Tensor:
+        diffusion = through(self.effort.diffusion)
+        return metrics.move(bridge, x, generator, self.effort.steps, direction, diffusion)
+
+    def _distances(self, label: str, moved: Tensor, true: Tensor, generator: torch.Generator) -> dict[str, float]:
+        matched = self.effort.matched
+        return {
+            f"{label}_energy": energy_distance(moved, true),
+            f"{label}_p": energy_p_value(moved, true, self._generator()),
+            f"{label}_sliced": sliced_wasserstein(moved, true, self.effort.projections, generator),
+            f"{label}_wasserstein": wasserstein(moved[:matched], true[:matched]),
+        }
+
+    def _energy(self, energy: Estimate) -> dict[str, float]:
+        row, truth = _figures("kinetic_energy", energy), self.problem.truth
+        if truth is not None:
+            row |= _figures("path_energy", metrics.path_energy(energy, truth.kinetic_energy().value))
+        return row
+
+    def _against(
+        self, truth: ExactBridge, bridge: Bridge, moved: Tensor, generator: torch.Generator
+    ) -> dict[str, float]:
+        x0, effort = self.test[0], self.effort
+        starts = x0[: effort.starts]
+        row = _figures("path_kl", metrics.path_kl(bridge, truth, x0, generator, effort.times))
+        row |= _figures("cbw_uvp", metrics.cbw_uvp(bridge, truth, starts, effort.per_start, generator, effort.steps))
+        if isinstance(bridge, ExactBridge):
+            row |= _figures("cbw_uvp_exact", metrics.cbw_uvp_exact(bridge, truth, starts))
+        if isinstance(truth, GaussianBridge):
+            row |= _gaussian(metrics.own_paths(bridge, x0, generator, steps=effort.steps), truth)
+        return row | {"bw_uvp": metrics.bw_uvp(moved, *truth.endpoint_moments())}
+
+    def _sampled_truth(self, truth: ExactBridge, generator: torch.Generator) -> dict[str, float]:
+        x0, effort = self.test[0], self.effort
+        floor = metrics.cbw_uvp_floor(truth, x0[: effort.starts], effort.per_start, generator)
+        ends = metrics.bw_uvp(truth.endpoints(x0, generator), *truth.endpoint_moments())
+        row = {"path_kl": 0.0, **_figures("cbw_uvp", floor), "bw_uvp": ends}
+        row |= self._energy(metrics.exact_energy(truth, x0, generator, effort.times))
+        if isinstance(truth, GaussianBridge):
+            row |= _gaussian(metrics.exact_paths(truth, x0, generator), truth)
+        return row
+
+
+def _gaussian(paths: Tensor, truth: GaussianBridge) -> dict[str, float]:
+    error = metrics.endpoint_covariance_error(paths[0], paths[-1], truth)
+    return {"diagonal_kl": metrics.diagonal_kl(paths, truth), "endpoint_covariance_error": error}
+
+
+def _figures(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_se": estimate.standard_error}
+
+
+def _settled(row: Mapping[str, float], remark: str) -> Row:
+    """The finite figures, and a remark that names the others."""
+    missing = [name for name, value in row.items() if not isfinite(value)]
+    remarks = [remark] * bool(remark) + [f"not finite: {', '.join(missing)}"] * bool(missing)
+    return {name: value for name, value in row.items() if isfinite(value)} | {"remark": "; ".join(remarks)}
+
+
+def _timed(action: Callable[[], T]) -> tuple[T, float]:
+    start = perf_counter()
+    result = action()
+    return result, perf_counter() - start

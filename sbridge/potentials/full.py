@@ -1,0 +1,98 @@
+"""Mixture potentials whose components have full covariances.
+
+The moment equations of `fit` with matrices: with A = variance0 and B = variance1 of a cell, S solves
+S A S + e S = B, hence
+
+    S = A^{−½} ((A^½ B A^½ + ¼e² I)^½ − ½e I) A^{−½},
+
+the slope of the Gaussian bridge between N(·, A) and N(·, B).  With S = Q diag(s) Qᵀ each component is a diagonal one in
+the coordinates Qᵀx.  A step towards other parameters moves log S along a line (log-Euclidean).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import log, pi
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sbridge.potentials.fit import LEAST_VARIANCE, ROWS, Cells, Parameters
+
+__all__ = ["FullCells", "FullParameters"]
+
+
+class FullCells(Cells):
+    """Masses (K,), means (K, d) and covariances (K, d, d) of the components on one side, in float64."""
+
+    @classmethod
+    def of(cls, shares: Tensor, x: Tensor) -> FullCells:
+        count, dim = len(shares), x.shape[1]
+        first, second = x.new_zeros(count, dim, dtype=torch.float64), x.new_zeros(count, dim, dim, dtype=torch.float64)
+        for share, rows in zip(shares.split(ROWS, dim=1), x.split(ROWS), strict=True):
+            first += share @ rows
+            second += torch.stack([(one[:, None] * rows).T @ rows for one in share])
+        totals = shares.double().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
+        means = first / totals[:, None]
+        covs = second / totals[:, None, None] - means[:, :, None] * means[:, None, :]
+        return cls(totals / len(x), means, _mapped(covs, lambda size: size.clamp(min=LEAST_VARIANCE)))
+
+
+@dataclass(frozen=True)
+class FullParameters(Parameters):
+    """log w (K,), r (K, d) and S (K, d, d) of a mixture potential, in float64."""
+
+    cells: ClassVar[type[Cells]] = FullCells
+
+    @classmethod
+    def joining(cls, cells0: Cells, cells1: Cells, e: float) -> FullParameters:
+        root, inverse = _mapped(cells0.variances, torch.sqrt), _mapped(cells0.variances, torch.rsqrt)
+        middle = _mapped(root @ cells1.variances @ root, lambda size: _slope(size.clamp(min=0), e))
+        slopes = _symmetric(inverse @ middle @ inverse)
+        centres = cells1.means - (slopes @ cells0.means[..., None])[..., 0]
+        return cls(torch.zeros_like(cells1.masses), centres, slopes)
+
+    def towards(self, other: Parameters, share: float) -> FullParameters:
+        ours, theirs = (_mapped(slopes, torch.log) for slopes in (self.slopes, other.slopes))
+        return replace(
+            self,
+            log_weights=torch.lerp(self.log_weights, other.log_weights, share),
+            centres=torch.lerp(self.centres, other.centres, share),
+            slopes=_mapped(torch.lerp(ours, theirs, share), torch.exp),
+        )
+
+    def log_terms0(self, x: Tensor, e: float) -> Tensor:
+        curves = self.slopes - torch.eye(x.shape[1]).to(self.slopes)
+        return _quadratic(x, self.log_weights, self.centres / e, curves / (2 * e))
+
+    def log_terms1(self, y: Tensor, e: float) -> Tensor:
+        sizes, axes = torch.linalg.eigh(self.slopes)
+        inverse = (axes / (e * sizes)[:, None]) @ axes.mT
+        tilts = (inverse @ self.centres[..., None])[..., 0]
+        norm = ((self.centres * tilts).sum(1) + sizes.log().sum(1) + y.shape[1] * log(2 * pi * e)) / 2
+        return _quadratic(y, self.log_weights - norm, tilts, -inverse / 2)
+
+
+def _slope(square: Tensor, e: float) -> Tensor:
+    """√(square + ¼e²) − ½e, without cancellation."""
+    return square / ((square + e**2 / 4).sqrt() + e / 2)
+
+
+def _mapped(matrices: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """A function of symmetric matrices (K, d, d), by their eigenvalues."""
+    sizes, axes = torch.linalg.eigh(_symmetric(matrices))
+    mapped: Tensor = (axes * function(sizes)[:, None]) @ axes.mT
+    return mapped
+
+
+def _symmetric(matrices: Tensor) -> Tensor:
+    return (matrices + matrices.mT) / 2
+
+
+def _quadratic(x: Tensor, constant: Tensor, tilt: Tensor, curve: Tensor) -> Tensor:
+    """constant_k + tilt_k·x + x·curve_k x, (K, n), of points x (n, d)."""
+    constant, tilt, curve = (value.to(x) for value in (constant[:, None], tilt, curve))
+    parts = [constant + tilt @ rows.T + ((rows @ curve) * rows).sum(-1) for rows in x.split(ROWS)]
+    return torch.cat(parts, dim=1)
