@@ -155,4 +155,5 @@ class AtomBridge(ExactBridge):
 def _towards(start: Tensor, goal: Tensor, gone: float, whole: float, generator: torch.Generator) -> Tensor:
     """A Brownian bridge of variance `whole` from start to goal (n, d), after the variance `gone`."""
     z = torch.randn(start.shape, dtype=start.dtype, device=start.device, generator=generator)
-    return start + gone / whole * (goal - start) + (gone * (whole - gone) / whole) ** 0.5 * z
+    noise: Tensor = (gone * (whole - gone) / whole) ** 0.5 * z
+    return start + gone / whole * (goal - start) + noise

@@ -49,14 +49,15 @@ def _along(logs: Tensor, kernel: Tensor) -> Tensor:
     return (kernel @ (logs - top).exp()).log() + top
 
 
-def sinkhorn(p: Tensor, q: Tensor, axis: Tensor, variance: float, tolerance: float = 1e-9) -> tuple[Tensor, Tensor]:
+def sinkhorn(p: Tensor, q: Tensor, axis: Tensor, variance: float, tolerance: float = 1e-10) -> tuple[Tensor, Tensor]:
     """log a and log w (n, n) of the plan a_i N(s_i | r_j, variance) w_j with marginals p and q.
 
     Args:
         p, q: masses on the grid (n, n), each of sum one; zeros are allowed.
         axis: coordinates of the grid (n,).
         variance: of the kernel.
-        tolerance: largest Σ|marginal − q| at the end; the other marginal is p to rounding.
+        tolerance: Σ|marginal − q| at which the overrelaxed steps stop.  One plain step of both sides follows, after
+            which the other marginal is p to rounding.
 
     Raises:
         DivergenceError: the tolerance is not reached in 5,000 steps.
@@ -130,8 +131,10 @@ class Grid(Atoms):
         return self._blocks(x, spread)[..., 1:].flatten(1) @ self.rotation.T
 
     def moments(self, x: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-        covs = [self._covariance(kind, *self._factors(kind, y, spread)[:2]) for kind, y in self._planes(x)]
-        cov = torch.stack([torch.block_diag(*blocks) for blocks in zip(*covs, strict=True)])
+        cov = torch.zeros(len(x), self.dim, self.dim).to(x)
+        for block, (kind, y) in enumerate(self._planes(x)):
+            plane = slice(2 * block, 2 * block + 2)
+            cov[:, plane, plane] = torch.cat([self._covariance(kind, part, width) for part, width in _rows(y, spread)])
         return self.mean(x, spread), self.rotation @ cov @ self.rotation.T
 
     def draw(self, x: Tensor, spread: Tensor, generator: torch.Generator) -> Tensor:
@@ -139,7 +142,8 @@ class Grid(Atoms):
             torch.cat([self._draw(kind, part, width, generator) for part, width in _rows(y, spread)])
             for kind, y in self._planes(x)
         ]
-        return torch.cat(drawn, dim=1) @ self.rotation.T
+        atoms: Tensor = torch.cat(drawn, dim=1) @ self.rotation.T
+        return atoms
 
     def chosen(self, n: int, partners: Atoms, spread: float, generator: torch.Generator) -> Tensor:
         assert isinstance(partners, Grid)
@@ -190,14 +194,15 @@ class Grid(Atoms):
         share = (logs - total[:, None]).exp().unflatten(1, (len(self.axis), -1))
         return torch.stack([total, share.sum(2) @ self.axis, share.sum(1) @ self.axis], dim=1)
 
-    def _covariance(self, kind: int, left: Tensor, right: Tensor) -> Tensor:
+    def _covariance(self, kind: int, x: Tensor, spread: Tensor) -> Tensor:
+        left, right, _ = self._factors(kind, x, spread)
         table, powers = self.table[kind], torch.stack([self.axis**k for k in range(3)])
         through = torch.stack([(left * power) @ table for power in powers]) * right
         total, first, square1 = through.sum(-1)
         mean1, mean2 = first / total, through[0] @ self.axis / total
         product = through[1] @ self.axis / total - mean1 * mean2
         entries = [square1 / total - mean1**2, product, product, through[0] @ powers[2] / total - mean2**2]
-        return torch.stack(entries, dim=1).unflatten(1, (2, 2))
+        return torch.stack(entries, dim=1).reshape(-1, 2, 2)
 
     def _draw(self, kind: int, x: Tensor, spread: Tensor, generator: torch.Generator) -> Tensor:
         """The first coordinate by its own probabilities, the second given the first."""
@@ -208,10 +213,14 @@ class Grid(Atoms):
 
 
 def _choice(weights: Tensor, generator: torch.Generator) -> Tensor:
-    """A column for every row of weights (n, m), with probabilities proportional to them; much faster than multinomial."""
+    """A column for every row of weights (n, m), with probabilities proportional to them.
+
+    It takes one random number a row, where `torch.multinomial` takes one an entry.
+    """
     sums = weights.cumsum(1)
     level = 1 - torch.rand(len(weights), 1, dtype=sums.dtype, device=sums.device, generator=generator)  # never 0
-    return torch.searchsorted(sums, level * sums[:, -1:])[:, 0]
+    column: Tensor = torch.searchsorted(sums, level * sums[:, -1:])[:, 0]
+    return column
 
 
 def _rows(x: Tensor, spread: Tensor, rows: int = _ROWS) -> list[tuple[Tensor, Tensor]]:

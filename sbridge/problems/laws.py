@@ -2,7 +2,8 @@
 
 Every law is a function of two axes, x (n,) and y (m,), that gives its density on their grid up to a factor, (n, m).
 `masses` moves and scales it, coordinate by coordinate, until the masses on the grid have mean 0 and standard deviation
-1 (within 3 % where a density jumps).  What lies beyond the grid is cut off, and so are densities below 10⁻¹² of the largest.
+1.  Where a density jumps, a cell has its mean.  What lies beyond the grid is cut off, and so are densities
+below 10⁻¹² of the largest.
 """
 
 from __future__ import annotations
@@ -79,8 +80,12 @@ def _rings(x: Tensor, y: Tensor) -> Tensor:
 
 def _checkerboard(x: Tensor, y: Tensor) -> Tensor:
     """Eight of sixteen squares of side 0.8."""
-    colour = ((x / 0.8).floor()[:, None] + (y / 0.8).floor()) % 2
-    return colour * _inside(x, 1.6)[:, None] * _inside(y, 1.6)
+    return _inside(x, 1.6)[:, None] * _inside(y, 1.6) - _stripes(x)[:, None] * _stripes(y)
+
+
+def _stripes(x: Tensor) -> Tensor:
+    """Four stripes of width 0.8 with the signs +, −, +, −."""
+    return torch.stack([(-1) ** k * _inside(x + 1.2 - 0.8 * k, 0.4) for k in range(4)]).sum(0)
 
 
 def _student(x: Tensor, y: Tensor) -> Tensor:
@@ -100,7 +105,8 @@ def _gap(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _inside(x: Tensor, half: float) -> Tensor:
-    return (x.abs() < half).to(x)
+    """The share of every cell of an axis that lies within (−half, half)."""
+    return ((half - x.abs()) / (x[1] - x[0]) + 0.5).clamp(0, 1)
 
 
 LAWS: dict[str, Density] = {

@@ -2,9 +2,9 @@
 
 With quadratic cost an entropic plan between products is the product of the blocks' plans, and it turns with its ends.
 So the bridge of d/2 independent blocks in the plane, turned by a rotation, is exact in d dimensions.  A block joins two
-shapes of `laws`, given as masses on a grid of 160 × 160 points over ±4 standard deviations and smoothed as `atoms` says,
-with v₀ = v₁ = h² for the grid's spacing h = 0.05.  Its bridge is then a finite sum: no quadrature is involved, at no
-time and for no ε.
+shapes of `laws`, given as masses on a grid of 160 × 160 points over ±4 standard deviations and smoothed as `atoms`
+says, with v₀ = v₁ = h² for the grid's spacing h = 0.05.  Its bridge is then a finite sum, with no quadrature at any
+time or ε.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ShapesBridge(AtomBridge):
         return Estimate(sum(energies[kind] for kind in self.forward_field.kinds), 0.0)
 
     def _moments(self, kind: int) -> tuple[Tensor, Tensor]:
-        axis, (log_phi, log_density) = self._fine(), self._logs(kind, 1.0)
+        axis, (_, log_density) = self._fine(), self._logs(kind, 1.0)
         mass = log_density.exp() / log_density.exp().sum()
         points = torch.cartesian_prod(axis, axis)
         mean = mass.flatten() @ points

@@ -1,9 +1,9 @@
 """Any source under a known potential: an exact bridge from data of real shape.
 
-A potential φ₁ = Σ_k w_k N(· | r_k, v₁ I) gives an exact plan from every source.  Here the source are points, each of the
-same mass, smoothed as `atoms` says: they are the atoms before t = 0.  The backward drift is then a mean over all source
-points with weights a_i N(x | s_i, et + v₀), exact for this law.  The weights w give every component of the potential the
-same mass of ρ1, nearly.
+A potential φ₁ = Σ_k w_k N(· | r_k, v₁ I) gives an exact plan from every source.  Here the source is a set of points
+with equal masses, smoothed as `atoms` says: they are the atoms before t = 0.  The backward drift is then a mean over
+all source points with weights a_i N(x | s_i, et + v₀), exact for this law.  The weights w are chosen so that every
+component of the potential has nearly the same mass of ρ1.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def _whole(source: str) -> Tensor:
     except (OSError, EOFError, ValueError, TypeError) as error:
         raise InputError(f"{source} cannot be read: {error}") from error
     if points.ndim != 2 or len(points) < _SMALLEST or not points.isfinite().all():
-        raise InputError(f"{source} must hold finite points (n, d), n ≥ {_SMALLEST}; its shape is {tuple(points.shape)}")
+        raise InputError(f"{source} must hold at least {_SMALLEST} finite points (n, d), not {tuple(points.shape)}")
     return points
 
 
