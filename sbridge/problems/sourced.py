@@ -16,7 +16,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from sbridge.errors import InputError
@@ -180,6 +179,8 @@ def _points(source: str, largest: int, generator: torch.Generator) -> Tensor:
 
 def _whole(source: str) -> Tensor:
     if source == "digits":
+        from sklearn.datasets import load_digits  # slow to import
+
         return torch.from_numpy(load_digits().data)
     if source == "photos":
         return Photos.pictures()[0].reshape(-1, 3)
