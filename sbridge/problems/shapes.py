@@ -8,11 +8,11 @@ time or ε.
 
 Its errors, for ε from 0.02 to 5, and the tests in `tests/test_shapes.py` that bound them:
 
-    drift and log φ against all terms, every t in [0, 1]        < 1e-10       test_sums_are_those_of_all_terms
-    masses of the atoms, Σ|marginal − mass|                     < 1e-9        test_sinkhorn_meets_both_marginals
-    drift against the closed form between two Gaussians         < 2e-5        test_block_between_gaussians_is_the_closed_form
-    drift and KE* on a grid of 240 × 240, smooth densities      < 1e-6        test_a_finer_grid_gives_the_same_bridge
-    the same, densities that jump                               < 1e-2        the same
+    drift and log φ against all terms, every t in [0, 1]      < 1e-10  test_sums_are_those_of_all_terms
+    masses of the atoms, Σ|marginal − mass|                   < 1e-9   test_sinkhorn_meets_both_marginals
+    drift against the closed form between two Gaussians       < 2e-5   test_block_between_gaussians_is_the_closed_form
+    drift and KE* on a grid of 240 × 240, smooth densities    < 1e-6   test_a_finer_grid_gives_the_same_bridge
+    the same, densities that jump                             < 1e-2   the same
 
 The first is the error of the bridge.  The second and the last two say how near its ends are to the shapes, which is no
 error of the bridge.  A block takes 0.05 to 0.7 s to solve, the drift 6 µs a point and block on one thread.
