@@ -505,10 +505,10 @@ def test_the_benchmarks_bridge_has_the_density_of_its_end(epsilon: float) -> Non
     assert isinstance(truth, MixtureBridge)
     truth = truth.double()
     grid = torch.linspace(-5, 5, 2001, dtype=FLOAT)[:, None]
-    shares = torch.softmax(truth.forward_field.log_terms(torch.zeros(1, 1, dtype=FLOAT), grid), dim=-1)
+    shares = truth.forward_field.shares(grid)
     y = truth.endpoints(0.5 * normal(4, 1), generator(3))
-    ends = truth.centres + truth.forward_field.slopes * grid[:, None, :]
-    clusters = Normal(ends[..., 0], truth.variances[:, 0].sqrt()).log_prob(y[:, None]).exp()
+    ends = truth.forward_field.means(grid)
+    clusters = Normal(ends[..., 0], truth.forward_field.variances[:, 0].sqrt()).log_prob(y[:, None]).exp()
     start = Normal(torch.zeros(1, dtype=FLOAT), 0.5)
     density = torch.trapezoid((shares * clusters).sum(-1) * start.log_prob(grid)[:, 0].exp(), grid[:, 0], dim=-1)
     base = Independent(start, 1)
