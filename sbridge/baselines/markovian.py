@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import ot
 import torch
 from torch import Tensor
 
@@ -61,6 +60,8 @@ class MinibatchPot(Coupling):
         return x0, x1
 
     def _plan_pairs(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        import ot
+
         a, b = rows_of(self.x0, self.batch, generator), rows_of(self.x1, self.batch, generator)
         plan = ot.sinkhorn([], [], scaled_cost(a.double(), b.double(), self.epsilon), reg=1.0)
         if not plan.sum() > 0.5:

@@ -20,13 +20,13 @@ from torch import Tensor
 from sbridge.fields import Drifts
 from sbridge.interpolants import Interpolant, Path
 from sbridge.objectives import Drift, quadratic_loss
-from sbridge.plans import annealed_potential, log_sinkhorn_step, scaled_cost
+from sbridge.plans import entropic_plan
 
 __all__ = ["POINTS", "Monitor", "Selection", "antithetic_path", "bridge_pairs", "drift_losses", "drift_targets"]
 __all__ += ["set_aside"]
 
 POINTS = 2048
-_ITERATIONS = 50
+_PLAN_ITERATIONS = 200  # at most: at very small ε the plan of the held-out points has not converged
 
 
 def drift_targets(path: Path, epsilon: float) -> Tensor:
@@ -78,18 +78,7 @@ def antithetic_path(interpolant: Interpolant, x0: Tensor, x1: Tensor, generator:
 
 def bridge_pairs(x0: Tensor, x1: Tensor, epsilon: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Pairs from the whole entropic plan between two samples, (points, d) each."""
-    rows = torch.randint(len(x0), (POINTS,), generator=generator, device=x0.device)
-    columns = torch.multinomial(_conditional_plan(x0, x1, epsilon)[rows], 1, generator=generator).squeeze(1)
-    return x0[rows], x1[columns]
-
-
-def _conditional_plan(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
-    """Probability of each x1 given x0, (n0, n1)."""
-    cost = scaled_cost(x0, x1, epsilon)
-    g = annealed_potential(cost)
-    for _ in range(_ITERATIONS):
-        _, g = log_sinkhorn_step(g, cost)
-    return torch.softmax(g - cost, dim=1)
+    return entropic_plan(x0, x1, epsilon, iterations=_PLAN_ITERATIONS).pairs(POINTS, generator)
 
 
 class Selection:
