@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 
 from sbridge.couplings.base import Planned
-from sbridge.couplings.pool import PLAN_TOLERANCE, Pool
-from sbridge.plans import entropic_plan, extended, refined
+from sbridge.couplings.pool import Pool
+from sbridge.plans import annealed_potential, extended, refined
 
 __all__ = ["MinibatchSinkhorn"]
-
-_FIRST_ITERATIONS = 200  # at most, of the first plan, before it is refined like the others
 
 
 class MinibatchSinkhorn(Planned):
@@ -45,7 +43,7 @@ class MinibatchSinkhorn(Planned):
     def _potential(self, a: Tensor, b: Tensor) -> Tensor:
         """The potential of the plan between minibatches (batch, d) at b, (batch,)."""
         if self.pool.empty:
-            start = entropic_plan(a, b, self.epsilon, PLAN_TOLERANCE, _FIRST_ITERATIONS).g
+            start = annealed_potential(a, b, self.epsilon)
         else:
             start = extended(b, a, extended(a, self.pool.points, self.pool.potential, self.epsilon), self.epsilon)
         return refined(a, b, start, self.epsilon, self.iterations)

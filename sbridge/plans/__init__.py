@@ -10,6 +10,7 @@ so that f and g are functions of the points and do not grow with the sizes n0 an
 """
 
 from sbridge.plans.cost import scaled_cost
+from sbridge.plans.iteration import annealed_potential
 from sbridge.plans.plan import (
     Plan,
     drawn_partners,
@@ -20,5 +21,5 @@ from sbridge.plans.plan import (
     refined,
 )
 
-__all__ = ["Plan", "drawn_partners", "entropic_plan", "entropic_plans", "extended", "kinetic_energy", "refined"]
-__all__ += ["scaled_cost"]
+__all__ = ["Plan", "annealed_potential", "drawn_partners", "entropic_plan", "entropic_plans", "extended"]
+__all__ += ["kinetic_energy", "refined", "scaled_cost"]

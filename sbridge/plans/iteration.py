@@ -35,7 +35,7 @@ def sinkhorn(cost: Cost, g: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
 def annealed_potential(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
     """A start g (n1,) for Sinkhorn's algorithm: ε is halved from where the largest cost is about one to its own value.
 
-    2εg stays when ε is halved, so g doubles.
+    2εg stays when ε is halved, so g doubles.  Memory grows with n0 n1.
     """
     g = torch.zeros(len(x1), dtype=torch.float64, device=x1.device)
     halvings = max(0, int(scaled_cost(x0, x1, epsilon).max().clamp(min=1).log2().ceil()))

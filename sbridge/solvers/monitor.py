@@ -20,13 +20,13 @@ from torch import Tensor
 from sbridge.fields import Drifts
 from sbridge.interpolants import Interpolant, Path
 from sbridge.objectives import Drift, quadratic_loss
-from sbridge.plans import entropic_plan
+from sbridge.plans import Plan, annealed_potential, refined
 
 __all__ = ["POINTS", "Monitor", "Selection", "antithetic_path", "bridge_pairs", "drift_losses", "drift_targets"]
 __all__ += ["set_aside"]
 
 POINTS = 2048
-_PLAN_ITERATIONS = 200  # at most: at very small ε the plan of the held-out points has not converged
+_PLAN_ITERATIONS = 50  # after annealing
 
 
 def drift_targets(path: Path, epsilon: float) -> Tensor:
@@ -78,7 +78,8 @@ def antithetic_path(interpolant: Interpolant, x0: Tensor, x1: Tensor, generator:
 
 def bridge_pairs(x0: Tensor, x1: Tensor, epsilon: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Pairs from the whole entropic plan between two samples, (points, d) each."""
-    return entropic_plan(x0, x1, epsilon, iterations=_PLAN_ITERATIONS).pairs(POINTS, generator)
+    g = refined(x0, x1, annealed_potential(x0, x1, epsilon), epsilon, _PLAN_ITERATIONS)
+    return Plan.of_potential(x0, x1, epsilon, g).pairs(POINTS, generator)
 
 
 class Selection:
