@@ -1,4 +1,4 @@
-"""What a person sees while something long works: a bar on a terminal, a few plain lines elsewhere."""
+"""Progress of long computations: a bar on a terminal, a few plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def note(text: str) -> None:
-    """A line about what happens now."""
+    """Print a line to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -33,19 +33,24 @@ def tracked(name: str, parts: Sequence[T]) -> Iterable[T]:
 
 
 @contextmanager
-def training_display(name: str, done: int, steps: int) -> Iterator[Update]:
-    """Gives a function that shows each `Progress` of a training that stands at `done` of `steps`."""
+def training_display(name: str, done: int = 0) -> Iterator[Update]:
+    """A function that shows each `Progress` of a training which starts, or continues, after `done` steps."""
     console = Console(stderr=True)
-    with (_bar(console, name, done, steps) if console.is_terminal else _lines(name, done)) as update:
+    with (_bar(console, name, done) if console.is_terminal else _lines(name, done)) as update:
         yield update
 
 
 @contextmanager
-def _bar(console: Console, name: str, done: int, steps: int) -> Iterator[Update]:
+def _bar(console: Console, name: str, done: int) -> Iterator[Update]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[values]}"), console=console) as bar:
-        task = bar.add_task(name, total=steps, completed=done, values="")
-        yield lambda progress: bar.update(task, completed=progress.step, values=_values(progress, ["reference_loss"]))
+        task = bar.add_task(name, total=None, completed=done, values="")
+
+        def update(progress: training.Progress) -> None:
+            values = _values(progress, ["reference_loss"])
+            bar.update(task, total=progress.steps, completed=progress.step, values=values)
+
+        yield update
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from sbridge.errors import InputError
 
 __all__ = ["Storable", "load", "replace_atomically", "save"]
 
-_HEADER = "sbridge"
+_HEADER, _NAMES = "sbridge", "names"  # keys of the file's metadata
 _DAMAGE = (OSError, SafetensorError, ImportError, KeyError, TypeError, ValueError, AttributeError, RuntimeError)
 
 
@@ -44,23 +44,39 @@ class Storable(nn.Module):
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
 
-def _describe(value: Any) -> Any:
-    if isinstance(value, Storable):
-        arguments = {name: _describe(v) for name, v in value.arguments().items()}
-        return {"class": type(value).__name__, "module": type(value).__module__, "arguments": arguments}
-    return {"tensor": True} if isinstance(value, Tensor) else value
+def _describe(value: Any, prefix: str, places: dict[int, str]) -> Any:
+    """A value in JSON; a module that was described before is named by its first place in the tree."""
+    if not isinstance(value, Storable):
+        return {"tensor": True} if isinstance(value, Tensor) else value
+    if id(value) in places:
+        return {"same": places[id(value)]}
+    places[id(value)] = prefix
+    arguments = {name: _describe(v, _join(prefix, name), places) for name, v in value.arguments().items()}
+    return {"class": type(value).__name__, "module": type(value).__module__, "arguments": arguments}
 
 
-def _build(description: Any, tensors: dict[str, Tensor], prefix: str) -> Any:
+def _build(description: Any, tensors: dict[str, Tensor], prefix: str, built: dict[str, Any]) -> Any:
     if not isinstance(description, dict):
         return description
     if "tensor" in description:
         return tensors[prefix]
+    if "same" in description:
+        return built[description["same"]]
     arguments = {
-        name: _build(inner, tensors, f"{prefix}.{name}" if prefix else name)
-        for name, inner in description["arguments"].items()
+        name: _build(inner, tensors, _join(prefix, name), built) for name, inner in description["arguments"].items()
     }
-    return _class(description["class"], description["module"])(**arguments)
+    built[prefix] = _class(description["class"], description["module"])(**arguments)
+    return built[prefix]
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _first_names(module: nn.Module) -> dict[str, str]:
+    """The first name of the same tensor, for every name in the module's state; shared modules repeat their tensors."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in module.state_dict(keep_vars=True).items()}
 
 
 def _class(name: str, module: str) -> type[Storable]:
@@ -84,8 +100,9 @@ def replace_atomically(path: Path, write: Any) -> None:
 
 def save(module: Storable, path: str | Path) -> None:
     """Write `module` to a safetensors file at `path`."""
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
-    header = {_HEADER: json.dumps(_describe(module))}
+    state, names = module.state_dict(), _first_names(module)
+    tensors = {name: state[name].detach().cpu().contiguous().clone() for name in set(names.values())}
+    header = {_HEADER: json.dumps(_describe(module, "", {})), _NAMES: json.dumps(names)}
     # As bytes, because safetensors writes files that nobody else may read.
     content = serialise(tensors, metadata=header)
     replace_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
@@ -99,9 +116,10 @@ def load(path: str | Path) -> Storable:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {})[_HEADER]
-        tensors = load_file(path)
-        module: Storable = _build(json.loads(header), tensors, "")
+            header = file.metadata() or {}
+        stored = load_file(path)
+        tensors = {name: stored[first] for name, first in json.loads(header[_NAMES]).items()}
+        module: Storable = _build(json.loads(header[_HEADER]), tensors, "", {})
         module.load_state_dict(tensors, assign=True)  # assigned, not copied: the precision is the file's
     except _DAMAGE as error:
         raise InputError(f"{path} is not a file written by sbridge, or it is damaged: {error}") from error

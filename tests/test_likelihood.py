@@ -25,19 +25,19 @@ from sbridge.fields import Field, Reversed
 from sbridge.interpolants import Brownian, Linear
 from sbridge.likelihood import (
     METHODS,
+    DensityMethod,
     End,
     FeynmanKac,
     Hutchinson,
     LogDensity,
-    Method,
     PathMethod,
     ProbabilityFlow,
     Tilted,
     TiltedBound,
-    as_method,
     base,
     bits_per_dimension,
     cross_entropy,
+    density_method,
 )
 from sbridge.potentials.exact import MixtureBridge
 from sbridge.problems.gaussian import Gaussian, GaussianBridge
@@ -63,7 +63,7 @@ class Case:
     x: Tensor
     log_density: Tensor
 
-    def error(self, method: Method, seed: int = 0) -> tuple[Tensor, LogDensity[Tensor]]:
+    def error(self, method: DensityMethod, seed: int = 0) -> tuple[Tensor, LogDensity[Tensor]]:
         """log ρ̂ less the truth, and log ρ̂ itself."""
         found = method.log_density(self.model, self.x, self.at, self.base, generator(seed))
         return found.value - self.log_density, found
@@ -383,7 +383,7 @@ def test_stratonovich_weights_are_itos(at: End) -> None:
 
 
 @EVERY_METHOD
-def test_the_ends_are_symmetric_in_time(method: Method) -> None:
+def test_the_ends_are_symmetric_in_time(method: DensityMethod) -> None:
     case = affine("x1")
     turned = Bridge(Reversed(case.model.backward_field), Reversed(case.model.forward_field), EPSILON)
     forward = method.log_density(case.model, case.x, "x1", case.base, generator())
@@ -406,7 +406,7 @@ def test_standard_error_is_the_scatter_of_the_answer(method: PathMethod) -> None
 
 
 @EVERY_METHOD
-def test_blocks_change_nothing(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_change_nothing(method: DensityMethod, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exactly without noise; with it, another block is another draw."""
     case = affine("x1", 7)
     whole = case.error(method)[1]
@@ -419,7 +419,7 @@ def test_blocks_change_nothing(method: Method, monkeypatch: pytest.MonkeyPatch) 
 
 
 @EVERY_METHOD
-def test_constant_drifts_carry_the_base_along(method: Method) -> None:
+def test_constant_drifts_carry_the_base_along(method: DensityMethod) -> None:
     """A field without a graph: log ρ̂1(x) is the base's log-density, widened by 2ε, at x less the displacement."""
     push = torch.tensor([1.0, -2.0], dtype=FLOAT)
     still = Constant(push)
@@ -430,7 +430,7 @@ def test_constant_drifts_carry_the_base_along(method: Method) -> None:
 
 
 @EVERY_METHOD
-def test_no_graph_is_left(method: Method) -> None:
+def test_no_graph_is_left(method: DensityMethod) -> None:
     layer = torch.nn.Linear(2, 2).double()
     model = Bridge(Network(layer), Network(layer), EPSILON)
     case = affine("x1", 2)
@@ -440,14 +440,14 @@ def test_no_graph_is_left(method: Method) -> None:
 
 
 @EVERY_METHOD
-def test_paths_that_end_nowhere_are_refused(method: Method) -> None:
+def test_paths_that_end_nowhere_are_refused(method: DensityMethod) -> None:
     case, wild = affine("x1"), Waves(1e300, 1e300, 0.0)
     with pytest.raises(InputError, match="paths end at no finite place"):
         replace(case, model=Bridge(wild, wild, EPSILON)).error(method)
 
 
 @EVERY_METHOD
-def test_exact_divergences_of_high_dimensions_name_the_alternative(method: Method) -> None:
+def test_exact_divergences_of_high_dimensions_name_the_alternative(method: DensityMethod) -> None:
     x = normal(2, 257)
     law = as_density(lambda x: x.sum(-1), x)
     with pytest.raises(InputError, match="Hutchinson"):
@@ -455,7 +455,7 @@ def test_exact_divergences_of_high_dimensions_name_the_alternative(method: Metho
 
 
 @EVERY_METHOD
-def test_unknown_ends_are_refused(method: Method) -> None:
+def test_unknown_ends_are_refused(method: DensityMethod) -> None:
     case: Any = affine("x1")
     with pytest.raises(InputError, match="at must be x1 or x0"):
         replace(case, at="x2").error(method)
@@ -468,7 +468,7 @@ def test_unknown_ends_are_refused(method: Method) -> None:
         (lambda: Tilted(paths=1), "paths must be at least 2"),
         (lambda: FeynmanKac(steps=0), "steps must be at least 1"),
         (lambda: ProbabilityFlow(steps=0), "steps must be at least 1"),
-        (lambda: as_method("flow"), "method must be one of ode, sde, feynman-kac, tilted-bound"),
+        (lambda: density_method("flow"), "method must be one of ode, sde, feynman-kac, tilted-bound"),
         (lambda: cross_entropy(LogDensity(torch.zeros(1), torch.zeros(1), "")), "number of points must be at least 2"),
     ],
 )
@@ -478,8 +478,8 @@ def test_bad_settings_are_refused(make: Callable[[], object], message: str) -> N
 
 
 def test_methods_go_by_name_or_as_they_are() -> None:
-    assert as_method("sde") == Tilted() and as_method("ode") == ProbabilityFlow()
-    assert as_method(TiltedBound(3)) == TiltedBound(3)
+    assert density_method("sde") == Tilted() and density_method("ode") == ProbabilityFlow()
+    assert density_method(TiltedBound(3)) == TiltedBound(3)
 
 
 @BOTH_ENDS

@@ -21,7 +21,7 @@ from sbridge.evaluation import FLOOR, TRUTH, Comparison, merge
 from sbridge.io import Points, Run, check_writable, read_points, write_points
 from sbridge.likelihood import LogDensity, bits_per_dimension, cross_entropy
 from sbridge.report.page import build
-from sbridge.sampling import through
+from sbridge.sampling import Simulation, through
 
 __all__ = ["Compare", "Likelihood", "Report", "Sample"]
 
@@ -64,32 +64,27 @@ class Sample:
         Raises:
             InputError: the run has no bridge yet, or a file, the times or another option cannot be used.
         """
-        self._check()
+        simulation = self._simulation()
+        check_writable(self.out)
         run = Run.open(self.folder)
         bridge = _fitted(run)
         points = _points(run, self.input, self.columns)
-        states = self._move(bridge, points.values.numpy())
+        states = self._move(bridge, points.values.numpy(), simulation)
         write_points(self.out, states if self.times else states[-1], points.columns, self.times or None)
         print(f"{len(points.values)} points written to {self.out}")
 
-    def _check(self) -> None:
-        check_writable(self.out)
+    def _simulation(self) -> Simulation:
         if self.ode and self.diffusion:
             raise InputError("--ode means --diffusion 0; give one of them")
-        through(self.diffusion)
-        if self.steps < 1:
-            raise InputError(f"--steps must be at least 1, not {self.steps}")
+        diffusion = 0.0 if self.ode else through(self.diffusion)
+        return Simulation(self.steps, diffusion, quiet_end=self.quiet_end)
 
-    def _move(self, bridge: Bridge, x: NDArray[Any]) -> NDArray[Any]:
+    def _move(self, bridge: Bridge, x: NDArray[Any], simulation: Simulation) -> NDArray[Any]:
         """The states at the times asked for, (len(times), n, d)."""
         start, end = (0.0, 1.0) if self.direction == "forward" else (1.0, 0.0)
         asked = self.times or (end,)
         times = asked if asked[0] == start else (start, *asked)
-        diffusion = 0.0 if self.ode else through(self.diffusion)
-        states = bridge.trajectories(
-            x, times, diffusion, self.steps, random_state=self.seed, quiet_end=self.quiet_end
-        )
-        return states[-len(asked) :]
+        return bridge.trajectories(x, times, simulation, self.seed)[-len(asked) :]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.fields import VectorField
 
-__all__ = ["End", "LogDensity", "Method", "Model", "at_least", "bits_per_dimension", "clock"]
+__all__ = ["DensityMethod", "End", "LogDensity", "Model", "at_least", "bits_per_dimension", "clock"]
 __all__ += ["cross_entropy", "finite", "joined", "rows_at_once", "times_from"]
 
 End = Literal["x1", "x0"]
@@ -36,6 +36,10 @@ class Model(Protocol):
         """b_B(t, x)."""
 
     @property
+    def drifts(self) -> VectorField:
+        """b_F and b_B side by side, (t, x) ↦ (..., 2d)."""
+
+    @property
     def epsilon(self) -> float:
         """ε."""
 
@@ -54,7 +58,7 @@ class LogDensity(Generic[Array]):
     base: str
 
 
-class Method(Protocol):
+class DensityMethod(Protocol):
     """A way to a model's log-density."""
 
     def log_density(

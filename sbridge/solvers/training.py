@@ -237,7 +237,7 @@ class Training:
         return draw(coupling, self.times, batches, recipe.batch // recipe.group, recipe.group // 2, self.generator)
 
     def check(self) -> None:
-        """Judge the average on held-out points and enter the values in `history`.
+        """Evaluator the average on held-out points and enter the values in `history`.
 
         All losses are both drifts' objectives in nats: `training_loss` over the last steps, `held_out_loss` on
         held-out pairs of the same interpolant (both at times of the training's law), `reference_loss` on the fixed
