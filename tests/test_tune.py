@@ -603,12 +603,6 @@ def test_more_workers_than_cpus_are_refused(cluster: Cluster, problem: Problem, 
 # The front door, with Ray and without
 
 
-def test_the_front_door_asks_for_what_is_behind_it() -> None:
-    """The same arguments with the same defaults."""
-    front, behind = (inspect.signature(one).parameters.values() for one in (sbridge.tune, tuning.tune))
-    assert [(one.name, one.kind, one.default) for one in front] == [(one.name, one.kind, one.default) for one in behind]
-
-
 @pytest.mark.parametrize("absent", ["ray", "optuna"])
 def test_without_it_everything_else_works(absent: str) -> None:
     program = f"""
