@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Trigonometric,
         VariancePreserving,
     )
+    from sbridge.networks import ResidualNetwork, Shaped
     from sbridge.potentials.solver import FullMixturePotential, MixturePotential
     from sbridge.problem import Problem
     from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Simulation
@@ -67,8 +68,10 @@ __all__ = [
     "PotSinkhorn",
     "Problem",
     "Regression",
+    "ResidualNetwork",
     "SchrodingerBridge",
     "SelfConsistent",
+    "Shaped",
     "Simulation",
     "SineSquared",
     "Trigonometric",
@@ -90,6 +93,7 @@ _MODULES = {
     "evaluation.certificate.statement": "Certificate",
     "interpolants": "Brownian EncoderDecoder Linear Mirror OneSidedLinear OneSidedTrigonometric Parabolic SineSquared "
     "Trigonometric VariancePreserving",
+    "networks": "ResidualNetwork Shaped",
     "potentials.solver": "FullMixturePotential MixturePotential",
     "problem": "Problem",
     "sampling": "EULER HEUN RK4 Adaptive Simulation",

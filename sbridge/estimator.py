@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,10 @@ from sbridge.likelihood import End, LogDensity
 from sbridge.parameters import nested_parameters, with_parameters
 from sbridge.problem import Problem
 from sbridge.sampling import Simulation
-from sbridge.solvers import Solver
+from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.maxmin import MaxMin
-from sbridge.solvers.training import Progress
 
 __all__ = ["SchrodingerBridge", "device_named"]
-
-Callback = Callable[[Progress], None]
 
 
 class SchrodingerBridge(BaseEstimator):
@@ -90,7 +87,7 @@ class SchrodingerBridge(BaseEstimator):
         return self
 
     def fit(
-        self, x0: NDArray[Any] | Tensor, x1: NDArray[Any] | Tensor, callbacks: Sequence[Callback] = ()
+        self, x0: NDArray[Any] | Tensor, x1: NDArray[Any] | Tensor, callbacks: Sequence[Listener] = ()
     ) -> SchrodingerBridge:
         """Find the bridge from x0 (n0, d) to x1 (n1, d).
 
@@ -112,7 +109,7 @@ class SchrodingerBridge(BaseEstimator):
         with ExitStack() as stack:
             display = [stack.enter_context(training_display(self.solver.name))] if self.verbose else []
             listeners = [self._remember, *display, *callbacks]
-            self.bridge_ = _solved(self.solver, problem, seed_of(self.random_state), listeners)
+            self.bridge_ = self.solver.solve(problem, seed_of(self.random_state), listeners)
         return self
 
     def _remember(self, progress: Progress) -> None:
@@ -200,19 +197,6 @@ class SchrodingerBridge(BaseEstimator):
     def _fitted(self) -> Bridge:
         check_is_fitted(self)
         return self.bridge_
-
-
-def _solved(solver: Any, problem: Problem, seed: int, listeners: Sequence[Callback]) -> Bridge:
-    """The solver's bridge; each listener is given every `Progress` of a training."""
-    if not hasattr(solver, "start"):
-        bridge: Bridge = solver.solve(problem, seed)
-        return bridge
-    training = solver.start(problem, seed)
-    for progress in training:
-        for listener in listeners:
-            listener(progress)
-    trained: Bridge = training.bridge()
-    return trained
 
 
 def device_named(name: str) -> torch.device:

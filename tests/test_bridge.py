@@ -16,8 +16,9 @@ from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction
 from sbridge.errors import InputError
-from sbridge.fields import DriftPair, Half
+from sbridge.fields import Half
 from sbridge.interpolants import Brownian, Linear
+from sbridge.networks import DriftPair
 from sbridge.problem import Frame, Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.sampling import HEUN, RK4, Adaptive, Diffusion, PiecewiseLinear, Simulation, graded
@@ -234,7 +235,8 @@ def test_bad_simulations_are_refused(options: dict[str, int], message: str) -> N
 
 def test_options_change_a_simulation() -> None:
     wanted = EXACT.transport(X, "forward", Simulation(7, 0.2, HEUN), 1)
-    assert torch.equal(EXACT.transport(X, simulation=Simulation(50, 0.2), random_state=1, steps=7, stepper=HEUN), wanted)
+    found = EXACT.transport(X, simulation=Simulation(50, 0.2), random_state=1, steps=7, stepper=HEUN)
+    assert torch.equal(found, wanted)
 
 
 def test_no_gradient_is_kept() -> None:

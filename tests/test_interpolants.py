@@ -31,7 +31,7 @@ from torch import Tensor
 
 from sbridge import interpolants, storage
 from sbridge.errors import InputError
-from sbridge.fields import DriftPair, Framed, Half
+from sbridge.fields import Framed, Half
 from sbridge.interpolants import (
     Brownian,
     ClosedForm,
@@ -49,6 +49,7 @@ from sbridge.interpolants import (
     TwoSided,
     VariancePreserving,
 )
+from sbridge.networks import DriftPair, ResidualNetwork
 from sbridge.objectives import Drift
 from sbridge.problem import Problem
 from sbridge.solvers.regression import Regression
@@ -432,7 +433,7 @@ def test_mirrors_refuse_two_laws(kind: type[ClosedForm], make: Callable[[Tensor]
 
 # In a training
 
-TINY: dict[str, Any] = {"steps": 6, "width": 8, "depth": 1, "batch": 32, "group": 16}
+TINY: dict[str, Any] = {"steps": 6, "network": ResidualNetwork(8, 1), "batch": 32, "group": 16}
 
 
 @EVERY_KIND
