@@ -24,7 +24,7 @@ from sbridge.errors import InputError
 
 __all__ = ["Storable", "load", "replace_atomically", "save"]
 
-_HEADER, _NAMES = "sbridge", "names"  # keys of the file's metadata
+_HEADER = "sbridge"
 _DAMAGE = (OSError, SafetensorError, ImportError, KeyError, TypeError, ValueError, AttributeError, RuntimeError)
 
 
@@ -81,10 +81,11 @@ def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _first_names(module: nn.Module) -> dict[str, str]:
-    """The first name of the same tensor, for every name in the module's state; shared modules repeat their tensors."""
+def _repeated(module: nn.Module) -> dict[str, str]:
+    """The names in the module's state whose tensor has an earlier name, and that name; shared modules have them."""
     first: dict[int, str] = {}
-    return {name: first.setdefault(id(tensor), name) for name, tensor in module.state_dict(keep_vars=True).items()}
+    names = {name: first.setdefault(id(tensor), name) for name, tensor in module.state_dict(keep_vars=True).items()}
+    return {name: earlier for name, earlier in names.items() if name != earlier}
 
 
 def _own(name: str, like: nn.Module | None) -> nn.Module:
@@ -117,9 +118,10 @@ def replace_atomically(path: Path, write: Any) -> None:
 
 def save(module: Storable, path: str | Path) -> None:
     """Write `module` to a safetensors file at `path`."""
-    state, names = module.state_dict(), _first_names(module)
-    tensors = {name: state[name].detach().cpu().contiguous().clone() for name in set(names.values())}
-    header = {_HEADER: json.dumps(_describe(module, "", {})), _NAMES: json.dumps(names)}
+    repeated = _repeated(module)
+    state = {name: tensor for name, tensor in module.state_dict().items() if name not in repeated}
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    header = {_HEADER: json.dumps({"module": _describe(module, "", {}), "repeated": repeated})}
     # As bytes, because safetensors writes files that nobody else may read.
     content = serialise(tensors, metadata=header)
     replace_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
@@ -137,10 +139,10 @@ def load(path: str | Path, like: nn.Module | None = None) -> Storable:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-        stored = load_file(path)
-        tensors = {name: stored[first] for name, first in json.loads(header[_NAMES]).items()}
-        module: Storable = _build(json.loads(header[_HEADER]), tensors, "", like, {})
+            header = json.loads((file.metadata() or {})[_HEADER])
+        tensors = load_file(path)
+        tensors |= {name: tensors[earlier] for name, earlier in header["repeated"].items()}
+        module: Storable = _build(header["module"], tensors, "", like, {})
         module.load_state_dict(tensors, assign=True)  # assigned, not copied: the precision is the file's
     except InputError as error:
         raise InputError(f"{path}: {error}") from None

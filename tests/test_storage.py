@@ -126,7 +126,8 @@ def _overwritten(content: bytes) -> Callable[[Path], None]:
 
 
 def _header(description: object) -> Callable[[Path], None]:
-    return lambda path: save_file({"weight": torch.zeros(2)}, path, metadata={"sbridge": json.dumps(description)})
+    header = json.dumps({"module": description, "repeated": {}})
+    return lambda path: save_file({"weight": torch.zeros(2)}, path, metadata={"sbridge": header})
 
 
 GAMMA = {"class": "Brownian", "module": "sbridge.interpolants"}

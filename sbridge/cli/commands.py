@@ -20,7 +20,6 @@ from sbridge.errors import InputError
 from sbridge.evaluation import FLOOR, TRUTH, Comparison, merge
 from sbridge.io import Points, Run, check_writable, read_points, write_points
 from sbridge.likelihood import LogDensity, bits_per_dimension, cross_entropy
-from sbridge.report.page import build
 from sbridge.sampling import Simulation, through
 
 __all__ = ["Compare", "Likelihood", "Report", "Sample"]
@@ -171,6 +170,8 @@ class Report:
         Raises:
             InputError: there is no run, or a file of it is damaged.
         """
+        from sbridge.report.page import build  # here, because matplotlib takes long to import
+
         print(f"report: {build(Run.open(self.folder))}")
 
 
