@@ -14,7 +14,7 @@ import sbridge
 ROOT = Path(sbridge.__file__).parent
 LAYERS = ["errors", "estimates", "arrays", "parameters", "storage", "units", "fields", "networks", "interpolants"]
 LAYERS += ["times"]
-LAYERS += ["conversions", "plans", "sampling", "couplings", "objectives", "densities", "likelihood", "bridge"]
+LAYERS += ["plans", "sampling", "couplings", "objectives", "densities", "likelihood", "bridge"]
 LAYERS += ["problem", "solvers", "potentials", "baselines", "problems", "theory", "evaluation", "display", "estimator"]
 LAYERS += ["io", "report", "bench", "tuning", "cli", "__main__", "experiments"]
 LATE = {("bridge", "evaluation.certificate")}  # imported inside a method, when it is called

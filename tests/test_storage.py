@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sbridge import bridge, conversions, fields, interpolants, problems, solvers, storage
+from sbridge import bridge, fields, interpolants, problems, solvers, storage
 from sbridge.baselines.sinkhorn import PlugIn
 from sbridge.bridge import Bridge
 from sbridge.errors import InputError
@@ -196,7 +196,7 @@ def test_a_write_replaces_the_old_file(tmp_path: Path) -> None:
 
 
 def _storables() -> list[type[Storable]]:
-    for family in (fields, interpolants, conversions, bridge, problems, solvers):
+    for family in (fields, interpolants, bridge, problems, solvers):
         for module in pkgutil.iter_modules(getattr(family, "__path__", []), f"{family.__name__}."):
             importlib.import_module(module.name)
     return [cls for cls in Storable.classes.values() if cls.__module__.startswith("sbridge.")]
