@@ -41,7 +41,9 @@ def denoiser_from_score(score: VectorField, interpolant: Interpolant) -> VectorF
     return lambda t, x: -interpolant.variance(t).sqrt() * score(t, x)
 
 
-def velocity_from_mean_velocity(mean_velocity: VectorField, score: VectorField, interpolant: Interpolant) -> VectorField:
+def velocity_from_mean_velocity(
+    mean_velocity: VectorField, score: VectorField, interpolant: Interpolant
+) -> VectorField:
     """b = v − γγ̇s."""
     return lambda t, x: mean_velocity(t, x) - _half_rate(interpolant, t) * score(t, x)
 
