@@ -1,4 +1,4 @@
-"""Bridge: two drifts and ε, whoever computed them.
+"""Bridge: two drifts and ε, the result of every solver.
 
 A pair of drifts b_F, b_B and ε is a whole bridge: b = (b_F + b_B)/2 and s = (b_F − b_B)/(2ε)
 (Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797, section 2.4).
@@ -34,16 +34,16 @@ Direction = Literal["forward", "backward"]
 
 
 class Bridge(storage.Storable):
-    """A process from ρ0 to ρ1 by its forward drift, its backward drift and ε.
+    """A process from ρ0 to ρ1, given by its forward drift, its backward drift and ε.
 
-    Every method takes numpy arrays or tensors and answers in kind.
+    Every method takes NumPy arrays or tensors and returns the same kind.
 
     Args:
         forward_field: drift b_F of dX = b_F dt + √(2ε) dW, run from ρ0 at t = 0.
         backward_field: drift b_B of the same process seen from ρ1 at t = 1: dX = b_B dt + √(2ε) dW, dt < 0.
         epsilon: ε.
-        interpolant: the interpolant whose law this is, where there is one.
-        remark: what whoever reads a table of results must know of it, such as that its plan did not converge.
+        interpolant: the interpolant that has this law, if there is one.
+        remark: a note shown in result tables, e.g. that the plan did not converge.
     """
 
     def __init__(
@@ -143,17 +143,17 @@ class Bridge(storage.Storable):
         """log ρ̂ at the points x (n, d), in nats, with its standard errors: (n,) each.
 
         Args:
-            at: the end whose density is asked for: x1 for ρ1, x0 for ρ0.
-            base: what is known of the law at the other end: a torch distribution, a function (n, d) → (n,) of tensors
-                that gives its log-density, or samples of it, to which a Gaussian mixture is fitted.
+            at: the end at which the density is computed: x1 for ρ1, x0 for ρ0.
+            base: the law at the other end: a torch distribution, a function of tensors (n, d) → (n,) that gives its
+                log-density, or samples of it, to which a Gaussian mixture is fitted.
             method: "ode" (probability flow), "sde" (importance-weighted paths), "feynman-kac" or "tilted-bound", or one
-                of `sbridge.likelihood` with other settings.  The first is the flow's density, the others are that of
-                the SDE with drift b_F from x0 (at x1) or b_B from x1 (at x0); they agree where b_F − b_B is 2ε times
-                the score.
+                of `sbridge.likelihood` with other settings.  The first gives the density of the flow, the others that
+                of the SDE with drift b_F from x0 (at x1) or b_B from x1 (at x0).  They agree where b_F − b_B is 2ε
+                times the score.
             random_state: seed of paths and probes.
 
         Raises:
-            InputError: an argument is none of these, d is too large for an exact divergence, or a point is not finite.
+            InputError: an argument cannot be used, d is too large for an exact divergence, or a point is not finite.
         """
         found = self._log_density(x, at, base, method, random_state)
         return LogDensity(in_kind(found.value, x), in_kind(found.standard_error, x), found.base)
@@ -174,25 +174,25 @@ class Bridge(storage.Storable):
         return cross_entropy(self._log_density(x, at, base, method, random_state))
 
     def certificate(self, x0: Array, x1: Array, random_state: RandomState = None) -> Certificate:
-        """How far this is from a Schrödinger bridge, in nats, for whoever knows no true bridge to compare it with.
+        """How far this is from a Schrödinger bridge, in nats, when the true bridge is not known.
 
         It takes a few seconds for networks in 16 dimensions, on one thread.
 
         Args:
-            x0, x1: points of both ends, (n0, d) and (n1, d), 100 a side at least and better thousands.  Take points
-                that the bridge was not fitted to: on those it was fitted to it looks better than it is.
-            random_state: seed of the references that it is held against, and of its paths.
+            x0, x1: points of both ends, (n0, d) and (n1, d), at least 100 of each and better thousands.  Do not use
+                training points: on them the bridge looks better than it is.
+            random_state: seed of the reference bridges and of the paths.
 
         Raises:
             InputError: there are fewer than 100 points a side, or one is not finite or of the wrong dimension.
-            DivergenceError: a path runs to no finite place.
+            DivergenceError: a path gets infinite or NaN coordinates.
         """
         from sbridge.evaluation.certificate import certify  # here, because certificates are made of bridges
 
         return certify(self, self._inward(x0), self._inward(x1), seed_of(random_state))
 
     def save(self, path: str | Path) -> None:
-        """Write to a safetensors file."""
+        """Write the bridge to a safetensors file."""
         storage.save(self, path)
 
     @staticmethod
@@ -224,8 +224,10 @@ class Bridge(storage.Storable):
         if level == self.epsilon:
             return self.forward_field if sign > 0 else self.backward_field
 
+        drifts = self.drifts
+
         def drift(t: Tensor, x: Tensor) -> Tensor:
-            there, back = self.drifts(t, x).chunk(2, dim=-1)
+            there, back = drifts(t, x).chunk(2, dim=-1)
             share = sign * (level(t) if callable(level) else level) / (2 * self.epsilon)
             return (0.5 + share) * there + (0.5 - share) * back
 

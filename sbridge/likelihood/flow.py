@@ -22,7 +22,7 @@ class ProbabilityFlow:
     Args:
         divergence: `Exact()`, or `Hutchinson(probes)` for high dimensions.
         steps: of the flow, finer near both ends.
-        stepper: `EULER`, `HEUN`, `RK4` or `Adaptive()` of `sbridge.sampling`, which heeds no `steps`.
+        stepper: `EULER`, `HEUN`, `RK4` or `Adaptive()` of `sbridge.sampling`, which ignores `steps`.
     """
 
     divergence: Divergence = field(default_factory=Exact)

@@ -29,7 +29,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True)
 class PathMethod(ABC):
-    """By weighted random paths from each point; a summary of their log-weights is the log-density.
+    """By weighted random paths from each point; the log-density is a summary of their log-weights.
 
     Args:
         paths: from each point, at least two, so that there is a standard error.
