@@ -226,9 +226,8 @@ def _shifted(exact: FieldLike, error: Affine) -> FieldLike:
     return lambda t, x: exact(t, x) + error.at(x)
 
 
-@pytest.mark.parametrize("dim", [1, 3])
-def test_flow_identity_and_bound_in_closed_form(dim: int) -> None:
-    truth, b = GaussianTruth(dim), _errors(300, dim, 0)
+def test_flow_identity_and_bound_in_closed_form() -> None:
+    truth, b = GaussianTruth(3), _errors(300, 3, 0)
     model = _model_moments(truth, lambda t: b, lambda t: 0.0)
 
     def score_error(t: float) -> Affine:
@@ -252,9 +251,8 @@ def test_flow_identity_and_bound_in_closed_form(dim: int) -> None:
     _near(flow_bound(gap(velocity, exact, t, x), found), float(cauchy[1]))
 
 
-@pytest.mark.parametrize("dim", [1, 3])
-def test_gaps_of_samples_are_those_in_closed_form_and_form_a_chain(dim: int) -> None:
-    truth, b, s = GaussianTruth(dim), _errors(8, dim, 0), _errors(8, dim, 50)
+def test_gaps_of_samples_are_those_in_closed_form_and_form_a_chain() -> None:
+    truth, b, s = GaussianTruth(3), _errors(8, 3, 0), _errors(8, 3, 50)
     oracle, (t, x) = truth.oracle, truth.points(2000)
     for i in range(8):
         b_error, s_error = (Affine(error.slope[i], error.shift[i]) for error in (b, s))

@@ -499,10 +499,9 @@ def test_bits_are_nats_over_log_two() -> None:
     assert (bits.value, bits.standard_error) == pytest.approx((2.0, 0.5))
 
 
-@pytest.mark.parametrize("epsilon", [0.5, 5.0])
-def test_the_benchmarks_bridge_has_the_density_of_its_end(epsilon: float) -> None:
-    """ρ1(y) = ∫ρ0(x) π(y|x) dx on a line; at large ε the clusters are narrow beside the noise: the drift is stiff."""
-    truth = Mixture(dim=1, epsilon=epsilon, components=3, samples=10, test_samples=10).build().truth
+def test_the_benchmarks_bridge_has_the_density_of_its_end() -> None:
+    """ρ1(y) = ∫ρ0(x) π(y|x) dx on a line; at this large ε the clusters are narrower than the noise: the drift is stiff."""
+    truth = Mixture(dim=1, epsilon=5.0, components=3, samples=10, test_samples=10).build().truth
     assert isinstance(truth, MixtureBridge)
     truth = truth.double()
     grid = torch.linspace(-5, 5, 2001, dtype=FLOAT)[:, None]

@@ -426,7 +426,7 @@ def test_move_goes_to_the_other_end_and_follows_its_generator(direction: Directi
 
 def test_move_reports_runaway_points() -> None:
     field = Scaled(torch.tensor([1e300], dtype=FLOAT))
-    with pytest.raises(DivergenceError, match="forward process moves 7 of 7 points"):
+    with pytest.raises(DivergenceError, match="forward process gives 7 of 7 points"):
         move(Bridge(field, field, EPSILON), _starts(7), _generator())
 
 
@@ -465,7 +465,7 @@ def test_sampled_cbw_uvp_sees_a_wrong_coupling_of_the_right_marginals() -> None:
     assert found.value > 10 * cbw_uvp_floor(TRUTH, starts, 100, _generator()).value
 
 
-@pytest.mark.parametrize("epsilon", [0.05, 0.5, 5.0])
+@pytest.mark.parametrize("epsilon", [0.05, 5.0])
 def test_the_truth_simulated_comes_to_the_floor(epsilon: float) -> None:
     """At ε = 5 the clusters are far narrower than the noise of an even step of 1/100."""
     problem = Mixture(dim=16, epsilon=epsilon, samples=30, test_samples=30).build()
