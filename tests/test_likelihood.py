@@ -500,7 +500,7 @@ def test_bits_are_nats_over_log_two() -> None:
 
 
 def test_the_benchmarks_bridge_has_the_density_of_its_end() -> None:
-    """ρ1(y) = ∫ρ0(x) π(y|x) dx on a line; at this large ε the clusters are narrower than the noise: the drift is stiff."""
+    """ρ1(y) = ∫ρ0(x) π(y|x) dx on a line; at large ε clusters are narrower than the noise: a stiff drift."""
     truth = Mixture(dim=1, epsilon=5.0, components=3, samples=10, test_samples=10).build().truth
     assert isinstance(truth, MixtureBridge)
     truth = truth.double()
