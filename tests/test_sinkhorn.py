@@ -26,6 +26,7 @@ from sbridge.evaluation.metrics import cbw_uvp, cbw_uvp_floor
 from sbridge.fields import Framed, Reversed
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
+from sbridge.sampling import Simulation
 
 FLOAT, EPSILON = torch.float64, 0.5
 SOLVERS: list[Sinkhorn] = [
@@ -290,7 +291,7 @@ def test_conditional_moments_of_the_plan_are_those_of_the_gaussian_bridge() -> N
 def test_endpoints_of_the_process_have_the_conditional_moments_of_the_gaussian_bridge() -> None:
     """Within twice what as many exact endpoints, and the data points, have."""
     problem, starts, per_point = _gaussian_problem(500), _gaussian_problem(30, seed=7).x0, 100
-    found = cbw_uvp(_gaussian_bridge(), TRUTH, starts, per_point, _generator(1), steps=50).value
+    found = cbw_uvp(_gaussian_bridge(), TRUTH, starts, per_point, _generator(1), Simulation(50)).value
     floor = cbw_uvp_floor(TRUTH, starts, per_point, _generator(2)).value
     data = 200 * _floor(problem.x1, starts) / TRUTH.cov1.trace().item()
     assert found < 2 * (floor + data)
@@ -300,8 +301,8 @@ def test_score_is_near_that_of_the_gaussian_bridge() -> None:
     """(b_F − b_B)/2ε combines both sides of one plan."""
     bridge = _gaussian_bridge()
     x = _gaussian_problem(50, seed=7).x0 / 2 + TRUTH.mean1 / 2
-    gap = bridge.score(0.5, x) - TRUTH.score(0.5, x)
-    assert gap.square().mean().sqrt() < 0.15 * TRUTH.score(0.5, x).square().mean().sqrt()
+    gap = bridge.marginal_score(0.5, x) - TRUTH.marginal_score(0.5, x)
+    assert gap.square().mean().sqrt() < 0.15 * TRUTH.marginal_score(0.5, x).square().mean().sqrt()
 
 
 def test_subsample_is_chosen_by_the_random_state() -> None:
