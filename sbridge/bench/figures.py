@@ -13,13 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from sbridge.evaluation import FLOOR, TRUTH, Column, column_named
-from sbridge.report.style import canvas, colours, dashes, styled
+from sbridge.report.style import GREY, canvas, colours, dashes, styled
 
 __all__ = ["DIMENSION", "POINTS", "TIME", "Sweep", "curves", "figures", "plain_powers"]
 
 _LABELS = {"case": "{}", "family": "{}", "epsilon": "ε = {:g}", "dim": "d = {}", "points": "n = {}"}
 _MARKERS = "osD^vP*X<>hd8"
-_FLOOR = "#888888"
 _WIDE = 3  # panels in a row
 _NARROW = 4  # least ratio of the ends of an axis of x
 _CROWDED = 2000  # largest over smallest value on an axis where 2 and 5 have no room between the powers of ten
@@ -131,7 +130,7 @@ def plain_powers(axis: Axis) -> None:
 
 def _floor(ax: Axes, rows: pl.DataFrame, column: Column, sweep: Sweep) -> None:
     """The floor as a line."""
-    look: dict[str, Any] = {"color": _FLOOR, "linewidth": 1.0, "linestyle": ":", "label": "floor"}
+    look: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "linestyle": ":", "label": "floor"}
     if len(rows) == 1:
         ax.axhline(rows[column.name][0], **look)
     elif len(rows):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from sbridge.errors import InputError
 from sbridge.estimates import alone, with_error
 from sbridge.storage import replace_atomically
+from sbridge.tables import markdown, write_csv
 
 __all__ = ["COLUMNS", "FLOOR", "TRUTH", "Column", "Comparison", "Effort", "Row", "column_named", "merge", "unique"]
 
@@ -187,15 +187,10 @@ class Comparison:
         return [column for column in COLUMNS if any(row.get(column.name, "") != "" for row in self.rows.values())]
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the rows, with a first column `method`, standard errors in columns of their own."""
-        names = ["method", *(name for column in COLUMNS for name in column.names)]
-        replace_atomically(Path(path), lambda temporary: self._write_csv(temporary, names))
-
-    def _write_csv(self, path: Path, names: Sequence[str]) -> None:
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({"method": method, **row} for method, row in self.rows.items())
+        """Write the rows, with a first column `method`; standard errors have columns of their own."""
+        names = [name for column in COLUMNS for name in column.names]
+        rows = [{"method": method, **{name: row.get(name) for name in names}} for method, row in self.rows.items()]
+        write_csv(path, rows)
 
     def to_json(self, path: str | Path) -> None:
         """Write everything, with the columns' meanings, to a file that `read` reads."""
@@ -204,10 +199,10 @@ class Comparison:
         replace_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def to_markdown(self) -> str:
-        """A table in Markdown, one line a method."""
-        lines = [["method", *(column.heading for column in self.columns)], ["---", *["---:"] * len(self.columns)]]
-        lines += [[method, *(column.cell(row) for column in self.columns)] for method, row in self.rows.items()]
-        return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+        """A table in Markdown with a line for each method."""
+        columns = self.columns
+        cells = {method: {c.heading: c.cell(row) for c in columns} for method, row in self.rows.items()}
+        return markdown([{"method": method, **row} for method, row in cells.items()])
 
     @staticmethod
     def read(path: str | Path) -> Comparison:

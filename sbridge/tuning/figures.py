@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from sbridge.estimates import alone
-from sbridge.report.content import Exhibit
+from sbridge.report.material import Exhibit
 from sbridge.report.style import WIDTH, canvas, styled
 from sbridge.tuning.space import Choice, Domain, Space, Value, own_settings
 from sbridge.tuning.study import Study, Trial

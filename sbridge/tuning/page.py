@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sbridge.io.settings import environment
-from sbridge.report.content import Exhibit
+from sbridge.report.material import Exhibit
 from sbridge.report.page import Shown
 from sbridge.report.style import png
 from sbridge.storage import replace_atomically

@@ -23,7 +23,7 @@ from sbridge.errors import InputError
 from sbridge.estimates import Estimate, alone
 from sbridge.evaluation.certificate.estimate import SMALLEST
 from sbridge.problem import Frame, Problem
-from sbridge.report.content import Exhibit
+from sbridge.report.material import Exhibit
 from sbridge.report.style import WIDTH, canvas, styled
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.tuning.cluster import Placement, connected
