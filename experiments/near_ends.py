@@ -23,7 +23,7 @@ from figures import COLOURS, Cell, Rows
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sbridge.fields import ResidualMLP, time_features
+from sbridge.networks import ResidualMLP, time_features
 from sbridge.interpolants import Brownian, Gamma, Linear, Parabolic, Path, SineSquared
 from sbridge.objectives import Denoiser, Drift, Objective, Score, Velocity, quadratic_loss
 from sbridge.problems.planar import eight_gaussians, normal

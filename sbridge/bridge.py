@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sbridge import storage
 from sbridge.arrays import Array, as_points, in_kind, seeded
@@ -204,13 +204,18 @@ class Bridge(storage.Storable):
         storage.save(self, path)
 
     @staticmethod
-    def load(path: str | Path) -> Bridge:
+    def load(path: str | Path, like: nn.Module | None = None) -> Bridge:
         """Read a file written by `save`.
 
+        Args:
+            path: the file.
+            like: a module like the one that the bridge was fitted with, where it was a network of your own: the file
+                holds its weights only.
+
         Raises:
-            InputError: the file is missing, damaged or holds something else.
+            InputError: the file is missing, damaged or holds something else, or `like` is missing or does not fit.
         """
-        bridge = storage.load(path)
+        bridge = storage.load(path, like)
         if not isinstance(bridge, Bridge):
             raise InputError(f"{path} holds a {type(bridge).__name__}, not a Bridge")
         return bridge

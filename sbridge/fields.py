@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
-from math import pi
 
 import torch
 from torch import Tensor, nn
 
 from sbridge.storage import Storable
 
-__all__ = ["Confined", "Corrected", "DriftPair", "Drifts", "Field", "Framed", "Half", "ResidualMLP", "Reversed"]
-__all__ += ["VectorField", "initialise", "time_features", "working_dtype"]
+__all__ = ["Confined", "Corrected", "Drifts", "Field", "Framed", "Half", "Reversed", "VectorField", "working_dtype"]
 
 _TINY = 1e-12  # keeps the derivative of a norm finite at zero
 _SOON = 0.01  # time left to an end, below which a drift towards it grows no more
@@ -42,58 +40,6 @@ class Field(Storable):
         raise NotImplementedError
 
 
-def time_features(t: Tensor, octaves: int = 3) -> Tensor:
-    """(..., 1) → (..., 1 + 2·octaves): t itself and sine/cosine pairs of periods 2, 1, ½, …"""
-    phases = [2**k * pi * t for k in range(octaves)]
-    return torch.cat([t, *map(torch.sin, phases), *map(torch.cos, phases)], dim=-1)
-
-
-class ResidualMLP(nn.Module):
-    """SiLU layers, h ← h + silu(Wh), between an input and an output layer.
-
-    Args:
-        inputs, outputs, width: sizes.
-        depth: hidden layers.
-        silent: start with an output of zero.
-    """
-
-    def __init__(self, inputs: int, outputs: int, width: int, depth: int, silent: bool = False) -> None:
-        super().__init__()
-        self.first = nn.Linear(inputs, width)
-        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
-        self.last = nn.Linear(width, outputs)
-        self.activation = nn.SiLU()
-        self.silent = silent
-        self.initialise(torch.Generator())
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights anew, uniform in ±1/√fan-in; a silent network's output layer is zero."""
-        with torch.no_grad():
-            for layer in self.modules():
-                if isinstance(layer, nn.Linear):
-                    bound = layer.in_features**-0.5
-                    layer.weight.uniform_(-bound, bound, generator=generator)
-                    layer.bias.uniform_(-bound, bound, generator=generator)
-            if self.silent:
-                nn.init.zeros_(self.last.weight)
-                nn.init.zeros_(self.last.bias)
-
-    def forward(self, features: Tensor) -> Tensor:
-        rows = features.reshape(-1, features.shape[-1])  # the backward pass is faster on matrices
-        h = self.activation(self.first(rows))
-        for layer in self.hidden:
-            h = h + self.activation(layer(h))
-        value: Tensor = self.last(h)
-        return value.reshape(*features.shape[:-1], value.shape[-1])
-
-
-def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights of every network inside `module` from `generator` (on the CPU, like the weights)."""
-    for part in module.modules():
-        if isinstance(part, ResidualMLP):
-            part.initialise(generator)
-
-
 class Drifts(Storable):
     """Both drifts of a bridge side by side: (t, x) ↦ (b_F, b_B), (..., d) → (..., 2d)."""
 
@@ -107,53 +53,15 @@ class Drifts(Storable):
         raise NotImplementedError
 
 
-class DriftPair(Drifts):
-    """One network for both drifts.
-
-    x is divided by √V(t), V = (1−t)²σ₀² + t²σ₁² + 2εt(1−t) (the variance of a bridge between uncorrelated ends), so
-    that the input has unit size at every time; the output is multiplied by max(σ₀, σ₁).  The drifts share a trunk
-    because they differ by 2ε times the score only.
-
-    Args:
-        dim: dimension d of the points.
-        spread0, spread1: standard deviations σ₀, σ₁ of the two datasets (root mean square over coordinates).
-        epsilon: the bridge's ε.
-        width, depth: size of the residual network.
-        silent: start with drifts of zero.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        spread0: float,
-        spread1: float,
-        epsilon: float,
-        width: int = 128,
-        depth: int = 3,
-        silent: bool = False,
-    ) -> None:
-        super().__init__()
-        self.dim, self.width, self.depth, self.silent = dim, width, depth, silent
-        self.spread0, self.spread1, self.epsilon = spread0, spread1, epsilon
-        self.body = ResidualMLP(dim + time_features(torch.zeros(1)).numel(), 2 * dim, width, depth, silent)
-
-    def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        r = 1 - t
-        spread = (r**2 * self.spread0**2 + t**2 * self.spread1**2 + 2 * self.epsilon * t * r).sqrt()
-        features = time_features(t.expand(*x.shape[:-1], 1))
-        value: Tensor = max(self.spread0, self.spread1) * self.body(torch.cat([x / spread, features], dim=-1))
-        return value
-
-
 class Corrected(Drifts):
-    """Two known drifts and a network that is added to them.
+    """Two known drifts and a correction that is added to them.
 
     Args:
         known_forward, known_backward: b_F and b_B of another bridge.
         correction: what is added.
     """
 
-    def __init__(self, known_forward: Field, known_backward: Field, correction: DriftPair) -> None:
+    def __init__(self, known_forward: Field, known_backward: Field, correction: Drifts) -> None:
         super().__init__()
         self.known_forward, self.known_backward, self.correction = known_forward, known_backward, correction
         self.dim = correction.dim

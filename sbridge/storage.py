@@ -7,6 +7,7 @@ safetensors file, everything else to that file's JSON header.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import os
@@ -48,19 +49,32 @@ def _describe(value: Any) -> Any:
     if isinstance(value, Storable):
         arguments = {name: _describe(v) for name, v in value.arguments().items()}
         return {"class": type(value).__name__, "module": type(value).__module__, "arguments": arguments}
+    if isinstance(value, nn.Module):
+        return {"own module": type(value).__name__}
     return {"tensor": True} if isinstance(value, Tensor) else value
 
 
-def _build(description: Any, tensors: dict[str, Tensor], prefix: str) -> Any:
+def _build(description: Any, tensors: dict[str, Tensor], prefix: str, like: nn.Module | None) -> Any:
     if not isinstance(description, dict):
         return description
     if "tensor" in description:
         return tensors[prefix]
+    if "own module" in description:
+        return _own(description["own module"], like)
     arguments = {
-        name: _build(inner, tensors, f"{prefix}.{name}" if prefix else name)
+        name: _build(inner, tensors, f"{prefix}.{name}" if prefix else name, like)
         for name, inner in description["arguments"].items()
     }
     return _class(description["class"], description["module"])(**arguments)
+
+
+def _own(name: str, like: nn.Module | None) -> nn.Module:
+    """A copy of the module that the reader brings, for the weights in the file."""
+    if like is None:
+        raise InputError(f"this file holds the weights of your own network, a {name}: load it with like=the network")
+    if type(like).__name__ != name:
+        raise InputError(f"this file holds the weights of a {name}, and like is a {type(like).__name__}")
+    return copy.deepcopy(like)
 
 
 def _class(name: str, module: str) -> type[Storable]:
@@ -91,18 +105,24 @@ def save(module: Storable, path: str | Path) -> None:
     replace_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
 
 
-def load(path: str | Path) -> Storable:
+def load(path: str | Path, like: nn.Module | None = None) -> Storable:
     """Read a module written by `save`.
 
+    Args:
+        path: the file.
+        like: a module of the class and size of the user's own network, where the file holds the weights of one.
+
     Raises:
-        InputError: the file is missing, damaged or not written by sbridge.
+        InputError: the file is missing, damaged or not written by sbridge, or `like` is missing or does not fit.
     """
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {})[_HEADER]
         tensors = load_file(path)
-        module: Storable = _build(json.loads(header), tensors, "")
+        module: Storable = _build(json.loads(header), tensors, "", like)
         module.load_state_dict(tensors, assign=True)  # assigned, not copied: the precision is the file's
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except _DAMAGE as error:
         raise InputError(f"{path} is not a file written by sbridge, or it is damaged: {error}") from error
     return module.eval()

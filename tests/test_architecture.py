@@ -12,9 +12,9 @@ import pytest
 import sbridge
 
 ROOT = Path(sbridge.__file__).parent
-LAYERS = ["errors", "estimates", "arrays", "storage", "tables", "units", "fields", "interpolants", "times"]
+LAYERS = ["errors", "estimates", "arrays", "storage", "tables", "units", "fields", "networks", "interpolants", "times"]
 LAYERS += ["conversions", "plans", "sampling", "couplings", "objectives", "densities", "likelihood", "bridge"]
-LAYERS += ["problem", "potentials", "solvers", "baselines", "problems", "theory", "evaluation", "display", "estimator"]
+LAYERS += ["problem", "solvers", "potentials", "baselines", "problems", "theory", "evaluation", "display", "estimator"]
 LAYERS += ["io", "report", "bench", "tuning", "cli", "__main__", "experiments"]
 LATE = {("bridge", "evaluation.certificate")}  # imported inside a method, when it is called
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.random.seed"}
@@ -85,10 +85,12 @@ def _dotted(node: ast.expr) -> str:
     return f"{_dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else ""
 
 
-def _global_seeds(tree: ast.Module) -> list[int]:
-    """Lines that set a global seed."""
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-    return [call.lineno for call in calls if _dotted(call.func) in GLOBAL_SEEDS]
+def _global_seeds(tree: ast.AST) -> list[int]:
+    """Lines that set a global seed, unless its state is put back afterwards by `torch.random.fork_rng`."""
+    if isinstance(tree, ast.With) and any("fork_rng" in ast.dump(item) for item in tree.items):
+        return []
+    here = [tree.lineno] if isinstance(tree, ast.Call) and _dotted(tree.func) in GLOBAL_SEEDS else []
+    return here + [line for child in ast.iter_child_nodes(tree) for line in _global_seeds(child)]
 
 
 GRAPH = _graph(ROOT)
@@ -160,3 +162,4 @@ def test_circles_within_a_layer_are_seen(tmp_path: Path) -> None:
 def test_global_seeds_are_seen(source: str) -> None:
     assert _global_seeds(ast.parse(source))
     assert not _global_seeds(ast.parse("torch.Generator().manual_seed(0)\ngenerator.manual_seed(1)"))
+    assert not _global_seeds(ast.parse("with torch.random.fork_rng(devices=[]):\n    torch.manual_seed(0)"))

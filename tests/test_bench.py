@@ -334,8 +334,8 @@ def test_real_trainings_follow_a_clock(solver: Regression) -> None:
     assert fit.steps == pytest.approx(99 * solver.round_steps, abs=2 * solver.round_steps)
     assert training.schedule.get_last_lr()[0] < 0.01 * solver.rate
     assert len(training.history) == 50
-    if isinstance(training.coupling, Simulated):
-        assert training.coupling.simulations == 19
+    if isinstance(training.method.draws.coupling, Simulated):
+        assert training.method.draws.coupling.simulations == 19
 
 
 # Tables and figures

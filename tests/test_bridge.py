@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction
 from sbridge.errors import InputError
-from sbridge.fields import DriftPair, Half
+from sbridge.fields import Half
 from sbridge.interpolants import Brownian, Linear
+from sbridge.networks import DriftPair
 from sbridge.problem import Frame, Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Diffusion, PiecewiseLinear, Stepper, graded

@@ -30,6 +30,7 @@ from sbridge.cli.recover import Recover
 from sbridge.couplings import Independent
 from sbridge.evaluation import FLOOR, Comparison
 from sbridge.io import Run
+from sbridge.networks import ResidualNetwork
 from sbridge.problems import PROBLEMS
 from sbridge.solvers.maxmin import MaxMin
 
@@ -323,7 +324,7 @@ def test_a_diverged_fit_keeps_its_last_good_bridge(
     question: list[str], tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a rate far too high."""
-    hot = MaxMin(coupling=Independent, steps=600, batch=128, group=32, rate=30.0, width=16, depth=2)
+    hot = MaxMin(coupling=Independent, steps=600, batch=128, group=32, rate=30.0, network=ResidualNetwork(16, 2))
     monkeypatch.setattr(Recover, "_solver", lambda self: hot)
     asked = call("recover", *question, "--out", tmp_path)
     assert asked.code == 1

@@ -38,8 +38,9 @@ from sbridge.conversions import (
     VelocityFromDrifts,
     VelocityFromMeanVelocity,
 )
-from sbridge.fields import DriftPair, Field, Half
+from sbridge.fields import Field, Half
 from sbridge.interpolants import Brownian, ClosedForm, Interpolant, Linear, OneSided, OneSidedLinear, VariancePreserving
+from sbridge.networks import DriftPair
 from sbridge.theory.oracle import MixtureOracle
 
 DIM = 2

@@ -13,18 +13,8 @@ from torch import Tensor
 
 from sbridge.baselines.sinkhorn import PlugIn
 from sbridge.bridge import Bridge, Direction
-from sbridge.fields import (
-    Confined,
-    DriftPair,
-    Drifts,
-    Field,
-    Framed,
-    Half,
-    ResidualMLP,
-    Reversed,
-    initialise,
-    time_features,
-)
+from sbridge.fields import Confined, Drifts, Field, Framed, Half, Reversed
+from sbridge.networks import DriftPair, ResidualMLP, initialise, time_features
 
 DIM, FLOAT = 3, torch.float64
 

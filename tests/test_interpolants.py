@@ -31,7 +31,7 @@ from torch import Tensor
 
 from sbridge import interpolants, storage
 from sbridge.errors import InputError
-from sbridge.fields import DriftPair, Framed, Half
+from sbridge.fields import Framed, Half
 from sbridge.interpolants import (
     Brownian,
     ClosedForm,
@@ -49,6 +49,7 @@ from sbridge.interpolants import (
     TwoSided,
     VariancePreserving,
 )
+from sbridge.networks import DriftPair
 from sbridge.objectives import Drift
 from sbridge.problem import Problem
 from sbridge.solvers.regression import Regression

@@ -6,13 +6,14 @@ import sys
 from dataclasses import replace
 from functools import cache, partial
 from io import BytesIO
+from itertools import chain
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
-from sbridge.baselines.markovian import MarkovianFitting, MinibatchPot, ScoreFlowMatching, flow_and_score_losses
+from sbridge.baselines.markovian import MarkovianFitting
+from sbridge.baselines.score_flow import MinibatchPot, ScoreFlowMatching, flow_and_score_losses
 from sbridge.baselines.torchcfm import TorchCfm
 from sbridge.bridge import Bridge
 from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn
@@ -20,22 +21,24 @@ from sbridge.couplings.self_consistent import SelfConsistent, Simulated
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evaluation import path_kl
 from sbridge.fields import Drifts
-from sbridge.interpolants import Brownian, Linear, Parabolic, Trigonometric
+from sbridge.interpolants import Brownian, Linear
+from sbridge.networks import ResidualNetwork
 from sbridge.objectives import Velocity
 from sbridge.problem import Frame, Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.solvers.maxmin import MaxMin
+from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Training
 from sbridge.theory.oracle import MixtureOracle
 
 EPSILON, STEPS = 0.3, 300
-NET = {"width": 32, "depth": 2, "batch": 128}
+NET = {"network": ResidualNetwork(32, 2), "batch": 128}
 GROUPS = {**NET, "group": 32}
 few = partial(Simulated, points=1000, steps=20, uses=1)
 again = partial(SelfConsistent, points=1000, steps=20, uses=3)
 plans = partial(MinibatchSinkhorn, batch=128)
-SOLVERS: dict[str, Regression] = {
+SOLVERS: dict[str, NetworkSolver] = {
     "fixed": Regression(**GROUPS, coupling=plans),
     "self-consistent": Regression(**GROUPS, coupling=again),
     "max–min": MaxMin(**GROUPS, coupling=plans),
@@ -47,7 +50,7 @@ SOLVERS: dict[str, Regression] = {
 NAMES = list(SOLVERS)
 
 
-def _solver(name: str, steps: int) -> Regression:
+def _solver(name: str, steps: int) -> NetworkSolver:
     if isinstance(SOLVERS[name], TorchCfm):
         pytest.importorskip("torchcfm")
     return replace(SOLVERS[name], steps=steps)
@@ -173,14 +176,19 @@ class Nudged(Drifts):
 def _pull(name: str, drifts: Nudged) -> Tensor:
     """Mean gradient of the solver's loss along the nudge over its standard error, at pairs of the bridge's plan."""
     training = _solver(name, STEPS).start(_problem())
-    training.pair, training.average = drifts, AveragedModel(drifts)
-    pulls = []
-    for _ in range(30):
-        drifts.zero_grad()
-        training.descend(training.draw(Exact(training.coupling.x0, training.coupling.x1, training.epsilon), 10))
-        pulls.append(torch.cat([parameter.grad.flatten() for parameter in drifts.parameters()]))
+    draws = training.method.draws
+    draws.coupling = Exact(draws.coupling.x0, draws.coupling.x1, training.data.epsilon)
+    pulls = [_slope(training, drifts, rounds=6) for _ in range(30)]
     stacked = torch.stack(pulls)
     return stacked.mean(0) / (stacked.std(0) / len(pulls) ** 0.5)
+
+
+def _slope(training: Training, drifts: Nudged, rounds: int) -> Tensor:
+    """The gradient of the losses of some rounds along the nudge."""
+    drifts.zero_grad()
+    for batch in chain.from_iterable(training.method.batches(training) for _ in range(rounds)):
+        batch.losses(drifts(batch.t, batch.x)).mean().backward()
+    return torch.cat([parameter.grad.flatten() for parameter in drifts.parameters()])
 
 
 @pytest.mark.parametrize("name", ["fixed", "IMF", "[SF]²M"])
@@ -193,13 +201,13 @@ def test_the_exact_drifts_minimise_the_loss(name: str) -> None:
 @pytest.mark.parametrize(("simulated_from", "feels"), [(0, slice(2, 4)), (1, slice(0, 2))], ids=["x0", "x1"])
 def test_imf_trains_each_drift_on_pairs_from_the_other_end(simulated_from: int, feels: slice) -> None:
     """Pairs from x0, in which x1 is simulated, move b_B only, whose target (x − x0)/t does not contain x1."""
-    training, drifts = _solver("IMF", STEPS).start(_problem()), Nudged()
-    training.pair, training.average = drifts, AveragedModel(drifts)
-    draw, pulls = training.draw(training.coupling, 1), []
+    training, drifts, pulls = _solver("IMF", STEPS).start(_problem()), Nudged(), []
+    draws = training.method.draws
+    draw = draws.training(training, 1)
     for shift in (0, 5):
-        drifts.zero_grad()
         draw.x0[:, simulated_from] += shift
-        training.descend(draw)
+        draws.training = lambda *_: draw
+        _slope(training, drifts, rounds=1)
         pulls.append(drifts.nudge.bias.grad.clone())
     change = (pulls[1] - pulls[0]).abs() > 1e-6
     assert change[feels].all() and change.sum() == 2
@@ -217,13 +225,6 @@ def test_lambda_keeps_the_variance_of_the_score_target_bounded() -> None:
     change = flow_and_score_losses(moved, torch.zeros_like(path.z), path.z, weight).mean(-1) - losses
     assert torch.allclose(change, weight.square().flatten(), atol=0.3)
     assert (EPSILON * path.z / path.gamma)[0].var() > 1e4
-
-
-@pytest.mark.parametrize("kind", [MarkovianFitting, ScoreFlowMatching, TorchCfm])
-@pytest.mark.parametrize("other", [{"interpolant": Trigonometric}, {"gamma": Parabolic}], ids=["mean", "gamma"])
-def test_peers_are_defined_by_brownian_bridges(kind: type[Regression], other: dict[str, type]) -> None:
-    with pytest.raises(InputError, match="Brownian bridges"):
-        kind(**other)
 
 
 def test_pot_pairs_have_the_covariance_of_the_bridge() -> None:
@@ -248,15 +249,15 @@ def test_torchcfm_batches_are_those_of_our_formulas() -> None:
     """Its flow and λ are u° = x1 − x0 + γ̇z and γ/ε, away from the ends, where it adds 1e-8 to denominators."""
     pytest.importorskip("torchcfm")
     training = TorchCfm(**NET).start(_problem())
-    t, x, flow, z, weight = training.batch()
+    t, x, flow, z, weight = training.method.ingredients()
     inner = (t > 0.01) & (t < 0.99)
-    gamma = (2 * training.epsilon * t * (1 - t)).sqrt()
-    assert torch.allclose(weight, gamma / training.epsilon, rtol=1e-4)
-    straight = flow - training.epsilon * (1 - 2 * t) / gamma * z  # x1 − x0
+    gamma = (2 * training.data.epsilon * t * (1 - t)).sqrt()
+    assert torch.allclose(weight, gamma / training.data.epsilon, rtol=1e-4)
+    straight = flow - training.data.epsilon * (1 - 2 * t) / gamma * z  # x1 − x0
     start, end = x - gamma * z - t * straight, x - gamma * z + (1 - t) * straight
-    for points, data in ((start, training.coupling.x0), (end, training.coupling.x1)):
+    for points, data in ((start, training.data.x0), (end, training.data.x1)):
         assert (torch.cdist(points.double(), data.double()).amin(1) < 1e-4)[inner[:, 0]].all()
-    path = Linear(Brownian(training.epsilon)).path(t, start, end, z)
+    path = Linear(Brownian(training.data.epsilon)).path(t, start, end, z)
     assert torch.allclose(Velocity().target(path)[inner[:, 0]], flow[inner[:, 0]], atol=1e-3)
 
 
@@ -335,7 +336,7 @@ def test_imf_simulates_no_pairs_before_the_last_are_worn(uses: int, simulations:
     """Of 300 steps with 128 pairs each, 2000 pairs that serve four times last 63."""
     coupling = partial(Simulated, points=1000, steps=2, uses=uses)
     training = _run(MarkovianFitting(**NET, coupling=coupling, iterations=8, steps=STEPS).start(_problem()))
-    assert training.coupling.get_buffer("simulations") == simulations
+    assert training.method.draws.coupling.get_buffer("simulations") == simulations
 
 
 def test_drifts_that_blow_up_are_refused_and_leave_the_pairs() -> None:

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sbridge.bridge import Bridge
-from sbridge.couplings import Independent
+from sbridge.couplings import Independent, SelfConsistent
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evaluation import path_kl
 from sbridge.interpolants import Brownian, Gamma, LearnedGamma, Linear, Parabolic, SineSquared, Trigonometric
+from sbridge.networks import NetworkFactory, ResidualNetwork, Shaped
 from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.solvers.maxmin import MaxMin, curl, hjb_force, martingale_defect
-from sbridge.solvers.monitor import Selection, drift_targets
+from sbridge.solvers.answer import Last, LatestNotWorse
+from sbridge.solvers.base import Progress
+from sbridge.solvers.data import Data
+from sbridge.solvers.force import curl_force, hjb_force, martingale_defect
+from sbridge.solvers.held_out import drift_targets
+from sbridge.solvers.maxmin import MaxMin
+from sbridge.solvers.method import Batch, Draws, Method, TrainingState, drift_batches
+from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Training
 from sbridge.theory.oracle import MixtureOracle
+from sbridge.times import Uniform
 
 EPSILON = 0.5
-TINY = {"steps": 60, "width": 16, "depth": 2, "batch": 128, "group": 32}
-SOLVERS = [
-    Regression(**TINY),
-    MaxMin(**TINY),
-    MaxMin(**TINY, coupling=Independent),
-    MaxMin(**TINY, learn_gamma=True),
-    MaxMin(**TINY, learn_mean=False, learn_gamma=True),
-    MaxMin(**TINY, prior=MixturePotential(components=2)),
-]
-
-IDS = ["fixed", "mean", "mean-independent", "mean-gamma", "gamma", "residual"]
+TINY = {"steps": 60, "network": ResidualNetwork(16, 2), "batch": 128, "group": 32}
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -114,7 +115,7 @@ def test_the_bridge_feels_no_force() -> None:
     assert at_rest < 0.01 * at_start
 
 
-def test_a_drift_that_turns_is_a_martingale_but_feels_its_curl() -> None:
+def test_a_drift_that_turns_is_a_martingale_but_feels_its_curl_force() -> None:
     """f = A(I + tA)⁻¹x is a martingale along its own process for every A; it is a gradient for symmetric A only."""
     turn = torch.tensor([[0.3, -0.8], [0.8, 0.1]], dtype=torch.float64)
 
@@ -129,8 +130,8 @@ def test_a_drift_that_turns_is_a_martingale_but_feels_its_curl() -> None:
     assert defect.abs().max() < 1e-3
     rate = turn @ torch.linalg.inv(torch.eye(2, dtype=torch.float64) + 0.4 * turn)
     place = x.clone().requires_grad_()
-    assert torch.allclose(curl(drift(t, place), place, residual), residual @ (rate - rate.T).T)
-    assert torch.allclose(curl(place**3, place, residual), torch.zeros_like(x))
+    assert torch.allclose(curl_force(drift(t, place), place, residual), residual @ (rate - rate.T).T)
+    assert torch.allclose(curl_force(place**3, place, residual), torch.zeros_like(x))
 
 
 def test_force_on_gamma_vanishes_at_the_known_optimum() -> None:
@@ -160,11 +161,10 @@ def test_force_on_gamma_vanishes_at_the_known_optimum() -> None:
 def test_batches_on_a_line_stay_bounded_near_the_ends(gamma: type[Gamma], t: float) -> None:
     """The mean target of a group, where ε/γ is up to 2,000: points of a line are closest to each other."""
     x0, x1 = torch.randn((2, 2000, 1), generator=_generator())
-    recipe = Regression(**TINY, gamma=gamma, coupling=Independent)
-    training = recipe.start(Problem(x0, x1, EPSILON, x0, x1))
-    draw = training.draw(training.coupling, 50)
-    path = training.training_path(draw._replace(t=torch.full_like(draw.t, t)))
-    means = drift_targets(path, training.epsilon).mean(-2)
+    training = Regression(**TINY, gamma=gamma, coupling=Independent).start(Problem(x0, x1, EPSILON, x0, x1))
+    draw = training.method.draws.training(training, 50)
+    path = training.method.path(draw._replace(t=torch.full_like(draw.t, t)))
+    means = drift_targets(path, training.data.epsilon).mean(-2)
     speed = (draw.x1 - draw.x0).mean(-2)
     assert means.square().mean() < 4 * speed.square().mean()
 
@@ -179,8 +179,9 @@ def _weights(training: Training) -> list[Tensor]:
     return [*training.bridge().state_dict().values()]
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=IDS)
-def test_resumed_training_is_bit_identical(solver: Regression) -> None:
+@pytest.mark.parametrize("solver", [MaxMin(**TINY, learn_gamma=True), Regression(**TINY, coupling=SelfConsistent)])
+def test_resumed_training_is_bit_identical(solver: NetworkSolver) -> None:
+    """A property of the loop: both players' optimisers, the average, the answer, and a coupling that remembers."""
     problem = _problem(400)
     straight = _run(solver.start(problem, 3))
     stopped, file = _run(solver.start(problem, 3), rounds=9), BytesIO()
@@ -218,15 +219,15 @@ def test_a_training_goes_on_from_a_checkpoint_of_another_kind_of_device() -> Non
         (Regression(**TINY, gamma=SineSquared), False),
     ],
 )
-def test_drifts_of_brownian_bridges_alone_are_confined(solver: Regression, confined: bool) -> None:
+def test_drifts_of_brownian_bridges_alone_are_confined(solver: NetworkSolver, confined: bool) -> None:
     """Of others x + (1−t) b_F need not be a mean of data: at t = 0 it is x0 + π/2 x1 for trigonometric ones."""
     problem, far = _problem(400), torch.full((1, 2), 1e6)
     end = far + 0.5 * solver.start(problem).bridge().forward_drift(0.5, far)
     assert bool(end.norm() < 2 * problem.x1.norm(dim=1).max()) == confined
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=IDS)
-def test_fit_is_equivariant_under_shift_and_scale(solver: Regression) -> None:
+@pytest.mark.parametrize("solver", [MaxMin(**TINY), MaxMin(**TINY, prior=MixturePotential(components=2))])
+def test_fit_is_equivariant_under_shift_and_scale(solver: NetworkSolver) -> None:
     """x ↦ 4x + 64 turns ε into 16ε and the drift u into 4u; both are exact in binary, so is the training."""
     here, there = (solver.solve(_problem(400, shift, scale)) for shift, scale in ((0.0, 1.0), (64.0, 4.0)))
     x = torch.randn(50, 2, generator=_generator())
@@ -241,7 +242,7 @@ def test_learning_the_interpolant_finds_the_bridge() -> None:
     truth = GaussianBridge(zero, one, zero, one, epsilon)
     x0, x1 = torch.randn((2, 5000, 1), generator=_generator(5))
     problem = Problem(x0, x1, epsilon, x0, x1)
-    settings = {"coupling": Independent, "steps": 600, "width": 32, "depth": 2, "batch": 256, "group": 64}
+    settings = {"coupling": Independent, "steps": 600, "network": ResidualNetwork(32, 2), "batch": 256, "group": 64}
     fixed, learned = (kind(**settings).solve(problem) for kind in (Regression, MaxMin))
     kl = [path_kl(bridge, truth, x0[:2000], _generator(8)).value for bridge in (fixed, learned)]
     assert kl[0] == pytest.approx(1.073, rel=0.15)  # a few hundred steps of a small network
@@ -288,31 +289,143 @@ def test_nothing_to_learn_is_refused() -> None:
         MaxMin(learn_mean=False)
 
 
-def test_selection_keeps_the_latest_that_is_not_significantly_worse() -> None:
+def test_the_answer_is_the_latest_average_that_is_not_significantly_worse() -> None:
     noise = torch.randn(500, generator=_generator())
-    selection = Selection({"w": torch.tensor(0.0)})
+    selection = LatestNotWorse({"w": torch.tensor(0.0)})
     for number, level in enumerate((3.0, 1.0, 1.001, 2.0, 2.0), start=1):
         selection.offer(level + 0.1 * noise.roll(number), {"w": torch.tensor(float(number))})
     assert selection.kept["w"] == 3
+
+
+# Own networks, optimisers, methods and answer rules
+
+
+class Affine(nn.Module):
+    """Both drifts linear in (t, x): too small for most bridges, and enough for a test."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(dim + 1, 2 * dim)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.map(torch.cat([t, x], dim=-1))
+
+
+class Convolution(nn.Module):
+    """Both drifts of images (1, 2, 2) by one convolution of image and time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter = nn.Conv2d(2, 2, 3, padding=1)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.filter(torch.cat([x, t[:, :, None, None].expand_as(x)], dim=1))
+
+
+def _affine(dim: int, spread0: float, spread1: float, epsilon: float) -> Affine:
+    return Affine(dim)
+
+
+def _images(n: int = 400) -> Problem:
+    x0, x1 = torch.randn(2, n, 4, generator=_generator())
+    return Problem(x0, 2 * x1 + 1, EPSILON, x0, x1)
+
+
+OWN = {"steps": 150, "batch": 128, "group": 32, "optimiser": torch.optim.Adam, "rate": 3e-2}
+
+
+@pytest.mark.parametrize("network", [_affine, Shaped((1, 2, 2), Convolution)], ids=["module", "image"])
+def test_an_own_network_learns_and_comes_back_from_its_file(network: NetworkFactory, tmp_path: Path) -> None:
+    training = MaxMin(**OWN, network=network).start(_images(), 3)
+    first = training.bridge()
+    last = _run(training).bridge()
+    x, like = torch.randn(20, 4, generator=_generator()), network(4, 1.0, 1.0, EPSILON)
+    assert training.history[-1]["reference_loss"] < training.history[0]["reference_loss"]
+    assert not torch.equal(first.forward_drift(0.3, x), last.forward_drift(0.3, x))
+    last.save(tmp_path / "own.safetensors")
+    again = Bridge.load(tmp_path / "own.safetensors", like=like)
+    assert torch.equal(again.backward_drift(0.3, x), last.backward_drift(0.3, x))
+    with pytest.raises(InputError, match="load it with like="):
+        Bridge.load(tmp_path / "own.safetensors")
+    with pytest.raises(InputError, match="weights of a"):
+        Bridge.load(tmp_path / "own.safetensors", like=nn.Linear(1, 1))
+
+
+def test_an_own_network_on_a_prior_starts_as_the_prior() -> None:
+    solver = Regression(**OWN, network=_affine, prior=MixturePotential(components=1))
+    drifts, (t, x) = solver.start(_images()).drifts, (torch.tensor(0.3), torch.randn(20, 4, generator=_generator()))
+    assert torch.equal(drifts(t, x)[:, :4], drifts.known_forward(t, x))
+
+
+def test_the_seed_decides_an_own_networks_weights_and_leaves_the_global_generator() -> None:
+    before = torch.get_rng_state()
+    solver = Regression(**OWN, network=_affine)
+    weights = [solver.start(_images(), seed).drifts.state_dict()["module.map.weight"] for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_network_of_the_wrong_size_is_refused() -> None:
+    with pytest.raises(InputError, match="both drifts side by side"):
+        Regression(network=lambda dim, *_: nn.Bilinear(1, dim, dim)).start(_images())
+    with pytest.raises(InputError, match="have 9 values"):
+        Regression(network=Shaped((1, 3, 3), Convolution)).start(_images())
+
+
+def test_listeners_hear_every_round_and_every_check() -> None:
+    heard: list[Progress] = []
+    Regression(**TINY).solve(_problem(400), listeners=[heard.append])
+    assert [progress.step for progress in heard] == list(range(3, 61, 3))
+    assert heard[-1].values["step"] == 60
+
+
+def test_the_answer_rule_is_an_argument() -> None:
+    training = _run(Regression(**TINY, answer=Last).start(_problem(60)))
+    kept, last = training.answer.kept["drifts"], training.weights()["drifts"]
+    assert all(torch.equal(kept[name], last[name]) for name in last)
+
+
+class FewTimes(Method):
+    """Regression on Brownian bridges between independent pairs, whose batches see one time only."""
+
+    def __init__(self, data: Data) -> None:
+        self.interpolant = Linear(Brownian(data.epsilon))
+        self.draws = Draws(data, Independent, Uniform(self.interpolant), groups=1, pairs=64)
+
+    def batches(self, training: TrainingState) -> Iterator[Batch]:
+        path = self.interpolant.path(*self.draws.training(training, 4)).detach()
+        return drift_batches(path, training.data.epsilon, self.draws.groups)
+
+
+@dataclass(frozen=True)
+class FewTimesRegression(NetworkSolver):
+    name: ClassVar[str] = "few times"
+
+    def method(self, data: Data) -> FewTimes:
+        return FewTimes(data)
+
+
+def test_an_own_method_has_the_loop_for_nothing() -> None:
+    training = _run(FewTimesRegression(steps=400, network=ResidualNetwork(16, 2)).start(_problem()))
+    assert training.history[-1]["reference_loss"] < training.history[0]["reference_loss"] - 0.1
 
 
 def test_the_average_looks_back_on_a_share_of_the_training_so_far() -> None:
     """Of weights that grow in proportion to the steps done, n, it is n/(1 + memory), at any time."""
     training = Regression(**TINY, memory=0.25).start(_problem())
     for done in range(1, 401):
-        training.step = done * training.recipe.round_steps
-        for weights in training.pair.parameters():
+        for weights in training.drifts.parameters():
             torch.nn.init.constant_(weights, float(done))
-        training.average.update_parameters(training.pair)
+        training.average.update_parameters(training.drifts)
         if done in (100, 400):
             for weights in training.averaged.parameters():
                 torch.testing.assert_close(weights, torch.full_like(weights, done / 1.25), rtol=0.02, atol=0)
 
 
 def test_an_overfitted_training_answers_with_an_earlier_average() -> None:
-    training = _run(Regression(coupling=Independent, steps=2000, width=64).start(_problem(60)))
-    kept = deepcopy(training.pair)
-    kept.load_state_dict(training.selection.kept["pair"])
+    training = _run(Regression(coupling=Independent, steps=2000, network=ResidualNetwork(64)).start(_problem(60)))
+    kept = deepcopy(training.drifts)
+    kept.load_state_dict(training.answer.kept["drifts"])
     losses = [training.monitor.losses(drifts).mean().item() for drifts in (kept, training.averaged)]
     assert losses[0] < losses[1]
     assert losses[1] == training.history[-1]["reference_loss"]

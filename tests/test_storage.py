@@ -15,14 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sbridge import bridge, conversions, fields, interpolants, problems, solvers, storage
 from sbridge.baselines.sinkhorn import PlugIn
 from sbridge.bridge import Bridge
 from sbridge.errors import InputError
-from sbridge.fields import DriftPair, Field, Framed, Half, Reversed
+from sbridge.fields import Field, Framed, Half, Reversed
 from sbridge.interpolants import Brownian, FramedInterpolant, LearnedGamma, LearnedMean, Linear
+from sbridge.networks import DriftPair
 from sbridge.storage import Storable
 
 FRAME = (torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0]), 1.7)
@@ -206,4 +207,5 @@ def test_constructors_take_only_what_a_file_can_hold(cls: type[Storable]) -> Non
     for name in inspect.signature(cls).parameters:
         choices = typing.get_args(hints[name]) or (hints[name],)
         for choice in choices:
-            assert choice in (int, float, str, bool, type(None), Tensor) or issubclass(choice, Storable), name
+            plain = (int, float, str, bool, type(None), Tensor, nn.Module)
+            assert choice in plain or issubclass(choice, Storable), name

@@ -14,6 +14,7 @@ the dimension and ε; otherwise the plug-in collapses onto its data points.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 from typing import ClassVar
@@ -27,6 +28,7 @@ from sbridge.bridge import Bridge
 from sbridge.fields import Field, Reversed
 from sbridge.plans import Plan, entropic_plan
 from sbridge.problem import Frame, Problem
+from sbridge.solvers.base import Listener
 from sbridge.units import geomloss_blur, pot_reg
 
 __all__ = ["BlockwiseSinkhorn", "GeomlossSinkhorn", "PlugIn", "PotSinkhorn", "plug_in_bridge"]
@@ -111,7 +113,7 @@ class Sinkhorn:
     iterations: int = 1000
     tolerance: float = 1e-3
 
-    def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
+    def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> Bridge:
         """The bridge of the plan."""
         frame = Frame.of(problem)
         inside = frame.inside(problem)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sbridge.baselines.markovian import MarkovianFitting, ScoreFlowMatching
+from sbridge.baselines.markovian import MarkovianFitting
+from sbridge.baselines.score_flow import ScoreFlowMatching
 from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
 from sbridge.baselines.torchcfm import TorchCfm
 from sbridge.couplings import Independent, SelfConsistent, WholePlan

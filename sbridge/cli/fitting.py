@@ -13,7 +13,7 @@ from sbridge.display import note, training_display
 from sbridge.errors import DivergenceError, InputError
 from sbridge.io import Run
 from sbridge.problem import Problem
-from sbridge.solvers.regression import Regression
+from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.solvers.training import Training
 from sbridge.storage import replace_atomically
 
@@ -22,7 +22,7 @@ __all__ = ["fit", "fit_divided"]
 _DAMAGE = (OSError, EOFError, pickle.UnpicklingError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 
 
-def fit(run: Run, solver: Regression, problem: Problem, seed: int, checkpoint_seconds: float) -> None:
+def fit(run: Run, solver: NetworkSolver, problem: Problem, seed: int, checkpoint_seconds: float) -> None:
     """Train from the start or from the run's checkpoint; write bridge and history.
 
     Raises:
@@ -43,7 +43,7 @@ def fit(run: Run, solver: Regression, problem: Problem, seed: int, checkpoint_se
     run.path("checkpoint.pt").unlink(missing_ok=True)
 
 
-def _train(checkpoint: Checkpoint, solver: Regression, checkpoint_seconds: float) -> None:
+def _train(checkpoint: Checkpoint, solver: NetworkSolver, checkpoint_seconds: float) -> None:
     last = perf_counter()
     with postponed() as signals, training_display(solver.name, checkpoint.training.step, solver.steps) as show:
         for progress in checkpoint.training:
@@ -58,7 +58,7 @@ def _train(checkpoint: Checkpoint, solver: Regression, checkpoint_seconds: float
         raise Stopped(signals[0])
 
 
-def fit_divided(run: Run, solver: Regression, problem: Problem, seed: int, workers: int) -> None:
+def fit_divided(run: Run, solver: NetworkSolver, problem: Problem, seed: int, workers: int) -> None:
     """Train by several processes, from the start or from their last checkpoint; write bridge and history.
 
     Raises:

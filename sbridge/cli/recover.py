@@ -160,7 +160,7 @@ class Recover(Generic[F]):
             return run
         return Run.create(folder, config, problem)
 
-    def _solver(self) -> Regression:
+    def _solver(self) -> Regression | MaxMin:
         shared: dict[str, Any] = {
             "interpolant": _INTERPOLANTS[self.interpolant],
             "gamma": _GAMMAS[self.gamma],

@@ -15,7 +15,7 @@ from sbridge.io import Run
 from sbridge.problem import Problem
 from sbridge.report.page import build
 from sbridge.solvers import Solver
-from sbridge.solvers.regression import Regression
+from sbridge.solvers.network_solver import NetworkSolver
 
 __all__ = ["work"]
 
@@ -23,7 +23,7 @@ _CERTIFIED = 5000  # held-out points a side at most: a certificate is to take se
 
 
 def work(
-    run: Run, solver: Regression, baselines: Sequence[Solver], checkpoint_seconds: float, workers: int = 1
+    run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoint_seconds: float, workers: int = 1
 ) -> None:
     """Bring a run to its end, from wherever it stands.
 

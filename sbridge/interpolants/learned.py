@@ -7,8 +7,8 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from sbridge.fields import ResidualMLP
 from sbridge.interpolants.base import Interpolant
+from sbridge.networks import ResidualMLP
 
 __all__ = ["LearnedGamma", "LearnedMean"]
 

@@ -15,7 +15,7 @@ The potential and its dual: Korotin, Gushchin, Burnaev, arXiv 2310.01174 (LightS
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -30,6 +30,7 @@ from sbridge.potentials.full import FullParameters
 from sbridge.potentials.reversal import MixtureReversal, fit_gaussians
 from sbridge.potentials.selection import Judged, Split, first_peak
 from sbridge.problem import Frame, Problem
+from sbridge.solvers.base import Listener
 
 __all__ = ["FullMixturePotential", "MixturePotential"]
 
@@ -72,7 +73,7 @@ class MixturePotential:
         if not 0 < self.held_out < 1:
             raise InputError(f"held_out must be a fraction between 0 and 1, not {self.held_out}")
 
-    def solve(self, problem: Problem, random_state: int = 0) -> PotentialBridge:
+    def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> PotentialBridge:
         """The bridge of the potential with the highest dual on points kept apart.
 
         Raises:

@@ -1,13 +1,28 @@
-"""What every solver is."""
+"""What every solver is, and what a long one tells those who watch it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from sbridge.bridge import Bridge
 from sbridge.problem import Problem
 
-__all__ = ["Solver"]
+__all__ = ["Listener", "Progress", "Solver"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands: steps done, steps in all, and the values of its last check (empty before the first)."""
+
+    step: int
+    steps: int
+    values: dict[str, float]
+
+
+Listener = Callable[[Progress], None]
+"""Hears every `Progress` of a fit; a notebook plots it, a logger writes it, a terminal draws a bar."""
 
 
 class Solver(Protocol):
@@ -15,7 +30,10 @@ class Solver(Protocol):
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Its name in tables."""
 
-    def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
-        """The bridge of problem.x0, problem.x1 and problem.epsilon."""
+    def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> Bridge:
+        """The bridge of problem.x0, problem.x1 and problem.epsilon.
+
+        Solvers without steps to report do not call the listeners.
+        """

@@ -1,41 +1,116 @@
-"""Stochastic-interpolant regression: both drifts of a given interpolant between two datasets."""
+"""Regression of both drifts on a given interpolant between two datasets.
+
+The law of x_t = I(t, x0, x1) + γ(t) z is that of the diffusions with drifts b ± εs, each the minimiser of its quadratic
+objective (`sbridge.objectives.Drift`).  One network answers for both.  Batches are groups of pairs that share a time;
+within a group every pair serves with z and −z, and under Brownian noise the targets are Rao–Blackwellised
+(`Path.conditioned`); times are stratified.
+
+Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797, sections 2 and 6.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-from sbridge.bridge import Bridge
-from sbridge.problem import Problem
-from sbridge.solvers.training import Recipe, Training
+import torch
 
-__all__ = ["Regression"]
+from sbridge.errors import InputError
+from sbridge.interpolants import Brownian, ClosedForm, Gamma, Interpolant, Linear, OneSided, Path
+from sbridge.solvers.data import Data
+from sbridge.solvers.draws import Draw
+from sbridge.solvers.method import Batch, Draws, Method, TrainingState, drift_batches
+from sbridge.solvers.network_solver import NetworkSolver
+from sbridge.times import TimeDensity, Uniform
+
+__all__ = ["InterpolantRegression", "Regression", "base_interpolant", "check_gamma"]
 
 
 @dataclass(frozen=True)
-class Regression(Recipe):
+class Regression(NetworkSolver):
     """Fit both drifts of a given interpolant: stochastic interpolants without the search for the bridge.
 
     With a linear interpolant of Brownian γ and pairs close to the entropic plan this is already close to the
-    Schrödinger bridge (Tong et al., arXiv 2307.03672); with the product coupling it is not.  The arguments are
-    `Recipe`'s.
+    Schrödinger bridge (Tong et al., arXiv 2307.03672); with the product coupling it is not.
+
+    Args:
+        interpolant: the kind of interpolant, a class of `sbridge.interpolants`.  A one-sided one takes x0, which must
+            be Gaussian noise, as its own noise; a mirror one needs two samples of one law.
+        gamma: its noise, for the problem's ε.
+        times: the law of the times of a batch, a class of `sbridge.times`.
+        group: points that share a time: half as many pairs, each with z and −z.  Large groups leave less noise in the
+            targets; small ones leave room for more times, which matters most at large ε.
+
+    The other arguments are `NetworkSolver`'s.
+
+    Raises:
+        InputError: a one-sided interpolant is given a gamma.
     """
 
-    @property
-    def name(self) -> str:
-        """What tables call it."""
-        return "fixed interpolant"
+    name: ClassVar[str] = "fixed interpolant"
 
-    def start(self, problem: Problem, random_state: int = 0) -> Training:
-        """A training to iterate over; each round of steps yields a `Progress`."""
-        return Training(self, problem, random_state)
+    interpolant: type[ClosedForm] = Linear
+    gamma: type[Gamma] = Brownian
+    times: type[TimeDensity] = Uniform
+    group: int = 16
 
-    def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
-        """Train to the end.
+    def __post_init__(self) -> None:
+        check_gamma(self.interpolant, self.gamma)
 
-        Raises:
-            DivergenceError: the training became unstable; with `start`, `Training.bridge` has its last good state.
-        """
-        training = self.start(problem, random_state)
-        for _ in training:
-            pass
-        return training.bridge()
+    def method(self, data: Data) -> InterpolantRegression:
+        """Regression on the interpolant as it is."""
+        base = base_interpolant(self.interpolant, self.gamma, data)
+        draws = Draws(data, self.coupling, self.times(base), self.batch // self.group, self.group // 2)
+        return InterpolantRegression(base, draws, self.round_steps, self.interpolant is Linear, self.gamma is Brownian)
+
+
+def check_gamma(interpolant: type[ClosedForm], gamma: type[Gamma]) -> None:
+    """Raises InputError where a one-sided interpolant is given a gamma."""
+    if issubclass(interpolant, OneSided) and gamma is not Brownian:
+        raise InputError(f"{interpolant.__name__} has a noise of its own and takes no other gamma")
+
+
+def base_interpolant(interpolant: type[ClosedForm], gamma: type[Gamma], data: Data) -> Interpolant:
+    """The interpolant of that kind for these data.
+
+    Raises:
+        InputError: it cannot join them.
+    """
+    interpolant.admit(data.x0, data.x1)
+    return data.seeded(interpolant.make(gamma(data.epsilon), data.spreads[0]))
+
+
+class InterpolantRegression(Method):
+    """Batches of an interpolant's points with the objective of both drifts.
+
+    Args:
+        interpolant: the interpolant, which others may move between rounds.
+        draws: what its points are made of.
+        round_steps: batches of a round.
+        linear: whether its mean is, or starts as, the straight line.
+        conditioned: whether its noise is Brownian, so that targets are replaced by their means within a group.  Where
+            γ vanishes faster near the ends, this would bring back too much of the ε/γ that ±z cancel.
+    """
+
+    def __init__(
+        self, interpolant: Interpolant, draws: Draws, round_steps: int, linear: bool, conditioned: bool
+    ) -> None:
+        self.interpolant, self.draws, self.round_steps, self.conditioned = interpolant, draws, round_steps, conditioned
+        self.brownian = linear and conditioned
+
+    def batches(self, training: TrainingState) -> Iterator[Batch]:
+        return self.batches_of(self.draws.training(training, self.round_steps), training.data.epsilon)
+
+    def batches_of(self, draw: Draw, epsilon: float) -> Iterator[Batch]:
+        """The batches that a draw gives."""
+        return drift_batches(self.path(draw), epsilon, self.draws.groups)
+
+    def check_path(self, training: TrainingState) -> Path:
+        return self.path(self.draws.held_out(training))
+
+    def path(self, draw: Draw) -> Path:
+        """Points with what their targets are made of, in groups: (groups, points, d)."""
+        with torch.no_grad():
+            path = self.interpolant.path(*draw)
+            return path.conditioned() if self.conditioned else path.antithetic()

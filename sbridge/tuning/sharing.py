@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.optim import Optimizer
 
-from sbridge.fields import ResidualMLP
+from sbridge.networks import ResidualMLP
 from sbridge.solvers.training import Training
 
 __all__ = ["share"]

@@ -17,6 +17,7 @@ import numpy as np
 
 from sbridge.couplings import Independent, MinibatchSinkhorn, OnlineSinkhorn
 from sbridge.errors import InputError
+from sbridge.networks import ResidualNetwork
 from sbridge.potentials.solver import MixturePotential
 from sbridge.solvers.maxmin import MaxMin
 
@@ -145,7 +146,8 @@ class Space:
 
 def own_settings() -> Settings:
     """The solver's own value for each hyperparameter."""
-    values = {field.name: getattr(MaxMin, field.name) for field in fields(Space)}
+    known = {**vars(MaxMin()), **vars(ResidualNetwork())}
+    values = {field.name: known[field.name] for field in fields(Space)}
     return {name: value.__name__ if isinstance(value, type) else value for name, value in values.items()}
 
 
@@ -159,6 +161,7 @@ def solver_of(settings: Settings, steps: int) -> MaxMin:
     """The solver with these settings that sees as many points as `steps` steps of the default batch."""
     named = {"coupling": _COUPLINGS[str(settings["coupling"])], "prior": _PRIORS[settings["prior"]]}
     values: dict[str, Any] = {**settings, **named}
+    values["network"] = ResidualNetwork(values.pop("width"), values.pop("depth"))
     batch = int(values["batch"])
     return MaxMin(**values, steps=max(1, round(steps * MaxMin.batch / batch)), group=min(MaxMin.group, batch))
 

@@ -22,7 +22,7 @@ from ray import tune
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate
 from sbridge.problem import Problem
-from sbridge.solvers.monitor import set_aside
+from sbridge.solvers.held_out import set_aside
 from sbridge.solvers.training import Training
 from sbridge.tuning.objectives import HeldOutCertificate, Objective
 from sbridge.tuning.space import solver_of

@@ -1,4 +1,4 @@
-"""Held-out points: how well a pair of drifts does on them, and which iterate to keep.
+"""Held-out points: how well a pair of drifts does on them.
 
 A fixed set of held-out points x_t with their targets gives the drifts' quadratic objective the same noise at every
 check. Over 2ε it is, up to a constant, the path KL to the law of those points in nats: it tells iterates apart and
@@ -11,9 +11,6 @@ the bridge between the two laws.
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -22,8 +19,7 @@ from sbridge.interpolants import Interpolant, Path
 from sbridge.objectives import Drift, quadratic_loss
 from sbridge.plans import annealed_potential, log_sinkhorn_step, scaled_cost
 
-__all__ = ["POINTS", "Monitor", "Selection", "antithetic_path", "bridge_pairs", "drift_losses", "drift_targets"]
-__all__ += ["set_aside"]
+__all__ = ["POINTS", "Monitor", "antithetic_path", "bridge_pairs", "drift_losses", "drift_targets", "set_aside"]
 
 POINTS = 2048
 _ITERATIONS = 50
@@ -90,34 +86,3 @@ def _conditional_plan(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
     for _ in range(_ITERATIONS):
         _, g = log_sinkhorn_step(g, cost)
     return torch.softmax(g - cost, dim=1)
-
-
-class Selection:
-    """Keeps the latest weights that are not significantly worse than the best.
-
-    Significant is a mean of paired differences of more than two standard errors.
-
-    Args:
-        weights: what to answer before the first check.
-    """
-
-    def __init__(self, weights: dict[str, Any]) -> None:
-        self.kept = weights
-        self.best: Tensor | None = None
-
-    def offer(self, losses: Tensor, weights: dict[str, Any]) -> None:
-        """Weigh new `weights` by their losses, one for each held-out bridge point."""
-        excess = losses - losses if self.best is None else losses - self.best
-        mean, error = excess.mean(), excess.std() / len(excess) ** 0.5
-        if self.best is None or mean < 0:
-            self.best = losses
-        if mean <= 2 * error:
-            self.kept = copy.deepcopy(weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`."""
-        vars(self).update(state)

@@ -1,0 +1,226 @@
+"""Networks: one for both drifts of a bridge, and the adapters by which any torch module serves as one.
+
+A *network factory* is a function (dim, spread0, spread1, epsilon) → module.  The module is called as `module(t, x)`
+with t (..., 1) and x (..., d) and answers with the forward and the backward drift side by side, (..., 2d).  It sees the
+data in the coordinates of `sbridge.problem.Frame`: centred, and of about unit spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import pi, prod
+
+import torch
+from torch import Tensor, nn
+
+from sbridge.errors import InputError
+from sbridge.fields import Drifts
+
+__all__ = ["DriftPair", "NetworkFactory", "OwnDrifts", "ResidualMLP", "ResidualNetwork", "Shaped", "build"]
+__all__ += ["initialise", "time_features"]
+
+NetworkFactory = Callable[[int, float, float, float], nn.Module]
+"""(dim, spread0, spread1, epsilon) → a module (t, x) ↦ both drifts; the spreads are standard deviations of the data."""
+
+
+def time_features(t: Tensor, octaves: int = 3) -> Tensor:
+    """(..., 1) → (..., 1 + 2·octaves): t itself and sine/cosine pairs of periods 2, 1, ½, …"""
+    phases = [2**k * pi * t for k in range(octaves)]
+    return torch.cat([t, *map(torch.sin, phases), *map(torch.cos, phases)], dim=-1)
+
+
+class ResidualMLP(nn.Module):
+    """SiLU layers, h ← h + silu(Wh), between an input and an output layer.
+
+    Args:
+        inputs, outputs, width: sizes.
+        depth: hidden layers.
+        silent: start with an output of zero.
+    """
+
+    def __init__(self, inputs: int, outputs: int, width: int, depth: int, silent: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+        self.last = nn.Linear(width, outputs)
+        self.activation = nn.SiLU()
+        self.silent = silent
+        self.initialise(torch.Generator())
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw all weights from the generator, uniform in ±1/√fan-in; a silent network's output layer is zero."""
+        with torch.no_grad():
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear):
+                    bound = layer.in_features**-0.5
+                    layer.weight.uniform_(-bound, bound, generator=generator)
+                    layer.bias.uniform_(-bound, bound, generator=generator)
+        if self.silent:
+            self.silence()
+
+    def silence(self) -> None:
+        """Set the output layer to zero."""
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        rows = features.reshape(-1, features.shape[-1])  # the backward pass is faster on matrices
+        h = self.activation(self.first(rows))
+        for layer in self.hidden:
+            h = h + self.activation(layer(h))
+        value: Tensor = self.last(h)
+        return value.reshape(*features.shape[:-1], value.shape[-1])
+
+
+class DriftPair(Drifts):
+    """One network for both drifts.
+
+    x is divided by √V(t), V = (1−t)²σ₀² + t²σ₁² + 2εt(1−t) (the variance of a bridge between uncorrelated ends), so
+    that the input has unit size at every time; the output is multiplied by max(σ₀, σ₁).  The drifts share a trunk
+    because they differ by 2ε times the score only.
+
+    Args:
+        dim: dimension d of the points.
+        spread0, spread1: standard deviations σ₀, σ₁ of the two datasets (root mean square over coordinates).
+        epsilon: the bridge's ε.
+        width, depth: size of the residual network.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        spread0: float,
+        spread1: float,
+        epsilon: float,
+        width: int = 128,
+        depth: int = 6,
+    ) -> None:
+        super().__init__()
+        self.dim, self.width, self.depth = dim, width, depth
+        self.spread0, self.spread1, self.epsilon = spread0, spread1, epsilon
+        self.body = ResidualMLP(dim + time_features(torch.zeros(1)).numel(), 2 * dim, width, depth)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        r = 1 - t
+        spread = (r**2 * self.spread0**2 + t**2 * self.spread1**2 + 2 * self.epsilon * t * r).sqrt()
+        features = time_features(t.expand(*x.shape[:-1], 1))
+        value: Tensor = max(self.spread0, self.spread1) * self.body(torch.cat([x / spread, features], dim=-1))
+        return value
+
+    def silence(self) -> None:
+        """Make both drifts zero by the output layer; training starts from there."""
+        self.body.silence()
+
+
+@dataclass(frozen=True)
+class ResidualNetwork:
+    """The factory of the default network, a `DriftPair`.
+
+    Args:
+        width: units of a hidden layer.
+        depth: hidden layers.
+    """
+
+    width: int = 128
+    depth: int = 6
+
+    def __call__(self, dim: int, spread0: float, spread1: float, epsilon: float) -> DriftPair:
+        return DriftPair(dim, spread0, spread1, epsilon, self.width, self.depth)
+
+
+class OwnDrifts(Drifts):
+    """Both drifts by any torch module, times a gain that is trained with it.
+
+    A bridge's file holds the weights of the module, not the module: `Bridge.load(path, like=module)`.
+
+    Args:
+        module: (t, x) ↦ both drifts side by side, (..., d) → (..., 2d).
+        dim: dimension d of the points.
+    """
+
+    def __init__(self, module: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.module, self.dim = module, dim
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        value: Tensor = self.module(t.expand(*x.shape[:-1], 1), x)
+        return self.gain * value
+
+    def silence(self) -> None:
+        """Make both drifts zero by the gain; training starts from there."""
+        nn.init.zeros_(self.gain)
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """The factory of a network that sees points in a shape of their own, such as images (channels, height, width).
+
+    Args:
+        shape: of a point; its product is the dimension d.
+        make: makes the module, called as `module(t, x)` with t (n, 1) and x (n, *shape).  It answers (n, 2, *shape), or
+            with the two drifts one after the other along the channels, (n, 2·channels, height, width).
+
+    Raises:
+        InputError: (when the network is built) the points have another dimension.
+    """
+
+    shape: tuple[int, ...]
+    make: Callable[[], nn.Module]
+
+    def __call__(self, dim: int, spread0: float, spread1: float, epsilon: float) -> nn.Module:
+        if prod(self.shape) != dim:
+            count = prod(self.shape)
+            raise InputError(f"points of shape {self.shape} have {count} values, but the data have {dim} columns")
+        return _Flat(self.make(), self.shape)
+
+
+class _Flat(nn.Module):
+    """A module on shaped points, seen from flat ones."""
+
+    def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.module, self.shape = module, shape
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        points = x.reshape(-1, *self.shape)
+        value: Tensor = self.module(t.reshape(-1, 1), points)
+        return value.reshape(*x.shape[:-1], 2 * x.shape[-1])
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw the weights of every network inside `module` from `generator` (on the CPU, like the weights)."""
+    for part in module.modules():
+        if isinstance(part, ResidualMLP):
+            part.initialise(generator)
+
+
+def build(
+    factory: NetworkFactory, dim: int, spreads: tuple[float, float], epsilon: float, seed: int
+) -> DriftPair | OwnDrifts:
+    """The factory's network, its weights decided by the seed.
+
+    Modules draw their weights from torch's global generator, whose state is put back afterwards.
+
+    Raises:
+        InputError: the module does not answer (..., 2d).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = factory(dim, *spreads, epsilon)
+    drifts = module if isinstance(module, DriftPair) else OwnDrifts(module, dim)
+    initialise(drifts, torch.Generator().manual_seed(seed))
+    _check_answer(drifts)
+    return drifts
+
+
+def _check_answer(drifts: DriftPair | OwnDrifts) -> None:
+    x = torch.zeros(2, 3, drifts.dim)
+    with torch.no_grad():
+        found = drifts(torch.full((2, 1, 1), 0.5), x).shape
+    if found != (2, 3, 2 * drifts.dim):
+        raise InputError(
+            f"the network answers points {tuple(x.shape)} with {tuple(found)}; both drifts side by side are "
+            f"{(2, 3, 2 * drifts.dim)}"
+        )

@@ -1,0 +1,104 @@
+"""The settings that all solvers with a network share, and how a training is put together from them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from torch.optim import Optimizer
+
+from sbridge.bridge import Bridge
+from sbridge.couplings import OnlineSinkhorn
+from sbridge.fields import Corrected, Drifts, Reversed
+from sbridge.networks import NetworkFactory, ResidualNetwork, build
+from sbridge.problem import Problem
+from sbridge.solvers.answer import LatestNotWorse, MakeRule
+from sbridge.solvers.base import Listener, Solver
+from sbridge.solvers.data import Data
+from sbridge.solvers.method import MakeCoupling, Method
+from sbridge.solvers.soap import Soap
+from sbridge.solvers.training import Schedule, Training, warm_cosine
+
+__all__ = ["MakeOptimiser", "NetworkSolver"]
+
+_NETWORK = ResidualNetwork()
+_OPTIMISER = partial(Soap, decay=0.01)  # ten times the decay costs accuracy at small epsilon
+
+MakeOptimiser = Callable[..., Optimizer]
+"""Makes an optimiser from (parameters, lr=rate): a class of torch.optim, or a partial of one."""
+
+
+@dataclass(frozen=True)
+class NetworkSolver(ABC):
+    """A solver that trains a network; subclasses say by which method.
+
+    Args:
+        coupling: makes the rule that draws pairs from (x0, x1, epsilon).
+        steps: gradient steps on the drifts.
+        batch: points in a step.
+        round_steps: steps in a round, whose pairs and paths are drawn at once.
+        rate: the optimiser's rate at its highest.
+        memory: the average of the weights reaches back over this share of the training so far.
+        network: makes the network from (dim, spread0, spread1, epsilon): any torch module that answers `module(t, x)`
+            with both drifts side by side (`sbridge.networks`).
+        optimiser: makes the optimiser from (parameters, lr=rate).
+        schedule: the share of the rate after a fraction of the steps.
+        answer: the rule that chooses the weights to return (`sbridge.solvers.answer`).
+        prior: a solver whose drifts the network corrects, such as `MixturePotential`.  It solves the problem, and for
+            the backward drift the problem with x0 and x1 exchanged.
+    """
+
+    name: ClassVar[str]
+
+    coupling: MakeCoupling = OnlineSinkhorn
+    steps: int = 6000
+    batch: int = 512
+    round_steps: int = 3
+    rate: float = 0.012
+    memory: float = 0.1
+    network: NetworkFactory = _NETWORK
+    optimiser: MakeOptimiser = _OPTIMISER
+    schedule: Schedule = warm_cosine
+    answer: MakeRule = LatestNotWorse
+    prior: Solver | None = None
+
+    @abstractmethod
+    def method(self, data: Data) -> Method:
+        """The method on these data."""
+
+    def start(self, problem: Problem, random_state: int = 0) -> Training:
+        """A training to iterate over; each round of steps yields a `Progress`.
+
+        Raises:
+            InputError: ε is too small, or the network or the interpolant does not fit the data.
+        """
+        data = Data.of(problem, random_state)
+        method, drifts = self.method(data), self._drifts(data)
+        optimiser = self.optimiser(drifts.parameters(), lr=self.rate)
+        return Training(data, method, drifts, optimiser, self.schedule, self.answer, self.steps, self.memory)
+
+    def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> Bridge:
+        """Train to the end.
+
+        Raises:
+            DivergenceError: the training became unstable; with `start`, `Training.bridge` has its last good state.
+        """
+        training = self.start(problem, random_state)
+        for progress in training:
+            for hear in listeners:
+                hear(progress)
+        return training.bridge()
+
+    def _drifts(self, data: Data) -> Drifts:
+        """The network, or its sum with the prior's drifts on the training points."""
+        network = build(self.network, data.dim, data.spreads, data.epsilon, data.random_state).to(data.x0)
+        if self.prior is None:
+            return network
+        network.silence()
+        problems = (data.problem, data.problem.exchanged())
+        both = (self.prior.solve(one, data.random_state).to(data.x0) for one in problems)
+        there, back = (bridge.forward_field for bridge in both)
+        return Corrected(there, Reversed(back), network)
