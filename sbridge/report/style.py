@@ -15,14 +15,15 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from sbridge.evaluation import TRUTH
 
 __all__ = ["BLUE", "DATA0", "DATA1", "DPI", "GREEN", "GREY", "ORANGE", "PALETTE", "WIDTH", "canvas", "colours"]
-__all__ += ["dashes", "extent", "png", "styled", "time_axis"]
+__all__ += ["dashes", "extent", "plain_powers", "png", "styled", "time_axis"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,6 +34,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A5C00", "#5B3A8C")
 BLUE, ORANGE, GREEN = PALETTE[:3]
 DATA0, DATA1 = "#E69F00", "#56B4E9"  # light orange and sky blue: the two datasets
 GREY = "#888888"  # floors and other references
+_LONG_AXIS = 2000  # ratio of its ends, from which 2 and 5 have no room between the powers of ten
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
 _TRUTH = "#222222"
 _STYLE: dict[Any, Any] = {
@@ -96,6 +98,18 @@ def canvas(rows: int, columns: int, cell: tuple[float, float], **settings: Any) 
 def time_axis(ax: Axes) -> None:
     """Label the x axis as time from 0 to 1."""
     ax.set(xlabel="time t", xticks=(0, 0.25, 0.5, 0.75, 1), xticklabels=("0", "¼", "½", "¾", "1"))
+
+
+def plain_powers(axis: Axis) -> None:
+    """Write 0.01, 0.02, 0.05, 0.1 … along a logarithmic axis, or 0.01, 0.1 … if it is long.
+
+    Matplotlib's default labels need its parser of mathematics, which the style switches off.
+    """
+    low, high = axis.get_view_interval()
+    subs = (1.0, 2.0, 5.0) if high < _LONG_AXIS * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def extent(values: NDArray[Any], margin: float = 0.08) -> tuple[float, float]:
