@@ -1,4 +1,4 @@
-"""The table that a comparison fills: its columns, its rows, and their files."""
+"""The table of a comparison: its columns, its rows, and their files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ TRUTH = "truth"
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of every method.
+    """One measure of every method.
 
     Args:
         name: key in rows and in files.
-        title: heading for people.
-        unit: of the figure; x is the unit of the data.
+        title: heading without the unit.
+        unit: of the value; x is the unit of the data.
         meaning: one sentence.
-        lower_is_better: whether the smallest figure is the best one.
-        error: key of the figure's standard error, where it has one.
+        lower_is_better: whether the smallest value is the best.
+        error: key of the value's standard error, if it has one.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Column:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The keys this column reads: the figure's and its error's."""
+        """The keys of the value and of its standard error."""
         return (self.name, self.error) if self.error else (self.name,)
 
     def cell(self, row: Row) -> str:
-        """What a table shows: three digits, or digits that match the standard error; empty where there is no figure."""
+        """The text of a cell: three digits, or digits that match the standard error; empty if there is no value."""
         value, error = row.get(self.name, ""), row.get(self.error, "")
         if not isinstance(value, float):
             return value
@@ -128,12 +128,12 @@ COLUMNS: Sequence[Column] = (
     Column("fit_seconds", "fit", "s", "Wall time of the fit; empty where a fitted bridge was handed in."),
     Column("peak_memory", "memory", "MB", "Largest resident memory of a process that made this fit and no other."),
     Column("move_seconds", "move", "s", "Wall time to move the held-out points forward."),
-    Column("remark", "remark", "", "What else to know of the row.", lower_is_better=False),
+    Column("remark", "remark", "", "A note on the row, e.g. that a plan did not converge.", lower_is_better=False),
 )
 
 
 def column_named(name: str) -> Column:
-    """The column of that name; StopIteration where there is none."""
+    """The column of that name; StopIteration if there is none."""
     return next(column for column in COLUMNS if column.name == name)
 
 
@@ -162,16 +162,16 @@ class Effort:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several methods made of one problem, judged alike.
+    """Several methods on one problem, evaluated on the same points with the same random numbers.
 
     Args:
         problem: the problem's name.
         epsilon: its ε.
         dim: its dimension.
-        random_state: seed of the solvers and of the judging.
+        random_state: seed of the solvers and of the evaluation.
         effort: the sizes that were used.
         rows: by the methods' names; rows[FLOOR] holds each metric between two true samples, and rows[TRUTH] the exact
-            bridge judged like every method, where it is known.  A figure that a row doesn't have is absent.
+            bridge evaluated like every method, where it is known.  Values that a row does not have are absent.
     """
 
     problem: str
@@ -183,7 +183,7 @@ class Comparison:
 
     @property
     def columns(self) -> list[Column]:
-        """The columns in which some row has an entry."""
+        """The columns in which at least one row has a value."""
         return [column for column in COLUMNS if any(row.get(column.name, "") != "" for row in self.rows.values())]
 
     def to_csv(self, path: str | Path) -> None:
@@ -221,10 +221,10 @@ class Comparison:
 
 
 def merge(comparisons: Sequence[Comparison]) -> Comparison:
-    """One table of several comparisons of the same problem; a name that comes again is numbered, "name (2)".
+    """One table of several comparisons of the same problem; repeated names are numbered, "name (2)".
 
     Raises:
-        InputError: there is none, or they differ in problem, seed or sizes, so their figures cannot be compared.
+        InputError: there is none, or they differ in problem, seed or sizes, so their values cannot be compared.
     """
     if not comparisons:
         raise InputError("there is no comparison to merge")
@@ -241,7 +241,7 @@ def _check_alike(first: Comparison, other: Comparison) -> None:
     one, two = ({**asdict(each), "rows": None} for each in (first, other))
     differing = [f"{key} ({one[key]} and {two[key]})" for key in one if one[key] != two[key]]
     if differing:
-        raise InputError(f"comparisons can only be merged when judged alike; these differ in {', '.join(differing)}")
+        raise InputError(f"only comparisons of the same problem, seed and sizes can be merged; these differ in {', '.join(differing)}")
 
 
 def unique(names: Iterable[str]) -> list[str]:
