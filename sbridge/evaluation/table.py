@@ -241,7 +241,8 @@ def _check_alike(first: Comparison, other: Comparison) -> None:
     one, two = ({**asdict(each), "rows": None} for each in (first, other))
     differing = [f"{key} ({one[key]} and {two[key]})" for key in one if one[key] != two[key]]
     if differing:
-        raise InputError(f"only comparisons of the same problem, seed and sizes can be merged; these differ in {', '.join(differing)}")
+        rule = "only comparisons of the same problem, seed and sizes can be merged"
+        raise InputError(f"{rule}; these differ in {', '.join(differing)}")
 
 
 def unique(names: Iterable[str]) -> list[str]:
