@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from sbridge.estimates import Estimate
 from sbridge.evaluation import energy_distance, wasserstein
 from sbridge.io.settings import environment
 from sbridge.problems.sampled import Law
-from sbridge.storage import replace_atomically
+from sbridge.report.style import PALETTE as COLOURS
+from sbridge.tables import markdown, read_csv, write_csv
 
 __all__ = ["COLOURS", "Cell", "Rows", "energy_floor", "mean_of", "scatter", "square", "w2"]
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 Cell = str | float | Estimate
 _PRINTED = 8  # cells of a new row
 
@@ -40,8 +39,7 @@ class Rows:
         self.path, self.titles = folder / f"{name}.csv", dict(titles)
         self.rows: list[dict[str, str]] = []
         if self.path.exists():
-            with open(self.path, newline="", encoding="utf-8") as file:
-                self.rows = list(csv.DictReader(file))
+            self.rows = read_csv(self.path)
 
     def find(self, **key: str) -> list[dict[str, str]]:
         """The finished rows with these values."""
@@ -60,24 +58,17 @@ class Rows:
     def extend(self, rows: Iterable[Mapping[str, Cell]]) -> None:
         """Append rows that belong together and write the .csv; an interruption leaves all of them or none."""
         self.rows += [_texts(row) for row in rows]
-        replace_atomically(self.path, self._write)
+        write_csv(self.path, self.rows)
 
     def fill(self, rows: Iterable[Mapping[str, Cell]]) -> None:
         """Put these rows in place of all there were."""
         self.rows = []
         self.extend(rows)
 
-    def _write(self, path: Path) -> None:
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, list(dict.fromkeys(name for row in self.rows for name in row)), restval="")
-            table.writeheader()
-            table.writerows(self.rows)
-
     def markdown(self, rows: Iterable[Mapping[str, str]] | None = None) -> str:
         """The table for people."""
-        lines = [list(self.titles.values()), ["---" for _ in self.titles]]
-        lines += [[_shown(row, name) for name in self.titles] for row in (self.rows if rows is None else rows)]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        shown = self.rows if rows is None else rows
+        return markdown([{title: _shown(row, name) for name, title in self.titles.items()} for row in shown])
 
     def write(self, *more: str) -> None:
         """The .md: this table, other text, and what it was made with."""

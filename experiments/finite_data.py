@@ -19,11 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sbridge.bench import Finite, Method, bench, chosen, plan
-from sbridge.bench.figures import plain_powers
 from sbridge.bridge import Bridge
 from sbridge.couplings import Independent
 from sbridge.problem import Problem
-from sbridge.report.style import canvas, png, styled
+from sbridge.report.style import canvas, plain_powers, png, styled
 from sbridge.solvers.maxmin import MaxMin, MaxMinTraining
 from sbridge.solvers.regression import Regression
 

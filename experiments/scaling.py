@@ -29,10 +29,10 @@ from sbridge.bench.pool import finished
 from sbridge.problem import Problem
 from sbridge.problems.mixture import Mixture
 from sbridge.tuning.cluster import store_bytes
-from sbridge.tuning.objectives import PathKL
-from sbridge.tuning.search import SCHEDULERS, Plan, conduct
+from sbridge.tuning.criteria import PathKL
+from sbridge.tuning.search import SCHEDULERS, Candidates, conduct
 from sbridge.tuning.space import Settings, own_settings, solver_of
-from sbridge.tuning.trial import REPORTS, Work, apart
+from sbridge.tuning.trial import REPORTS, Work, for_search
 
 GPUS, SHARE = 8, 0.25
 SWEEP_GPUS, SWEEP_TRIALS = 100, 4000
@@ -48,14 +48,14 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def serially(work: Work, settings: list[Settings]) -> None:
-    """The same trials in this process: training, and the objective as often."""
+    """The same trials in this process: training, and the criterion as often."""
     torch.set_num_threads(1)
     for one in settings:
         training, looked = solver_of(one, work.steps).start(work.problem, work.random_state), 0
         for progress in training:
             if progress.step * REPORTS // progress.steps > looked:
                 looked = progress.step * REPORTS // progress.steps
-                work.objective(training.bridge(), work.problem, torch.Generator().manual_seed(0))
+                work.criterion(training.bridge(), work.problem, torch.Generator().manual_seed(0))
 
 
 def halved(work: Work, settings: list[Settings]) -> None:
@@ -66,7 +66,7 @@ def halved(work: Work, settings: list[Settings]) -> None:
 
 def concurrently(work: Work, settings: list[Settings], concurrent: int, storage: str) -> None:
     """The same by Ray, which is running."""
-    plan = Plan({"settings": ray_tune.grid_search([dict(one) for one in settings])}, 1)
+    plan = Candidates({"settings": ray_tune.grid_search([dict(one) for one in settings])}, 1)
     placement = tuning.Placement(concurrent=concurrent)
     conduct(plan, SCHEDULERS["none"](), work, placement, storage, lambda study: None, print)
 
@@ -96,7 +96,7 @@ def empty(config: dict[str, int]) -> None:
     for _ in range(config["reports"]):
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "training.pt").write_bytes(bytes(config["bytes"]))
-            ray_tune.report({"objective": 0.0}, checkpoint=ray_tune.Checkpoint.from_directory(folder))
+            ray_tune.report({"criterion": 0.0}, checkpoint=ray_tune.Checkpoint.from_directory(folder))
 
 
 def overhead(problem: Problem, size: int) -> dict[str, float]:
@@ -136,7 +136,7 @@ def gathered(config: dict[str, str]) -> None:
         most, since = (count, time.monotonic()) if count > most else (most, since)
         time.sleep(0.5)
     here.unlink()
-    ray_tune.report({"objective": 0.0, "present": most})
+    ray_tune.report({"criterion": 0.0, "present": most})
 
 
 def at_once() -> int:
@@ -184,7 +184,7 @@ def large_sweep(work: Work, size: int, costs: dict[str, float], trial_seconds: f
 def main() -> None:
     options = asked("scaling", trials=8, steps=1500)
     problem = Mixture(dim=16, epsilon=0.5).build()
-    work = Work(apart(problem, 0), PathKL(), options.steps, 0, 1, "cpu")
+    work = Work(for_search(problem, 0), PathKL(), options.steps, 0, 1, "cpu")
     own, generator = own_settings(), np.random.default_rng(0)
     rates = tuning.LogUniform(6e-3, 2e-2)
     throughput(work, [{**own, "rate": rates.at(generator.random())} for _ in range(options.trials)], options.out)
@@ -194,7 +194,7 @@ def main() -> None:
     fill(options.out, "overhead", {"what": "Ray's cost of a", "ms": "ms"}, ray_costs)
     titles = {"gpus": "logical GPUs", "share": "each trial's", "count": "trials at once"}
     fill(options.out, "placement", titles, [{"gpus": float(GPUS), "share": SHARE, "count": float(at_once())}])
-    whole = seconds(partial(serially, Work(work.problem, work.objective, 300, 0, 1, "cpu"), [own])) / 300 * 6000
+    whole = seconds(partial(serially, Work(work.problem, work.criterion, 300, 0, 1, "cpu"), [own])) / 300 * 6000
     titles = {"what": "what", "value": "value", "unit": "unit", "how": "computed as"}
     fill(options.out, "sweep_of_100_gpus", titles, large_sweep(work, size, costs, whole))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from dataclasses import replace
@@ -36,6 +35,7 @@ from sbridge.evaluation.table import Row
 from sbridge.fields import Field
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
+from sbridge.tables import read_csv
 
 EPSILON = 0.3
 MEAN0, COV0 = torch.tensor([0.5, -1.0]), torch.tensor([[1.0, 0.4], [0.4, 0.7]])
@@ -261,13 +261,12 @@ def test_json_comes_back_equal(comparison: Comparison, tmp_path: Path) -> None:
 def test_csv_holds_every_figure(comparison: Comparison, tmp_path: Path) -> None:
     path = tmp_path / "comparison.csv"
     comparison.to_csv(path)
-    with open(path, newline="") as file:
-        read = {row.pop("method"): row for row in csv.DictReader(file)}
+    read = {row.pop("method"): row for row in read_csv(path)}
     assert list(read) == list(comparison.rows)
     for name, row in comparison.rows.items():
-        assert {key: text for key, text in read[name].items() if text} == {
-            key: str(value) for key, value in row.items() if value != ""
-        }
+        figures = {key: float(text) for key, text in read[name].items() if text and key != "remark"}
+        assert figures == {key: value for key, value in row.items() if key != "remark"}
+        assert read[name]["remark"] == row["remark"]
 
 
 def test_markdown_has_a_line_a_method_and_the_shown_columns(comparison: Comparison) -> None:
