@@ -126,7 +126,7 @@ def test_block_between_gaussians_is_the_closed_form(epsilon: float) -> None:
     for t in TIMES:
         torch.testing.assert_close(there.forward_drift(t, x), known.forward_drift(t, x), atol=2e-5, rtol=0)
         torch.testing.assert_close(there.backward_drift(t, x), known.backward_drift(t, x), atol=2e-5, rtol=0)
-        torch.testing.assert_close(there.score(t, x), known.score(t, x), atol=2e-5 / epsilon, rtol=0)
+        torch.testing.assert_close(there.marginal_score(t, x), known.marginal_score(t, x), atol=2e-5 / epsilon, rtol=0)
     torch.testing.assert_close(there.conditional_moments(x), known.conditional_moments(x), atol=1e-6, rtol=0)
     assert there.kinetic_energy().value == pytest.approx(known.kinetic_energy().value, rel=1e-9)
 
