@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from torch import Tensor
 
 from sbridge.estimates import Estimate
 from sbridge.evaluation import energy_distance, wasserstein
+from sbridge.files import write_text
 from sbridge.io.settings import environment
 from sbridge.problems.sampled import Law
-from sbridge.storage import replace_atomically
 
 __all__ = ["COLOURS", "Cell", "Rows", "energy_floor", "mean_of", "scatter", "square", "w2"]
 
@@ -60,18 +61,19 @@ class Rows:
     def extend(self, rows: Iterable[Mapping[str, Cell]]) -> None:
         """Append rows that belong together and write the .csv; an interruption leaves all of them or none."""
         self.rows += [_texts(row) for row in rows]
-        replace_atomically(self.path, self._write)
+        write_text(self.path, self._csv())
 
     def fill(self, rows: Iterable[Mapping[str, Cell]]) -> None:
         """Put these rows in place of all there were."""
         self.rows = []
         self.extend(rows)
 
-    def _write(self, path: Path) -> None:
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, list(dict.fromkeys(name for row in self.rows for name in row)), restval="")
-            table.writeheader()
-            table.writerows(self.rows)
+    def _csv(self) -> str:
+        text = io.StringIO()
+        table = csv.DictWriter(text, list(dict.fromkeys(name for row in self.rows for name in row)), restval="")
+        table.writeheader()
+        table.writerows(self.rows)
+        return text.getvalue()
 
     def markdown(self, rows: Iterable[Mapping[str, str]] | None = None) -> str:
         """The table for people."""

@@ -14,8 +14,8 @@ from sbridge import Bridge, Linear, Problem
 from sbridge.conversions import ScoreFromDrifts, VelocityFromDrifts
 from sbridge.estimates import Estimate
 from sbridge.fields import VectorField
+from sbridge.files import replace_atomically
 from sbridge.interpolants import Brownian
-from sbridge.storage import replace_atomically
 from sbridge.theory.line import Line, diffusion_law, kl
 from sbridge.theory.oracle import MixtureOracle
 

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from sbridge.bench.cells import FAILED, Cell
 from sbridge.bench.pool import finished
 from sbridge.errors import InputError
 from sbridge.evaluation.table import Row
+from sbridge.files import write_json
 from sbridge.io.settings import differences, environment
-from sbridge.storage import replace_atomically
 
 __all__ = ["Done", "Folder"]
 
@@ -102,12 +101,7 @@ class Folder:
     def write(self, cell: Cell, rows: dict[str, Row]) -> None:
         """Note that a cell is finished."""
         content = {"settings": cell.settings, "rows": rows, "environment": environment()}
-        self.write_json(Path("cells") / cell.file, content)
-
-    def write_json(self, name: str | Path, content: Any) -> None:
-        """Write a file of JSON, whole or not at all."""
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        replace_atomically(self.path / name, lambda path: path.write_text(text, encoding="utf-8"))
+        write_json(self._file(cell), content)
 
     def _is_due(self, cell: Cell, retry: bool) -> bool:
         rows = self.rows(cell)

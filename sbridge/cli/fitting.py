@@ -11,11 +11,11 @@ import torch
 from sbridge.cli.signals import Stopped, postponed
 from sbridge.display import note, training_display
 from sbridge.errors import DivergenceError, InputError
+from sbridge.files import replace_atomically
 from sbridge.io import Run
 from sbridge.problem import Problem
 from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.solvers.training import Training
-from sbridge.storage import replace_atomically
 
 __all__ = ["fit", "fit_divided"]
 
@@ -89,7 +89,7 @@ class Checkpoint:
     def save(self) -> None:
         """Replace the checkpoint."""
         state = {"training": self.training.state_dict(), "seconds": self.seconds()}
-        replace_atomically(self.path, lambda temporary: torch.save(state, temporary))
+        replace_atomically(self.path, lambda file: torch.save(state, file))
 
     def restore(self) -> None:
         """Go on from the checkpoint, if there is one.

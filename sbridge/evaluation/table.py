@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from sbridge.errors import InputError
 from sbridge.estimates import alone, with_error
-from sbridge.storage import replace_atomically
+from sbridge.files import write_text
 
 __all__ = ["COLUMNS", "FLOOR", "TRUTH", "Column", "Comparison", "Effort", "Row", "column_named", "merge", "unique"]
 
@@ -189,19 +190,17 @@ class Comparison:
     def to_csv(self, path: str | Path) -> None:
         """Write the rows, with a first column `method`, standard errors in columns of their own."""
         names = ["method", *(name for column in COLUMNS for name in column.names)]
-        replace_atomically(Path(path), lambda temporary: self._write_csv(temporary, names))
-
-    def _write_csv(self, path: Path, names: Sequence[str]) -> None:
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({"method": method, **row} for method, row in self.rows.items())
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"method": method, **row} for method, row in self.rows.items())
+        write_text(Path(path), text.getvalue())
 
     def to_json(self, path: str | Path) -> None:
         """Write everything, with the columns' meanings, to a file that `read` reads."""
         content = {**asdict(self), "columns": [asdict(column) for column in COLUMNS]}
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        replace_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text(Path(path), text)
 
     def to_markdown(self) -> str:
         """A table in Markdown, one line a method."""

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import polars as pl
@@ -19,8 +19,8 @@ from polars.exceptions import PolarsError
 from torch import Tensor
 
 from sbridge.errors import InputError
+from sbridge.files import replace_atomically
 from sbridge.problem import Problem
-from sbridge.storage import replace_atomically
 
 __all__ = ["FileProblem", "Points", "check_writable", "read_points", "write_points"]
 
@@ -73,7 +73,7 @@ def write_points(
     """
     check_writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_atomically(path, lambda temporary: _WRITERS[path.suffix](temporary, values, columns, times))
+    replace_atomically(path, lambda file: _WRITERS[path.suffix](file, values, columns, times))
 
 
 def check_writable(path: Path) -> None:
@@ -215,15 +215,13 @@ def _unsupported(path: Path) -> str:
     return f"{path}: files may be .npy, .npz, .csv or .parquet, not {path.suffix or 'without a suffix'}"
 
 
-def _write_npy(path: Path, values: NDArray[Any], columns: Sequence[str], times: Sequence[float] | None) -> None:
-    with open(path, "wb") as file:
-        np.save(file, values)
+def _write_npy(file: BinaryIO, values: NDArray[Any], columns: Sequence[str], times: Sequence[float] | None) -> None:
+    np.save(file, values)
 
 
-def _write_npz(path: Path, values: NDArray[Any], columns: Sequence[str], times: Sequence[float] | None) -> None:
+def _write_npz(file: BinaryIO, values: NDArray[Any], columns: Sequence[str], times: Sequence[float] | None) -> None:
     arrays: dict[str, Any] = {"x": values} if times is None else {"x": values, "t": np.asarray(times)}
-    with open(path, "wb") as file:
-        np.savez(file, **arrays)
+    np.savez(file, **arrays)
 
 
 def _table(values: NDArray[Any], columns: Sequence[str], times: Sequence[float] | None) -> pl.DataFrame:
@@ -233,9 +231,9 @@ def _table(values: NDArray[Any], columns: Sequence[str], times: Sequence[float] 
     return table.insert_column(0, pl.Series("t", np.repeat(np.asarray(times), values.shape[1])))
 
 
-_WRITERS: dict[str, Callable[[Path, NDArray[Any], Sequence[str], Sequence[float] | None], Any]] = {
+_WRITERS: dict[str, Callable[[BinaryIO, NDArray[Any], Sequence[str], Sequence[float] | None], Any]] = {
     ".npy": _write_npy,
     ".npz": _write_npz,
-    ".csv": lambda path, *arguments: _table(*arguments).write_csv(path),
-    ".parquet": lambda path, *arguments: _table(*arguments).write_parquet(path),
+    ".csv": lambda file, *arguments: _table(*arguments).write_csv(file),
+    ".parquet": lambda file, *arguments: _table(*arguments).write_parquet(file),
 }

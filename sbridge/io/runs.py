@@ -17,7 +17,6 @@ A folder is readable at every moment: it appears whole, and its files are replac
 
 from __future__ import annotations
 
-import json
 import shutil
 import zipfile
 import zlib
@@ -33,11 +32,11 @@ import torch
 from polars.exceptions import PolarsError
 from torch import Tensor
 
-from sbridge import storage
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
 from sbridge.evaluation import Comparison
 from sbridge.evaluation.certificate.statement import Certificate
+from sbridge.files import read_json, replace_atomically, write_json
 from sbridge.problem import Problem
 
 __all__ = ["Run", "check_vacant"]
@@ -81,7 +80,7 @@ class Run:
 
     def _write_start(self, problem: Problem) -> None:
         points = {label: getattr(problem, label).cpu().numpy() for label in _POINTS}
-        storage.replace_atomically(self.path("data.npz"), lambda path: _save_arrays(path, points))
+        replace_atomically(self.path("data.npz"), lambda file: np.savez_compressed(file, **points))
         if problem.truth is not None:
             problem.truth.save(self.path("truth.safetensors"))
         self.write_json("config.json", self.config)
@@ -96,7 +95,7 @@ class Run:
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} is not a run folder: it holds no config.json")
-        config = _read_json(folder / "config.json")
+        config = read_json(folder / "config.json")
         if not isinstance(config, dict) or not {"settings", "methods", "environment", "command"} <= config.keys():
             raise InputError(f"{folder / 'config.json'} is damaged: it lacks settings, methods, environment or command")
         return Run(folder, config)
@@ -146,7 +145,7 @@ class Run:
             InputError: fits.json is damaged.
         """
         path = self.path("fits.json")
-        return dict(_read_json(path)) if path.exists() else {}
+        return dict(read_json(path)) if path.exists() else {}
 
     def record(self, method: str, **facts: float | str) -> None:
         """Note that a method is finished."""
@@ -170,7 +169,7 @@ class Run:
         path = self.path("certificate.json")
         if not path.exists():
             return None
-        content = _read_json(path)
+        content = read_json(path)
         if not isinstance(content, dict) or not content.keys() & {"certificate", "refused"}:
             raise InputError(f"{path} is damaged: it holds neither a certificate nor a reason")
         return str(content["refused"]) if "refused" in content else Certificate.of(content["certificate"])
@@ -182,12 +181,11 @@ class Run:
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write history.csv."""
-        storage.replace_atomically(self.path("history.csv"), lambda path: pl.DataFrame(list(rows)).write_csv(path))
+        replace_atomically(self.path("history.csv"), pl.DataFrame(list(rows)).write_csv)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a file of JSON."""
-        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        storage.replace_atomically(self.path(name), lambda path: path.write_text(text, encoding="utf-8"))
+        write_json(self.path(name), value)
 
 
 def check_vacant(folder: Path) -> None:
@@ -202,18 +200,6 @@ def check_vacant(folder: Path) -> None:
         raise InputError(f"{folder} holds a run already; add --resume to go on with it, or choose another folder")
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no run; choose another folder")
-
-
-def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **arrays)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
 
 
 def _read_points(path: Path) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sbridge.evaluation import FLOOR, TRUTH, Column, Comparison
+from sbridge.files import write_bytes, write_text
 from sbridge.io import Run
 from sbridge.problems.datasets import Photos
 from sbridge.report.certificate import Certified, certified
@@ -25,7 +26,6 @@ from sbridge.report.recolouring import Recolouring
 from sbridge.report.style import colours, png
 from sbridge.report.training import Training
 from sbridge.report.words import methods_of, question, ties, verdict
-from sbridge.storage import replace_atomically
 
 __all__ = ["SECTIONS", "build"]
 
@@ -70,7 +70,7 @@ def build(run: Run, sections: Sequence[Section] = SECTIONS) -> Path:
     shown = [_show(section, material) for section in sections if section.applies(material)]
     html = _template().render(_content(material, shown))
     path = run.path("report.html")
-    replace_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+    write_text(path, html)
     return path
 
 
@@ -78,7 +78,7 @@ def _show(section: Section, material: Material) -> Shown:
     exhibit = section.exhibit(material)
     image = png(exhibit.figure)
     path = material.run.path("figures") / f"{section.slug}.png"
-    replace_atomically(path, lambda temporary: temporary.write_bytes(image))
+    write_bytes(path, image)
     return Shown(section.slug, section.title, b64encode(image).decode(), exhibit)
 
 

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sbridge.files import write_bytes, write_text
 from sbridge.io.settings import environment
 from sbridge.report.content import Exhibit
 from sbridge.report.page import Shown
 from sbridge.report.style import png
-from sbridge.storage import replace_atomically
 
 __all__ = ["Part", "write"]
 
@@ -66,11 +66,11 @@ def write(
         settings=json.dumps(settings, indent=2, ensure_ascii=False),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    replace_atomically(folder / "search.html", lambda path: path.write_text(html, encoding="utf-8"))
+    write_text(folder / "search.html", html)
 
 
 def _show(part: Part, folder: Path) -> Shown:
     exhibit = part.exhibit()
     image = png(exhibit.figure)
-    replace_atomically(folder / f"{part.slug}.png", lambda path: path.write_bytes(image))
+    write_bytes(folder / f"{part.slug}.png", image)
     return Shown(part.slug, part.title, b64encode(image).decode(), exhibit)

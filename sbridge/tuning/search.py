@@ -24,9 +24,9 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from sbridge.errors import InputError
+from sbridge.files import write_text
 from sbridge.problem import Problem
 from sbridge.solvers.maxmin import MaxMin
-from sbridge.storage import replace_atomically
 from sbridge.tuning.cluster import Placement, connected
 from sbridge.tuning.figures import Curves, Importances, Parallel
 from sbridge.tuning.objectives import objective_of
@@ -149,7 +149,7 @@ def folder_of(folder: Path, question: Mapping[str, Any], resume: bool) -> Path:
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(text):
         raise InputError(f"{path} is of a search with other settings; go on with those, or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, text)
     return folder
 
 

@@ -17,7 +17,7 @@ from ray.tune import Checkpoint, ExperimentAnalysis, ResultGrid
 
 from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
-from sbridge.storage import replace_atomically
+from sbridge.files import replace_atomically
 from sbridge.tuning.space import Settings
 from sbridge.tuning.trial import REPORTS
 
@@ -155,7 +155,7 @@ class Study:
 
 def _table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     frame = pl.DataFrame(list(rows), infer_schema_length=None)
-    replace_atomically(path, lambda temporary: frame.write_csv(temporary))
+    replace_atomically(path, frame.write_csv)
 
 
 def _trial(number: int, ray_trial: Any, result: Any) -> Trial:
