@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 from time import perf_counter
 
 import torch
@@ -17,7 +16,7 @@ from sbridge.problem import Problem
 from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.solvers.training import Training
 
-__all__ = ["fit", "fit_divided"]
+__all__ = ["fit"]
 
 _DAMAGE = (OSError, EOFError, pickle.UnpicklingError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 
@@ -56,23 +55,6 @@ def _train(checkpoint: Checkpoint, solver: NetworkSolver, checkpoint_seconds: fl
     if signals:
         checkpoint.save()
         raise Stopped(signals[0])
-
-
-def fit_divided(run: Run, solver: NetworkSolver, problem: Problem, seed: int, workers: int) -> None:
-    """Train by several processes, from the start or from their last checkpoint; write bridge and history.
-
-    Raises:
-        InputError: without Ray, what to install; or there are not as many CPUs or GPUs.
-        DivergenceError: the training became unstable.
-    """
-    from sbridge import tuning  # not at the head: everything else works without Ray
-
-    begin = perf_counter()
-    placement = tuning.Placement(gpus_per_trial=float(problem.x0.device.type == "cuda"))
-    training = tuning.fit(solver, problem, tuning.Team(workers, placement), run.folder.absolute(), seed)
-    Checkpoint(run, training).write_result()
-    run.record(solver.name, fit_seconds=perf_counter() - begin)
-    shutil.rmtree(run.path("workers"))
 
 
 class Checkpoint:

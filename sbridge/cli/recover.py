@@ -111,8 +111,6 @@ class Recover(Generic[F]):
     """Where to compute."""
     threads: int = 1
     """CPU threads; results are the same to the last bit for the same number only."""
-    workers: int = 1
-    """Processes that divide the fit, by Ray; with --device cuda each has a GPU.  The batch is that of one."""
     checkpoint_seconds: float = 10.0
     """Seconds between two checkpoints of the fit; an interrupted run goes on from the last with --resume."""
 
@@ -131,15 +129,15 @@ class Recover(Generic[F]):
         torch.set_num_threads(self.threads)
         try:
             run = self._start(folder, command)
-            stages.work(run, self._solver(), BASELINES, self.checkpoint_seconds, self.workers)
+            stages.work(run, self._solver(), BASELINES, self.checkpoint_seconds)
         except Stopped as stop:
             again = command if self.resume else f"{command} --resume"
             raise Stopped(stop.signal, f"go on with: {again}") from None
         _show(run)
 
     def _check(self) -> None:
-        if min(self.steps, self.threads, self.workers) < 1 or self.checkpoint_seconds < 0:
-            raise InputError("--steps, --threads and --workers must be at least 1, --checkpoint-seconds not negative")
+        if min(self.steps, self.threads) < 1 or self.checkpoint_seconds < 0:
+            raise InputError("--steps and --threads must be at least 1, --checkpoint-seconds not negative")
         through(self.diffusion)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: PyTorch finds no GPU here; use --device cpu")

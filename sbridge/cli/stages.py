@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from sbridge.bridge import Bridge
-from sbridge.cli.fitting import fit, fit_divided
+from sbridge.cli.fitting import fit
 from sbridge.display import note
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evaluation import FLOOR, Effort, Judge
@@ -22,9 +22,7 @@ __all__ = ["work"]
 _CERTIFIED = 5000  # held-out points a side at most: a certificate is to take seconds
 
 
-def work(
-    run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoint_seconds: float, workers: int = 1
-) -> None:
+def work(run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoint_seconds: float) -> None:
     """Bring a run to its end, from wherever it stands.
 
     Raises:
@@ -36,10 +34,7 @@ def work(
     seed: int = run.config["settings"]["seed"]
     if solver.name not in run.fits():
         note(f"{solver.name}: fitting")
-        if workers == 1:
-            fit(run, solver, problem, seed, checkpoint_seconds)
-        else:
-            fit_divided(run, solver, problem, seed, workers)
+        fit(run, solver, problem, seed, checkpoint_seconds)
     for baseline in baselines:
         if baseline.name not in run.fits():
             _solve(run, baseline, problem, seed)

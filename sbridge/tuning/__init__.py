@@ -1,4 +1,4 @@
-"""Searches over hyperparameters and fits over many workers, by Ray: on two cores or on a cluster of GPUs."""
+"""Searches over hyperparameters by Ray, on two cores or on a cluster of GPUs."""
 
 from importlib.util import find_spec
 
@@ -12,7 +12,6 @@ from sbridge.tuning.search import tune
 from sbridge.tuning.space import Choice, LogUniform, Space, read_space
 from sbridge.tuning.study import Study, Trial
 from sbridge.tuning.sweep import Sweep, sweep_epsilon
-from sbridge.tuning.workers import Team, fit
 
-__all__ = ["Choice", "LogUniform", "Placement", "Space", "Study", "Sweep", "Team", "Trial", "connected", "fit"]
-__all__ += ["read_space", "sweep_epsilon", "tune"]
+__all__ = ["Choice", "LogUniform", "Placement", "Space", "Study", "Sweep", "Trial", "connected", "read_space"]
+__all__ += ["sweep_epsilon", "tune"]
