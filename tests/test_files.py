@@ -89,5 +89,5 @@ def test_json_survives_and_what_is_not_json_is_refused(tmp_path: Path) -> None:
         write_json(path, float("nan"))
     write_text(path, "{")
     for damaged in (path, tmp_path / "none.json"):
-        with pytest.raises(InputError, match="is damaged"):
+        with pytest.raises(InputError, match="is missing or damaged"):
             read_json(damaged)

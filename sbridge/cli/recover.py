@@ -14,7 +14,7 @@ import tyro
 
 from sbridge.baselines.sinkhorn import GeomlossSinkhorn, PotSinkhorn
 from sbridge.cli import stages
-from sbridge.cli.settings import check_same, configuration
+from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison
 from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
@@ -153,9 +153,7 @@ class Recover(Generic[F]):
         }
         config = configuration(problem, self.problem, self._solver(), BASELINES, execution, command)
         if self.resume and (folder / "config.json").exists():
-            run = Run.open(folder)
-            check_same(run, config)
-            return run
+            return Run.resume(folder, config)
         return Run.create(folder, config, problem)
 
     def _solver(self) -> Regression | MaxMin:
