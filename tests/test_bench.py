@@ -33,6 +33,8 @@ from sbridge.couplings.self_consistent import Simulated
 from sbridge.errors import InputError
 from sbridge.evaluation import COLUMNS, FLOOR, TRUTH, Effort, column_named
 from sbridge.evaluation.table import Row
+from sbridge.io import Store
+from sbridge.io.settings import describe
 from sbridge.networks import ResidualNetwork
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import ShiftedGaussian
@@ -84,8 +86,8 @@ EXACT = Entry("exact", "exact", Exact())
 FAILING = [Entry("killed", "killed", Killed()), Entry("lacking", "lacking", Lacking())]
 
 
-def _cells(*methods: Entry) -> list[Cell]:
-    return cells_of([CASE], methods, budgets=[1.0], seeds=[0])
+def _cells(*entries: Entry) -> list[Cell]:
+    return cells_of([CASE], entries, budgets=[1.0], seeds=[0])
 
 
 def _untimed(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -144,18 +146,18 @@ def test_only_failed_cells_are_done_again_on_request(
 def test_other_settings_are_not_mixed(whole: tuple[Path, pl.DataFrame]) -> None:
     changed = [
         (replace(CASE, effort=replace(EFFORT, steps=6)), EXACT, r"case\.effort\.steps \(5 there, 6 now\)"),
-        (CASE, Entry("exact", "exact", Exact(21)), r"method\.solver\.setting \(20 there, 21 now\)"),
+        (CASE, Entry("exact", "exact", Exact(21)), r"entry\.solver\.setting \(20 there, 21 now\)"),
     ]
-    for case, method, message in changed:
+    for case, entry, message in changed:
         with pytest.raises(InputError, match=message):
-            bench(cells_of([case], [method], [1.0], [0]), whole[0])
+            bench(cells_of([case], [entry], [1.0], [0]), whole[0])
 
 
 def test_damaged_cells_are_refused(tmp_path: Path) -> None:
     cell = _cells(EXACT)[0]
     (tmp_path / "cells").mkdir()
-    (tmp_path / "cells" / cell.key).write_text("{")
-    with pytest.raises(InputError, match="is damaged; delete it"):
+    Store(tmp_path / "cells").path(cell.key).write_text("{")
+    with pytest.raises(InputError, match="missing or damaged"):
         bench([cell], tmp_path)
 
 
@@ -163,16 +165,16 @@ def test_a_process_has_its_threads_and_a_memory_of_its_own(tmp_path: Path) -> No
     ballast = torch.ones(100_000_000)  # 400 MB that the process must not be charged with
     before = dict(os.environ)
     assert list(finished([tmp_path / "facts"], _note_process, jobs=1, threads=3)) == [(tmp_path / "facts", "")]
-    threads, deaf, memory = json.loads((tmp_path / "facts").read_text())
-    assert (threads, deaf) == ("3", True)
+    threads, ignores_interrupts, memory = json.loads((tmp_path / "facts").read_text())
+    assert (threads, ignores_interrupts) == ("3", True)
     assert memory < _peak_memory() - 200
     assert ballast.sum() > 0
     assert dict(os.environ) == before
 
 
 def _note_process(path: Path) -> None:
-    deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    path.write_text(json.dumps([os.environ["OMP_NUM_THREADS"], deaf, _peak_memory()]))
+    ignores_interrupts = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    path.write_text(json.dumps([os.environ["OMP_NUM_THREADS"], ignores_interrupts, _peak_memory()]))
 
 
 # Cells and suites
@@ -184,28 +186,27 @@ def test_the_first_seed_comes_first_and_references_lead_every_case() -> None:
     assert [cell.seed for cell in cells] == [3] * 10 + [4] * 10
     assert [cell.entry is None for cell in cells[:10]] == [True, False, False, False, False] * 2
     assert [cell.budget for cell in cells[:5]] == [None, None, None, 1.0, 2.0]
-    assert len({cell.key for cell in cells}) == len(cells)
-    assert all(cell.key.isascii() and "/" not in cell.key for cell in cells)
+    assert len({Store(Path()).path(cell.key) for cell in cells}) == len(cells)
 
 
-@pytest.mark.parametrize("wrong", [{"seeds": []}, {"budgets": [0.0]}, {"methods": []}, {"threads": 0}])
+@pytest.mark.parametrize("wrong", [{"seeds": []}, {"budgets": [0.0]}, {"entries": []}, {"threads": 0}])
 def test_empty_or_impossible_plans_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
-        cells_of(**{"cases": [CASE], "methods": [EXACT], "budgets": [1.0], "seeds": [0], **wrong})
+        cells_of(**{"cases": [CASE], "entries": [EXACT], "budgets": [1.0], "seeds": [0], **wrong})
 
 
 def test_unknown_methods_are_refused_with_the_list() -> None:
     with pytest.raises(InputError, match=r"no method 'nothing'; choose from maxmin, .*pot"):
         chosen(["maxmin", "nothing"])
-    assert [method.key for method in chosen([])] == list(ENTRIES)
+    assert [entry.key for entry in chosen([])] == list(ENTRIES)
 
 
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 def test_suites_list_cases_with_names_and_settings_of_their_own(suite: Callable[[], Any]) -> None:
     cells = cells_of(suite().cases(), chosen([]), [1.0, 120.0], [0])
-    assert len({cell.key for cell in cells}) == len(cells)
+    assert len({Store(Path()).path(cell.key) for cell in cells}) == len(cells)
     for cell in cells:
-        assert json.loads(json.dumps(cell.settings)) == cell.settings
+        assert json.loads(json.dumps(describe(cell))) == describe(cell)
         assert hash(cell) is not None
 
 

@@ -118,7 +118,7 @@ def results(folder: Path) -> dict[str, Any]:
 
 def test_a_run_leaves_everything(finished: Path, question: list[str]) -> None:
     files = {"config.json", "data.npz", "bridge.safetensors", "pot-sinkhorn.safetensors"}
-    files |= {"geomloss-sinkhorn.safetensors", "fits.json", "history.csv", "comparison.csv", "comparison.json"}
+    files |= {"geomloss-sinkhorn.safetensors", "stages", "history.csv", "comparison.csv", "comparison.json"}
     files |= {"figures", "report.html", "certificate.json"}
     assert {path.name for path in finished.iterdir()} == files
     assert list((finished / "figures").glob("*.png"))
@@ -171,7 +171,7 @@ def test_progress_is_plain_and_sparse_where_there_is_no_terminal(whole: tuple[Pa
 def test_a_second_run_is_the_same(finished: Path, question: list[str], tmp_path: Path, call: Call) -> None:
     """The options' order doesn't matter either."""
     assert question[-2] == "--steps"
-    with stop_when((tmp_path / "comparison.csv").exists, signal.SIGTERM):
+    with stop_when((tmp_path / "comparison.json").exists, signal.SIGTERM):
         call("recover", "--out", tmp_path, "--steps", STEPS, *question[:-2])
     assert results(tmp_path) == results(finished)
 
@@ -231,7 +231,7 @@ def test_a_signal_stops_the_fit_and_it_goes_on_to_the_same_bridge(
     assert again == f"sbridge {shlex.join(words)} --resume"
     assert not (tmp_path / "bridge.safetensors").exists()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
-    with stop_when((tmp_path / "fits.json").exists, number):
+    with stop_when(Run.open(tmp_path).stages.path(f"fit {METHODS[0]}").exists, number):
         assert call(*shlex.split(again)[1:]).code == code  # the later stages stop as well
     same_fit(tmp_path, finished)
 
@@ -275,12 +275,13 @@ def checkpoints(path: Path, count: int) -> Iterator[None]:
 def test_finished_stages_are_not_repeated(finished: Path, question: list[str], tmp_path: Path, call: Call) -> None:
     """A run that lost its second baseline and all judging but the first method's keeps the rest."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    edit(tmp_path / "fits.json", lambda fits: fits.pop(METHODS[2]))
-    edit(tmp_path / "comparison.json", lambda content: content.update(rows={METHODS[0]: content["rows"][METHODS[0]]}))
-    for name in ("comparison.csv", "geomloss-sinkhorn.safetensors"):
+    lost = [f"fit {METHODS[2]}", f"row {METHODS[1]}", f"row {METHODS[2]}", "references"]
+    for stage in lost:
+        Run.open(tmp_path).stages.path(stage).unlink()
+    for name in ("comparison.csv", "comparison.json", "geomloss-sinkhorn.safetensors"):
         (tmp_path / name).unlink()
     kept = {name: (tmp_path / name).stat().st_mtime_ns for name in ("bridge.safetensors", "pot-sinkhorn.safetensors")}
-    with stop_when((tmp_path / "comparison.csv").exists, signal.SIGTERM):
+    with stop_when((tmp_path / "comparison.json").exists, signal.SIGTERM):
         asked = call("recover", *question, "--out", tmp_path, "--resume")
     judged = [f"{name}: judging on held-out points" for name in METHODS[1:]]
     wanted = [f"{METHODS[2]}: solving", *judged, "judging two true samples"]
@@ -674,7 +675,7 @@ def test_a_damaged_checkpoint_is_refused(
 ) -> None:
     """Also one that holds something else than a training."""
     shutil.copytree(finished, tmp_path / "run")
-    (tmp_path / "run" / "fits.json").unlink()
+    Run.open(tmp_path / "run").stages.path(f"fit {METHODS[0]}").unlink()
     path = tmp_path / "run" / "checkpoint.pt"
     if content is None:
         torch.save({"training": {"step": 3}, "seconds": 1.0}, path)
