@@ -42,7 +42,7 @@ from sbridge.problem import Problem
 
 __all__ = ["Run", "check_vacant"]
 
-_POINTS = ("x0", "x1", "test0", "test1")
+_PARTS = ("x0", "x1", "test0", "test1")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Run:
         return Run(folder, config)
 
     def _write_question(self, problem: Problem) -> None:
-        points = {label: getattr(problem, label).cpu().numpy() for label in _POINTS}
+        points = {label: getattr(problem, label).cpu().numpy() for label in _PARTS}
         replace_atomically(self.path("data.npz"), lambda file: np.savez_compressed(file, **points))
         if problem.truth is not None:
             problem.truth.save(self.path("truth.safetensors"))
@@ -213,7 +213,7 @@ def check_vacant(folder: Path) -> None:
 def _read_points(path: Path) -> dict[str, Tensor]:
     try:
         with open(path, "rb") as file, np.load(file) as arrays:  # np.load leaves a damaged file open
-            return {label: torch.from_numpy(arrays[label]) for label in _POINTS}
+            return {label: torch.from_numpy(arrays[label]) for label in _PARTS}
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is missing or damaged: {error}") from error
 

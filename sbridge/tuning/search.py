@@ -8,7 +8,6 @@ their height then and the order of the trials is not that of the end.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -24,7 +23,9 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from sbridge.errors import InputError
-from sbridge.files import write_text
+from sbridge.files import read_json, write_json
+from sbridge.io import check_same
+from sbridge.io.settings import describe
 from sbridge.problem import Problem
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.tuning.cluster import Placement, connected
@@ -143,13 +144,13 @@ def folder_of(folder: Path, question: Mapping[str, Any], resume: bool) -> Path:
         InputError: it holds one and `resume` is off, or one that is not the same.
     """
     folder = folder.absolute()  # a trial works in a folder of its own
-    path, text = folder / "study.json", json.dumps(question, indent=2, ensure_ascii=False) + "\n"
+    path = folder / "study.json"
     if path.exists() and not resume:
         raise InputError(f"{folder} holds a search already; resume it, or choose another folder")
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(text):
-        raise InputError(f"{path} is of a search with other settings; go on with those, or choose another folder")
+    if path.exists():
+        check_same(path, read_json(path), describe(question))
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    write_json(path, describe(question))
     return folder
 
 
