@@ -21,6 +21,9 @@ from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
 
 
+DRAW = partial(max, default=1)
+
+
 @dataclass(frozen=True)
 class Inner:
     rates: tuple[float, ...] = (0.1, 0.2)
@@ -30,7 +33,7 @@ class Inner:
 class Outer:
     steps: int
     inner: Inner = Inner()
-    draw: Callable[..., Any] = partial(max, default=1)
+    draw: Callable[..., Any] = DRAW
 
 
 def test_a_result_is_kept_with_its_settings_and_environment(tmp_path: Path) -> None:

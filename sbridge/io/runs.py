@@ -87,17 +87,6 @@ class Run:
         write_json(self.path("config.json"), self.config)
 
     @staticmethod
-    def resume(folder: Path, config: Mapping[str, Any]) -> Run:
-        """The run in `folder`, to continue it.
-
-        Raises:
-            InputError: there is no run, its configuration is damaged, or it was made with other settings.
-        """
-        run = Run.open(folder)
-        check_same(folder, run.config["settings"], config["settings"])
-        return run
-
-    @staticmethod
     def open(folder: str | Path) -> Run:
         """The run in `folder`.
 
@@ -111,6 +100,17 @@ class Run:
         if not isinstance(config, dict) or not {"settings", "methods", "environment", "command"} <= config.keys():
             raise InputError(f"{folder / 'config.json'} is damaged: it lacks settings, methods, environment or command")
         return Run(folder, config)
+
+    @staticmethod
+    def resume(folder: Path, config: Mapping[str, Any]) -> Run:
+        """The run in `folder`, to continue it.
+
+        Raises:
+            InputError: there is no run, its configuration is damaged, or it was made with other settings.
+        """
+        run = Run.open(folder)
+        check_same(folder, run.config["settings"], config["settings"])
+        return run
 
     def path(self, name: str) -> Path:
         """The file `name` of this run."""
