@@ -20,7 +20,6 @@ from sbridge.problems.gaussian import Gaussian
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
 
-
 DRAW = partial(max, default=1)
 
 
