@@ -160,10 +160,10 @@ def test_a_run_ends_with_the_table_and_the_place_of_the_report(whole: tuple[Path
 def test_progress_is_plain_and_sparse_where_there_is_no_terminal(whole: tuple[Path, Outcome]) -> None:
     _, asked = whole
     assert "\x1b" not in asked.out + asked.err
-    stages = [f"{name}: solving" for name in METHODS[1:]] + [f"{name}: judging on held-out points" for name in METHODS]
+    stages = [f"{name}: solving" for name in METHODS[1:]] + [f"{name}: evaluating on held-out points" for name in METHODS]
     lines = [line for line in asked.err.splitlines() if not line.startswith("max–min: step")]
     refused = "no certificate: x0 has 20 points; a certificate needs at least 100 a side"
-    judging = ["judging two true samples", "measuring the distance to a Schrödinger bridge", refused]
+    judging = ["evaluating two true samples", "measuring the distance to a Schrödinger bridge", refused]
     assert lines == ["max–min: fitting", *stages, *judging, "writing the report"]
 
 
@@ -283,8 +283,8 @@ def test_finished_stages_are_not_repeated(finished: Path, question: list[str], t
     kept = {name: (tmp_path / name).stat().st_mtime_ns for name in ("bridge.safetensors", "pot-sinkhorn.safetensors")}
     with stop_when((tmp_path / "comparison.json").exists, signal.SIGTERM):
         asked = call("recover", *question, "--out", tmp_path, "--resume")
-    judged = [f"{name}: judging on held-out points" for name in METHODS[1:]]
-    wanted = [f"{METHODS[2]}: solving", *judged, "judging two true samples"]
+    judged = [f"{name}: evaluating on held-out points" for name in METHODS[1:]]
+    wanted = [f"{METHODS[2]}: solving", *judged, "evaluating two true samples"]
     assert asked.err.splitlines()[: len(wanted)] == wanted
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in kept} == kept
     assert results(tmp_path) == results(finished)

@@ -34,10 +34,10 @@ class Cell:
     """One solver on one case.
 
     Args:
-        case: the problem and how results on it are judged.
+        case: the problem and how results on it are evaluated.
         entry: the solver; None for the rows of reference.
         budget: seconds of training; None for a solver that does not train.
-        seed: of the solver, of the points it is given and of the judging.
+        seed: of the solver, of the points it is given and of the evaluation.
         threads: CPU threads.
     """
 
@@ -66,7 +66,7 @@ class Cell:
         return {"references" if self.entry is None else self.entry.title: {"remark": FAILED + reason}}
 
     def rows(self) -> dict[str, Row]:
-        """Solve and judge; an InputError or DivergenceError becomes a remark."""
+        """Solve and evaluate; an InputError or DivergenceError becomes a remark."""
         torch.set_num_threads(self.threads)
         whole = self.case.source.build()
         judge = Judge.of(whole, self.seed, self.case.effort)

@@ -61,7 +61,7 @@ class Case:
     points: int | None = None
 
     def given(self, whole: Problem, seed: int) -> Problem:
-        """The problem with the training points that a solver is given; judging uses the whole problem.
+        """The problem with the training points that a solver is given; the evaluation uses the whole problem.
 
         For one seed, a smaller set of points is part of a larger one.
         """

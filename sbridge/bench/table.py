@@ -1,7 +1,7 @@
-"""One table of a whole benchmark: the cells of every seed together.
+"""One table of a whole benchmark, with the mean over seeds.
 
-A figure is its mean over seeds; beside it stand `…_spread`, the standard deviation over seeds (none where there is one
-seed), and `…_se`, the standard error that sampling within the seeds leaves to the mean, √(Σ se²)/n.
+Each figure has two more columns: `…_spread`, its standard deviation over seeds (empty for one seed), and `…_se`, the
+standard error of the mean by sampling within the n seeds, √(Σ se²)/n.
 """
 
 from __future__ import annotations

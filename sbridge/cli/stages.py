@@ -1,4 +1,4 @@
-"""The stages of `sbridge recover`: fit, baselines, judging, certificate, report.  Finished stages are kept."""
+"""The stages of `sbridge recover`: fit, baselines, evaluation, certificate, report.  Finished stages are kept."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ def _judge(run: Run, facts: Mapping[str, Row], problem: Problem, seed: int) -> N
 
 
 def _row(run: Run, judge: Judge, name: str) -> Row:
-    note(f"{name}: judging on held-out points")
+    note(f"{name}: evaluating on held-out points")
     path = run.path(run.config["methods"][name])
     return judge.row(Bridge.load(path).to(judge.problem.x0.device)) if path.exists() else {}
 
 
 def _references(judge: Judge) -> dict[str, Row]:
-    note(f"judging two true samples{' and the exact bridge' * (judge.problem.truth is not None)}")
+    note(f"evaluating two true samples{' and the exact bridge' * (judge.problem.truth is not None)}")
     return judge.references()
 
 

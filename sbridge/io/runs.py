@@ -4,11 +4,11 @@
     data.npz               the points as used: x0, x1, test0, test1
     truth.safetensors      the exact bridge, where the problem has one
     checkpoint.pt          the training, while it runs
-    stages/*.json          what is kept of finished stages: seconds of each fit, rows of the comparison
+    stages/*.json          finished stages: the seconds of each fit, the rows of the comparison
     history.csv            held-out monitoring rows of the fit
     bridge.safetensors     the fitted bridge
     <method>.safetensors   a baseline's bridge
-    comparison.json, .csv  all methods judged on the held-out points
+    comparison.json, .csv  the evaluation of all methods on the held-out points
     certificate.json       how far the fitted bridge is from a Schrödinger bridge, or why that cannot be said
     figures/, report.html  the report
 
@@ -164,7 +164,7 @@ class Run:
         return Store(self.folder / "stages")
 
     def comparison(self) -> Comparison | None:
-        """All methods judged; None before all are.
+        """The evaluation of all methods; None before it is finished.
 
         Raises:
             InputError: comparison.json is damaged.
