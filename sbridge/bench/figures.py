@@ -57,9 +57,9 @@ def figures(table: pl.DataFrame) -> dict[str, Figure]:
     longest = table.filter((pl.col("budget") == pl.col("budget").max().over("case", "method")).fill_null(True))
     few = longest.filter(pl.col("case").is_in(untrue["case"].implode()))
     drawn = {}
-    for abscissa, everything, without_truth in ((TIME, table, untrue), (DIMENSION, longest, few), (POINTS, longest, few)):
+    for abscissa, cases, without_truth in ((TIME, table, untrue), (DIMENSION, longest, few), (POINTS, longest, few)):
         for name in ("path_kl", "cbw_uvp"):
-            drawn[f"{name}_by_{abscissa.x}"] = curves(everything, column_named(name), abscissa)
+            drawn[f"{name}_by_{abscissa.x}"] = curves(cases, column_named(name), abscissa)
         for name in ("forward_wasserstein", "backward_wasserstein"):
             drawn[f"{name}_by_{abscissa.x}"] = curves(without_truth, column_named(name), abscissa)
     return {name: figure for name, figure in drawn.items() if figure is not None}
