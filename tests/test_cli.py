@@ -160,7 +160,8 @@ def test_a_run_ends_with_the_table_and_the_place_of_the_report(whole: tuple[Path
 def test_progress_is_plain_and_sparse_where_there_is_no_terminal(whole: tuple[Path, Outcome]) -> None:
     _, asked = whole
     assert "\x1b" not in asked.out + asked.err
-    stages = [f"{name}: solving" for name in METHODS[1:]] + [f"{name}: evaluating on held-out points" for name in METHODS]
+    stages = [f"{name}: solving" for name in METHODS[1:]]
+    stages += [f"{name}: evaluating on held-out points" for name in METHODS]
     lines = [line for line in asked.err.splitlines() if not line.startswith("max–min: step")]
     refused = "no certificate: x0 has 20 points; a certificate needs at least 100 a side"
     judging = ["evaluating two true samples", "measuring the distance to a Schrödinger bridge", refused]
