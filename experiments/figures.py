@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sbridge.estimates import Estimate
 from sbridge.evaluation import energy_distance, wasserstein
+from sbridge.files import write_text
 from sbridge.io.settings import environment
 from sbridge.problems.sampled import Law
 from sbridge.report.style import PALETTE as COLOURS

@@ -18,7 +18,8 @@ from bench import RESULTS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sbridge.bench import Finite, Method, bench, chosen, plan
+from sbridge.bench import Entry, Finite, bench, cells_of, chosen
+from sbridge.bench.figures import plain_powers
 from sbridge.bridge import Bridge
 from sbridge.couplings import Independent
 from sbridge.problem import Problem
@@ -43,8 +44,8 @@ class LastAverage(MaxMin):
         return Unselected(self, problem, random_state)
 
 
-UNLEARNED = Method("linear-product", "no search: linear, product coupling", Regression(coupling=Independent))
-UNSTOPPED = Method("maxmin-last", "max–min, no early stopping", LastAverage())
+UNLEARNED = Entry("linear-product", "no search: linear, product coupling", Regression(coupling=Independent))
+UNSTOPPED = Entry("maxmin-last", "max–min, no early stopping", LastAverage())
 METHODS = [*chosen(["potential", "maxmin-potential", "maxmin"]), UNSTOPPED]
 METHODS += [*chosen(["whole-plan", "maxmin-product"]), UNLEARNED, *chosen(["pot", "geomloss", "blockwise"])]
 LOOKS = {
@@ -71,7 +72,7 @@ def main(
     out: Path = RESULTS / "finite_data",
 ) -> None:
     wanted = [method for method in METHODS if method.key in methods]
-    table = bench(plan(Finite(dims, points).cases(), wanted, [budget], seeds), out, jobs)
+    table = bench(cells_of(Finite(dims, points).cases(), wanted, [budget], seeds), out, jobs)
     (out / "finite_data.png").write_bytes(png(picture(table)))
 
 

@@ -11,18 +11,18 @@ from pathlib import Path
 import tyro
 from bench import RESULTS
 
-from sbridge.bench import METHODS, Gaussians, bench, chosen, plan
+from sbridge.bench import ENTRIES, Gaussians, bench, cells_of, chosen
 
 
 def main(
     budget: float = 120.0,
     seeds: tuple[int, ...] = (0, 1, 2),
     dims: tuple[int, ...] = Gaussians.dims,
-    methods: tuple[str, ...] = tuple(METHODS),
+    methods: tuple[str, ...] = tuple(ENTRIES),
     jobs: int = 1,
     out: Path = RESULTS / "gaussian",
 ) -> None:
-    bench(plan(Gaussians(dims).cases(), chosen(methods), [budget], seeds), out, jobs)
+    bench(cells_of(Gaussians(dims).cases(), chosen(methods), [budget], seeds), out, jobs)
 
 
 if __name__ == "__main__":  # every cell's process imports this script

@@ -13,8 +13,8 @@ from torch import Tensor
 from sbridge import Bridge, Linear, Problem
 from sbridge.estimates import Estimate
 from sbridge.fields import VectorField
+from sbridge.files import replace_atomically
 from sbridge.interpolants import Brownian
-from sbridge.storage import replace_atomically
 from sbridge.theory.conversions import score_from_drifts, velocity_from_drifts
 from sbridge.theory.line import Line, diffusion_law, kl
 from sbridge.theory.oracle import MixtureOracle

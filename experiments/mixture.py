@@ -11,7 +11,7 @@ from pathlib import Path
 import tyro
 from bench import RESULTS
 
-from sbridge.bench import Mixtures, bench, chosen, plan
+from sbridge.bench import Mixtures, bench, cells_of, chosen
 
 KEYS = ("maxmin", "potential", "maxmin-potential", "imf", "sf2m", "torchcfm", "pot", "geomloss")
 SEVERAL_SEEDS = 16  # dimensions at most
@@ -26,7 +26,7 @@ def main(
     jobs: int = 1,
     out: Path = RESULTS / "mixture",
 ) -> None:
-    cells = plan(Mixtures(dims, epsilons).cases(), chosen(methods), [budget], seeds)
+    cells = cells_of(Mixtures(dims, epsilons).cases(), chosen(methods), [budget], seeds)
     first = [cell for cell in cells if cell.seed == seeds[0]]
     again = [cell for cell in cells if cell.seed != seeds[0] and cell.case.dim <= SEVERAL_SEEDS]
     bench([*first, *again], out, jobs)

@@ -18,7 +18,7 @@ import tyro
 from bench import RESULTS
 from figures import Rows
 
-from sbridge.bench import Planar, bench, chosen, plan
+from sbridge.bench import Planar, bench, cells_of, chosen
 from sbridge.estimates import Estimate
 from sbridge.evaluation.metrics import path_energy
 
@@ -33,7 +33,7 @@ def main(
     jobs: int = 1,
     out: Path = RESULTS / "planar",
 ) -> None:
-    table = bench(plan(Planar().cases(), chosen(methods), [budget], seeds), out, jobs)
+    table = bench(cells_of(Planar().cases(), chosen(methods), [budget], seeds), out, jobs)
     write_path_energies(table, out)
 
 

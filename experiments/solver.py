@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from sbridge.bench import Case, Cell, Method, Mixtures, bench, chosen, plan
+from sbridge.bench import Case, Cell, Entry, Mixtures, bench, cells_of, chosen
 from sbridge.bench.figures import TIME, curves
 from sbridge.bench.folder import Folder
 from sbridge.bench.table import shown
@@ -125,30 +125,30 @@ def small_plans(x0: Tensor, x1: Tensor, epsilon: float) -> Coupling:
     return MinibatchSinkhorn(x0, x1, epsilon, batch=512, partners=3, iterations=30)
 
 
-BEFORE = Method("before", "the recipe of before", AdamMaxMin(times=Arcsine, depth=3, group=128, coupling=small_plans))
-LIMIT = Method("true-coupling", "true coupling (no method)", TrueCoupling())
+BEFORE = Entry("before", "the recipe of before", AdamMaxMin(times=Arcsine, depth=3, group=128, coupling=small_plans))
+LIMIT = Entry("true-coupling", "true coupling (no method)", TrueCoupling())
 TRIED = [
     *chosen(["maxmin"]),
     LIMIT,
     BEFORE,
-    Method("adam", "Adam", AdamMaxMin()),
-    Method("no-decay", "without decay of the weights", UndecayedMaxMin()),
-    Method("depth-3", "three layers", MaxMin(depth=3)),
-    Method("depth-9", "nine layers", MaxMin(depth=9)),
-    Method("minibatch", "plans between minibatches", MaxMin(coupling=MinibatchSinkhorn)),
-    Method("large-pool", "pools of 8,192 points", MaxMin(coupling=partial(OnlineSinkhorn, pool=8192))),
-    Method("three-partners", "three pairs for each point", MaxMin(coupling=partial(OnlineSinkhorn, partners=3))),
-    Method("large-groups", "128 points that share a time", MaxMin(group=128)),
-    Method("arcsine", "arcsine times", MaxMin(times=Arcsine)),
-    Method("loss-variance", "times by the loss's variance", MaxMin(times=LossVariance)),
+    Entry("adam", "Adam", AdamMaxMin()),
+    Entry("no-decay", "without decay of the weights", UndecayedMaxMin()),
+    Entry("depth-3", "three layers", MaxMin(depth=3)),
+    Entry("depth-9", "nine layers", MaxMin(depth=9)),
+    Entry("minibatch", "plans between minibatches", MaxMin(coupling=MinibatchSinkhorn)),
+    Entry("large-pool", "pools of 8,192 points", MaxMin(coupling=partial(OnlineSinkhorn, pool=8192))),
+    Entry("three-partners", "three pairs for each point", MaxMin(coupling=partial(OnlineSinkhorn, partners=3))),
+    Entry("large-groups", "128 points that share a time", MaxMin(group=128)),
+    Entry("arcsine", "arcsine times", MaxMin(times=Arcsine)),
+    Entry("loss-variance", "times by the loss's variance", MaxMin(times=LossVariance)),
     *chosen(["fixed"]),
-    Method("slow-outer", "half the rate of the interpolant", MaxMin(outer_rate=MaxMin.outer_rate / 2)),
-    Method("rounds-10", "10 drift steps to one of the interpolant", MaxMin(round_steps=10)),
-    Method("outer-adam", "Adam for the interpolant", OuterAdamMaxMin()),
-    Method("outer-adam-product", "the same, product coupling", OuterAdamMaxMin(coupling=Independent)),
-    Method("gamma", "γ learned too", MaxMin(learn_gamma=True)),
+    Entry("slow-outer", "half the rate of the interpolant", MaxMin(outer_rate=MaxMin.outer_rate / 2)),
+    Entry("rounds-10", "10 drift steps to one of the interpolant", MaxMin(round_steps=10)),
+    Entry("outer-adam", "Adam for the interpolant", OuterAdamMaxMin()),
+    Entry("outer-adam-product", "the same, product coupling", OuterAdamMaxMin(coupling=Independent)),
+    Entry("gamma", "γ learned too", MaxMin(learn_gamma=True)),
     *chosen(["maxmin-product"]),
-    Method("fixed-product", "fixed interpolant, product coupling", Regression(coupling=Independent)),
+    Entry("fixed-product", "fixed interpolant, product coupling", Regression(coupling=Independent)),
     *chosen(["self-consistent", "whole-plan", "maxmin-potential"]),
 ]
 DIMS, EPSILONS, BUDGETS, SEEDS = (2, 16), (0.5, 0.05), (60.0, 120.0, 300.0), (0, 1, 2)
@@ -169,10 +169,10 @@ def main(
     out: Path = RESULTS / "solver",
 ) -> None:
     tried = [method for method in TRIED if not methods or method.key in methods]
-    asked = {cell.file for cell in plan(cases(dims, epsilons, problems), tried, budgets, seeds)}
+    asked = {cell.key for cell in cells_of(cases(dims, epsilons, problems), tried, budgets, seeds)}
     all_cases = cases({*DIMS, *dims}, {*EPSILONS, LARGE, *epsilons}, {0, *OTHERS, *problems})
-    every = plan(all_cases, TRIED, sorted({*BUDGETS, *budgets}), sorted({*SEEDS, *seeds}))
-    cells = [cell for cell in every if cell.file in asked or (out / "cells" / cell.file).exists()]
+    every = cells_of(all_cases, TRIED, sorted({*BUDGETS, *budgets}), sorted({*SEEDS, *seeds}))
+    cells = [cell for cell in every if cell.key in asked or (out / "cells" / cell.key).exists()]
     write(bench(cells, out, jobs), cells, out)
 
 

@@ -18,14 +18,14 @@ import tyro
 from bench import RESULTS
 from figures import Rows
 
-from sbridge.bench import METHODS, Mixtures, bench, chosen, plan
+from sbridge.bench import ENTRIES, Mixtures, bench, cells_of, chosen
 from sbridge.evaluation import FLOOR, TRUTH
 
 KEYS = ("maxmin", "maxmin-product", "maxmin-potential", "fixed", "imf", "sf2m", "torchcfm", "potential", "pot")
 BUDGETS = (8.0, 15.0, 30.0, 60.0, 120.0)
 GOALS = (0.3, 0.1, 0.03)  # nats
 RATIO = GOALS[0]
-OWN = METHODS["maxmin"].title
+OWN = ENTRIES["maxmin"].title
 
 
 def main(
@@ -37,7 +37,7 @@ def main(
     out: Path = RESULTS / "time_to_accuracy",
 ) -> None:
     cases = Mixtures(dims, epsilons=(0.5,)).cases()
-    table = bench(plan(cases, chosen(methods), budgets, seeds), out, jobs)
+    table = bench(cells_of(cases, chosen(methods), budgets, seeds), out, jobs)
     write_times(table, out, f"Budgets of {', '.join(f'{b:g}' for b in budgets)} s; seeds: {len(seeds)}.")
 
 

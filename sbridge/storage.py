@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,8 +20,9 @@ from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from sbridge.errors import InputError
+from sbridge.files import write_bytes
 
-__all__ = ["Storable", "load", "replace_atomically", "save"]
+__all__ = ["Storable", "load", "save"]
 
 _HEADER = "sbridge"
 _DAMAGE = (OSError, SafetensorError, ImportError, KeyError, TypeError, ValueError, AttributeError, RuntimeError)
@@ -104,27 +104,13 @@ def _class(name: str, module: str) -> type[Storable]:
     return Storable.classes[module, name]
 
 
-def replace_atomically(path: Path, write: Any) -> None:
-    """Call `write(temporary)` and move the finished file to `path`, so a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        write(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save(module: Storable, path: str | Path) -> None:
     """Write `module` to a safetensors file at `path`."""
     repeated = _repeated(module)
     state = {name: tensor for name, tensor in module.state_dict().items() if name not in repeated}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     header = {_HEADER: json.dumps({"module": _describe(module, "", {}), "repeated": repeated})}
-    # As bytes, because safetensors writes files that nobody else may read.
-    content = serialise(tensors, metadata=header)
-    replace_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
+    write_bytes(Path(path), serialise(tensors, metadata=header))
 
 
 def load(path: str | Path, like: nn.Module | None = None) -> Storable:

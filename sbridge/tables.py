@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sbridge.storage import replace_atomically
+from sbridge.files import replace_atomically
 
 __all__ = ["markdown", "read_csv", "write_csv"]
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from sbridge.baselines.markovian import MarkovianFitting
-from sbridge.bench import METHODS, SUITES, Case, Cell, Finite, Method, bench, chosen, plan
+from sbridge.bench import ENTRIES, SUITES, Case, Cell, Entry, Finite, bench, cells_of, chosen
 from sbridge.bench.budget import Fit, fitted_within
 from sbridge.bench.cells import _peak_memory
 from sbridge.bench.figures import DIMENSION, POINTS, TIME, curves, figures
@@ -33,6 +33,8 @@ from sbridge.couplings.self_consistent import Simulated
 from sbridge.errors import InputError
 from sbridge.evaluation import COLUMNS, FLOOR, TRUTH, Effort, column_named
 from sbridge.evaluation.table import Row
+from sbridge.io import Store
+from sbridge.io.settings import describe
 from sbridge.networks import ResidualNetwork
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import ShiftedGaussian
@@ -80,12 +82,12 @@ class Lacking:
         raise InputError("pip install something")
 
 
-EXACT = Method("exact", "exact", Exact())
-FAILING = [Method("killed", "killed", Killed()), Method("lacking", "lacking", Lacking())]
+EXACT = Entry("exact", "exact", Exact())
+FAILING = [Entry("killed", "killed", Killed()), Entry("lacking", "lacking", Lacking())]
 
 
-def _cells(*methods: Method) -> list[Cell]:
-    return plan([CASE], methods, budgets=[1.0], seeds=[0])
+def _cells(*entries: Entry) -> list[Cell]:
+    return cells_of([CASE], entries, budgets=[1.0], seeds=[0])
 
 
 def _untimed(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -118,7 +120,7 @@ def test_a_resumed_benchmark_equals_an_uninterrupted_one(whole: tuple[Path, pl.D
 
 def test_killed_and_failed_methods_are_remarks(whole: tuple[Path, pl.DataFrame]) -> None:
     remarks = dict(whole[1].select("method", "remark").iter_rows())
-    assert remarks["killed"] == "failed: its process was killed, probably for want of memory"
+    assert remarks["killed"] == "failed: its process was killed, probably because memory ran out"
     assert remarks["lacking"] == "failed: pip install something"
     assert remarks["exact"] == ""
     assert whole[1].filter(pl.col("method") == "exact")["path_kl"].item() == 0
@@ -137,25 +139,25 @@ def test_only_failed_cells_are_done_again_on_request(
     monkeypatch.setattr("sbridge.bench.folder.finished", nothing)
     assert list(folder.run(cells)) == [] and asked == []
     assert list(folder.run(cells, retry=True)) == []
-    assert {cell.method.key for cell in asked if cell.method} == {"killed", "lacking"}
+    assert {cell.entry.key for cell in asked if cell.entry} == {"killed", "lacking"}
     assert len(asked) == 2
 
 
 def test_other_settings_are_not_mixed(whole: tuple[Path, pl.DataFrame]) -> None:
     changed = [
         (replace(CASE, effort=replace(EFFORT, steps=6)), EXACT, r"case\.effort\.steps \(5 there, 6 now\)"),
-        (CASE, Method("exact", "exact", Exact(21)), r"method\.solver\.setting \(20 there, 21 now\)"),
+        (CASE, Entry("exact", "exact", Exact(21)), r"entry\.solver\.setting \(20 there, 21 now\)"),
     ]
-    for case, method, message in changed:
+    for case, entry, message in changed:
         with pytest.raises(InputError, match=message):
-            bench(plan([case], [method], [1.0], [0]), whole[0])
+            bench(cells_of([case], [entry], [1.0], [0]), whole[0])
 
 
 def test_damaged_cells_are_refused(tmp_path: Path) -> None:
     cell = _cells(EXACT)[0]
     (tmp_path / "cells").mkdir()
-    (tmp_path / "cells" / cell.file).write_text("{")
-    with pytest.raises(InputError, match="is damaged; delete it"):
+    Store(tmp_path / "cells").path(cell.key).write_text("{")
+    with pytest.raises(InputError, match="missing or damaged"):
         bench([cell], tmp_path)
 
 
@@ -163,16 +165,16 @@ def test_a_process_has_its_threads_and_a_memory_of_its_own(tmp_path: Path) -> No
     ballast = torch.ones(100_000_000)  # 400 MB that the process must not be charged with
     before = dict(os.environ)
     assert list(finished([tmp_path / "facts"], _note_process, jobs=1, threads=3)) == [(tmp_path / "facts", "")]
-    threads, deaf, memory = json.loads((tmp_path / "facts").read_text())
-    assert (threads, deaf) == ("3", True)
+    threads, ignores_interrupts, memory = json.loads((tmp_path / "facts").read_text())
+    assert (threads, ignores_interrupts) == ("3", True)
     assert memory < _peak_memory() - 200
     assert ballast.sum() > 0
     assert dict(os.environ) == before
 
 
 def _note_process(path: Path) -> None:
-    deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    path.write_text(json.dumps([os.environ["OMP_NUM_THREADS"], deaf, _peak_memory()]))
+    ignores_interrupts = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    path.write_text(json.dumps([os.environ["OMP_NUM_THREADS"], ignores_interrupts, _peak_memory()]))
 
 
 # Cells and suites
@@ -180,32 +182,31 @@ def _note_process(path: Path) -> None:
 
 def test_the_first_seed_comes_first_and_references_lead_every_case() -> None:
     other = replace(CASE, name="other")
-    cells = plan([CASE, other], [EXACT, METHODS["pot"], METHODS["maxmin"]], [1.0, 2.0], [3, 4])
+    cells = cells_of([CASE, other], [EXACT, ENTRIES["pot"], ENTRIES["maxmin"]], [1.0, 2.0], [3, 4])
     assert [cell.seed for cell in cells] == [3] * 10 + [4] * 10
-    assert [cell.method is None for cell in cells[:10]] == [True, False, False, False, False] * 2
+    assert [cell.entry is None for cell in cells[:10]] == [True, False, False, False, False] * 2
     assert [cell.budget for cell in cells[:5]] == [None, None, None, 1.0, 2.0]
-    assert len({cell.file for cell in cells}) == len(cells)
-    assert all(cell.file.isascii() and "/" not in cell.file for cell in cells)
+    assert len({Store(Path()).path(cell.key) for cell in cells}) == len(cells)
 
 
-@pytest.mark.parametrize("wrong", [{"seeds": []}, {"budgets": [0.0]}, {"methods": []}, {"threads": 0}])
+@pytest.mark.parametrize("wrong", [{"seeds": []}, {"budgets": [0.0]}, {"entries": []}, {"threads": 0}])
 def test_empty_or_impossible_plans_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
-        plan(**{"cases": [CASE], "methods": [EXACT], "budgets": [1.0], "seeds": [0], **wrong})
+        cells_of(**{"cases": [CASE], "entries": [EXACT], "budgets": [1.0], "seeds": [0], **wrong})
 
 
 def test_unknown_methods_are_refused_with_the_list() -> None:
     with pytest.raises(InputError, match=r"no method 'nothing'; choose from maxmin, .*pot"):
         chosen(["maxmin", "nothing"])
-    assert [method.key for method in chosen([])] == list(METHODS)
+    assert [entry.key for entry in chosen([])] == list(ENTRIES)
 
 
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 def test_suites_list_cases_with_names_and_settings_of_their_own(suite: Callable[[], Any]) -> None:
-    cells = plan(suite().cases(), chosen([]), [1.0, 120.0], [0])
-    assert len({cell.file for cell in cells}) == len(cells)
+    cells = cells_of(suite().cases(), chosen([]), [1.0, 120.0], [0])
+    assert len({Store(Path()).path(cell.key) for cell in cells}) == len(cells)
     for cell in cells:
-        assert json.loads(json.dumps(cell.settings)) == cell.settings
+        assert json.loads(json.dumps(describe(cell))) == describe(cell)
         assert hash(cell) is not None
 
 
@@ -351,12 +352,12 @@ VALUES = [1.0, 2.0, 6.0]
 
 
 def _three_seeds() -> dict[Cell, dict[str, Row]]:
-    cells = plan([CASE], [METHODS["pot"]], [1.0], [0, 1, 2])
+    cells = cells_of([CASE], [ENTRIES["pot"]], [1.0], [0, 1, 2])
     found: dict[Cell, dict[str, Row]] = {}
     for cell in cells:
         references: dict[str, Row] = {TRUTH: _result(0.0), FLOOR: {"path_kl": 0.0, "remark": ""}}
         own: dict[str, Row] = {"POT": _result(VALUES[cell.seed], remark="odd" if cell.seed else "")}
-        found[cell] = own if cell.method else references
+        found[cell] = own if cell.entry else references
     return found
 
 
@@ -386,8 +387,8 @@ def test_a_single_seed_has_no_spread_but_its_error(tmp_path: Path) -> None:
 
 
 def test_figures_are_drawn_for_what_varies() -> None:
-    cells = plan(Finite().cases(), [METHODS["pot"]], [1.0], [0])
-    found = {cell: {"POT" if cell.method else FLOOR: _result(1.0 + (cell.case.points or 0))} for cell in cells}
+    cells = cells_of(Finite().cases(), [ENTRIES["pot"]], [1.0], [0])
+    found = {cell: {"POT" if cell.entry else FLOOR: _result(1.0 + (cell.case.points or 0))} for cell in cells}
     table = of_cells(found)
     path_kl = column_named("path_kl")
     by_points, by_dim, by_time = (curves(table, path_kl, sweep) for sweep in (POINTS, DIMENSION, TIME))
@@ -399,7 +400,7 @@ def test_figures_are_drawn_for_what_varies() -> None:
 
 
 def test_equal_times_are_not_drawn_apart() -> None:
-    cells = plan(Finite().cases()[:1], [METHODS["maxmin"], METHODS["fixed"]], [1.0], [0])
+    cells = cells_of(Finite().cases()[:1], [ENTRIES["maxmin"], ENTRIES["fixed"]], [1.0], [0])
     found = {cell: {str(k): {**_result(1.0), "fit_seconds": 120.0 + 0.01 * k}} for k, cell in enumerate(cells)}
     drawn = curves(of_cells(found), column_named("path_kl"), TIME)
     assert drawn is not None
@@ -409,7 +410,7 @@ def test_equal_times_are_not_drawn_apart() -> None:
 
 def test_without_a_truth_the_ends_are_drawn() -> None:
     case = Case("moons", NormalToMoons(), 2, EFFORT)
-    cell = plan([case], [METHODS["pot"]], [1.0], [0])[1]
+    cell = cells_of([case], [ENTRIES["pot"]], [1.0], [0])[1]
     rows: dict[str, Row] = {"POT": {"forward_wasserstein": 1.0, "backward_wasserstein": 2.0, "fit_seconds": 1.0}}
     drawn = figures(of_cells({cell: rows}))
     assert set(drawn) == {"forward_wasserstein_by_fit_seconds", "backward_wasserstein_by_fit_seconds"}

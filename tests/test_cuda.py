@@ -155,7 +155,7 @@ RAY_LEAVES = [
 
 
 class TestRay:
-    """Quarters of a GPU, and a fit whose worker has one."""
+    """Trials on quarters of a GPU."""
 
     pytestmark = RAY_LEAVES
 
@@ -169,17 +169,3 @@ class TestRay:
         )
         assert [trial.status for trial in study.trials].count("failed") == 0
         assert (tmp_path / "bridge.safetensors").exists()
-
-    def test_a_worker_with_a_gpu_finds_what_one_process_finds(self, problem: Problem, tmp_path: Path) -> None:
-        pytest.importorskip("ray")
-        from sbridge import tuning
-
-        solver = sbridge.MaxMin(**SMALL)
-        team = tuning.Team(1, tuning.Placement(gpus_per_trial=1))
-        divided = tuning.fit(solver, problem.to("cpu"), team, tmp_path)
-        alone = solver.start(problem)
-        for _ in alone:
-            pass
-        x = problem.test0
-        there, here = divided.bridge().forward_drift(0.3, x.cpu()), alone.bridge().forward_drift(0.3, x).cpu()
-        torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-2)

@@ -196,7 +196,7 @@ def test_the_split_is_always_the_same(tmp_path: Path) -> None:
     [
         ({"d1": 3}, "2 columns .* 3"),
         ({"n0": 9}, "9 points"),
-        ({"n1": 49, "held_out": 0.1}, "keeps 5 apart"),
+        ({"n1": 49, "held_out": 0.1}, "holds out 5"),
         ({"held_out": 1.0}, "--held-out"),
         ({"held_out": float("nan")}, "--held-out"),
         ({"epsilon": 0.0}, "epsilon must be a positive number"),
@@ -230,15 +230,15 @@ def test_a_run_gives_back_its_problem(run: Run, tmp_path: Path) -> None:
 
 def test_a_run_gives_back_its_results(run: Run) -> None:
     solver, again = PotSinkhorn(iterations=10), Run.open(run.folder)
-    assert (again.fits(), again.comparison(), again.bridges()) == ({}, None, {})
+    assert (again.comparison(), again.certificate(), again.bridges()) == (None, None, {})
     bridge = solver.solve(run.problem)
     bridge.save(run.path("pot-sinkhorn.safetensors"))
-    run.record(solver.name, fit_seconds=1.5)
+    assert run.once("fit", lambda: {"fit_seconds": 1.5}) == {"fit_seconds": 1.5}
     judge = Evaluator.of(run.problem, effort=Effort(points=20, projections=8, steps=10))
     table = judge.table({solver.name: judge.row(bridge)})
     table.to_json(run.path("comparison.json"))
     run.write_history([{"step": 1.0, "loss": 0.5}, {"step": 2.0, "loss": -1e-7}])
-    assert again.fits() == {solver.name: {"fit_seconds": 1.5}}
+    assert again.once("fit", dict) == {"fit_seconds": 1.5}
     assert list(again.bridges()) == [solver.name]
     x = run.problem.test0
     assert torch.equal(again.bridges()[solver.name].forward_drift(0.5, x), bridge.forward_drift(0.5, x))
@@ -263,7 +263,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any], Callable[[Run], Any]]] = {
     "another file for the history": ("history.csv", text("a,b\n1,2,3"), Run.history),
     "no history": ("history.csv", lambda path: None, Run.history),
     "half a comparison": ("comparison.json", text('{"problem": '), Run.comparison),
-    "half of the fits": ("fits.json", text("{"), Run.fits),
+    "half a certificate": ("certificate.json", text("{"), Run.certificate),
+    "another file for the certificate": ("certificate.json", text("[]"), Run.certificate),
 }
 
 
@@ -304,11 +305,11 @@ def test_a_run_cannot_be_made_below_a_file(run: Run, tmp_path: Path) -> None:
 def test_a_run_folder_appears_whole(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a crash while a folder is made leaves behind is no run and in nobody's way."""
 
-    def crash(run: Run, name: str, value: Any) -> None:
+    def crash(path: Path, value: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "write_json", crash)
+        patch.setattr("sbridge.io.runs.write_json", crash)
         with pytest.raises(KeyboardInterrupt):
             Run.create(tmp_path / "two", CONFIG, run.problem)
     assert not (tmp_path / "two").exists()

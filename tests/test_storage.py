@@ -171,21 +171,6 @@ def test_another_module_is_refused(tmp_path: Path) -> None:
         Bridge.load(tmp_path / "gamma")
 
 
-def _fail(path: Path) -> None:
-    path.write_bytes(b"half a file")
-    raise OSError("no space left on device")
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "bridge"
-    _bridge().save(path)
-    before = path.read_bytes()
-    with pytest.raises(OSError, match="no space left"):
-        storage.replace_atomically(path, _fail)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_a_write_replaces_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "gamma"
     for epsilon in (0.2, 0.4):

@@ -41,7 +41,6 @@ from sbridge.tuning.criteria import EndpointEnergy, HeldOutCertificate, PathKL, 
 from sbridge.tuning.search import SCHEDULERS, Candidates, conduct  # noqa: E402
 from sbridge.tuning.space import own_settings, solver_of  # noqa: E402
 from sbridge.tuning.trial import REPORTS, Work, for_search  # noqa: E402
-from sbridge.tuning.workers import Team, fit  # noqa: E402
 
 # Ray leaves sockets and files of its processes to the garbage collector.
 pytestmark = [
@@ -553,48 +552,6 @@ def test_the_recommended_range_is_of_ends_met_near_a_bridge(trials: list[tuning.
 def test_an_epsilon_of_zero_is_refused(problem: Problem, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="positive"):
         tuning.sweep_epsilon(problem, [0.0, 1.0], out=tmp_path)
-
-
-# One fit over many workers
-
-
-def test_two_workers_have_the_gradients_of_one_process(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
-    """Of all networks, to the rounding of sums: the optimisers' running means after a step of each player.
-
-    More steps blow the rounding up.
-    """
-    solver = MaxMin(steps=1, round_steps=1, batch=256, width=16, outer_width=16, learn_gamma=True)
-    alone, divided = solver.start(problem), fit(solver, problem, Team(2), tmp_path)
-    for _ in alone:
-        pass
-    drifts, interpolant = (alone.optimiser, divided.optimiser), (alone.outer, divided.outer)
-    for optimisers, error in ((drifts, 1e-4), (interpolant, 5e-3)):  # the latter moves second
-        for mine, theirs in zip(*(means(one) for one in optimisers), strict=True):
-            torch.testing.assert_close(theirs, mine, rtol=error, atol=error * float(mine.abs().max()) + 1e-8)
-
-
-def means(optimiser: torch.optim.Optimizer) -> list[torch.Tensor]:
-    """The running mean of each parameter's gradients."""
-    return [state["mean"] for state in optimiser.state_dict()["state"].values()]
-
-
-def test_two_workers_train_to_the_weights_of_one_process(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
-    """For fifty steps, to what becomes of the rounding of sums: 1e-7 in the first weights is 2e-5 in the last."""
-    solver = MaxMin(steps=50, batch=256, width=16, outer_width=16)
-    alone, divided = solver.start(problem), fit(solver, problem, Team(2), tmp_path)
-    for _ in alone:
-        pass
-    assert divided.step == alone.step == 50
-    theirs = divided.pair.state_dict()
-    for name, mine in alone.pair.state_dict().items():
-        torch.testing.assert_close(theirs[name], mine, rtol=0, atol=2e-4 * float(mine.abs().max()))
-
-
-def test_more_workers_than_cpus_are_refused(cluster: Cluster, problem: Problem, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="3 workers ask for 3 CPU; the cluster has 2"):
-        fit(MaxMin(), problem, Team(3), tmp_path)
-    with pytest.raises(InputError, match="a whole GPU or none"):
-        Team(2, tuning.Placement(gpus_per_trial=0.5))
 
 
 # The front door, with Ray and without

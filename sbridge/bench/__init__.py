@@ -1,28 +1,15 @@
-"""Benchmarks: many methods on problems with a known truth, in equal time, each in a process of its own.
+"""Benchmarks: many solvers on problems with a known truth, in equal time, each in its own process.
 
-`plan` lists the cells of some cases, methods, budgets and seeds; `bench` does them and draws the table:
+`cells_of` lists the cells of some cases, solvers, budgets and seeds; `bench` computes them and writes the table:
 
-    cells = plan(Mixtures(dims=(2, 16)).cases(), chosen(["maxmin", "pot"]), budgets=(30, 120), seeds=(0, 1))
+    cells = cells_of(Mixtures(dims=(2, 16)).cases(), chosen(["maxmin", "pot"]), budgets=(30, 120), seeds=(0, 1))
     table = bench(cells, "results/mine", jobs=2)
 """
 
-from sbridge.bench.cells import Cell, plan
-from sbridge.bench.methods import METHODS, Method, chosen
+from sbridge.bench.cells import Cell, cells_of
+from sbridge.bench.entries import ENTRIES, Entry, chosen
 from sbridge.bench.run import bench
 from sbridge.bench.suites import SUITES, AnyShape, Case, Finite, Gaussians, Mixtures, Planar, Quick, Real, Suite
 
-__all__ = [
-    "METHODS",
-    "SUITES",
-    "AnyShape",
-    "Case",
-    "Cell",
-    "Finite",
-    "Gaussians",
-    "Method",
-    "Mixtures",
-    "Planar",
-    "Quick",
-    "Real",
-]
-__all__ += ["Suite", "bench", "chosen", "plan"]
+__all__ = ["ENTRIES", "SUITES", "AnyShape", "Case", "Cell", "Entry", "Finite", "Gaussians", "Mixtures", "Planar"]
+__all__ += ["Quick", "Real", "Suite", "bench", "cells_of", "chosen"]

@@ -1,14 +1,14 @@
-"""As many steps as fit into a budget of seconds.
+"""A training with a budget of seconds: it does as many steps as fit.
 
-All that a training does counts: preparing, a prior's solution, simulating pairs, checking.  What is to be done, N
-steps, is foretold anew after every round, from the steps done and the time left:
+Everything a training does counts: preparation, the prior's solution, simulated pairs, checks.  The total number of
+steps N is re-estimated after every round, from the n steps done and the time left:
 
-    N = n + (left)·(n − n₁)/(seconds since the first round),
+    N = n + (time left)·(n − n₁)/(time since the first round).
 
-n steps being done, n₁ of them in the first round, which also prepares what is loaded and drawn ahead.  Rates and
-averages of weights depend on n/N alone, so the schedule goes with the clock and is complete when the time is up.
+n₁ are the steps of the first round, which is slower because it also prepares.  Learning rates and weight averages
+depend on n/N alone, so the schedule follows the clock and is complete when the time is up.
 
-Only what a process loads on first use is no part of the budget: two rounds on a few points go before.
+Only what a process loads on first use is not counted: two rounds on a few points are done before.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from sbridge.solvers.training import Progress
 
 __all__ = ["Attempt", "Fit", "Trained", "fitted_within"]
 
-_FEWEST = 50
-_FEW = 1000  # points
+_LEAST_STEPS = 50
+_WARM_UP_POINTS = 1000
 
 
 class Attempt(Protocol):
-    """A training: iterate over it, then ask for its answer; `steps`, which may be changed between, are to be done."""
+    """A training: iterate over it, then ask for its bridge.  `steps`, its total, may be changed between rounds."""
 
     steps: int
 
@@ -48,7 +48,7 @@ class Trained(Protocol):
 
 @dataclass(frozen=True)
 class Fit:
-    """A training's answer, the steps that were done, and the seconds they took."""
+    """The bridge of a training, the steps that were done and the seconds they took."""
 
     bridge: Bridge
     steps: int
@@ -58,9 +58,7 @@ class Fit:
 def fitted_within(
     solver: Trained, problem: Problem, seconds: float, random_state: int = 0, clock: Callable[[], float] = perf_counter
 ) -> Fit:
-    """A training of about that many seconds, with at least 50 steps.
-
-    It is longer by a round at most.
+    """Train for about `seconds`, and at least 50 steps; the last round may exceed the budget.
 
     Raises:
         InputError, DivergenceError: as the solver's own training.
@@ -74,17 +72,17 @@ def fitted_within(
         if first is None:
             first = step, now
         else:
-            training.steps = _foretold(step, seconds - (now - begin), (step - first[0]) / (now - first[1]))
+            training.steps = _total_steps(step, seconds - (now - begin), (step - first[0]) / (now - first[1]))
     bridge = training.bridge()
     return Fit(bridge, step, clock() - begin)
 
 
 def _warm_up(solver: Trained, problem: Problem, random_state: int) -> None:
-    few = replace(problem, x0=problem.x0[:_FEW], x1=problem.x1[:_FEW])
+    few = replace(problem, x0=problem.x0[:_WARM_UP_POINTS], x1=problem.x1[:_WARM_UP_POINTS])
     for _ in islice(solver.start(few, random_state), 2):
         pass
 
 
-def _foretold(step: int, left: float, per_second: float) -> int:
-    """Steps to be done in all, when `step` are done and so many seconds are left."""
-    return max(_FEWEST, step + round(max(0.0, left) * per_second))
+def _total_steps(step: int, left: float, per_second: float) -> int:
+    """The total number of steps, when `step` are done and `left` seconds remain."""
+    return max(_LEAST_STEPS, step + round(max(0.0, left) * per_second))

@@ -1,4 +1,4 @@
-"""The figures of a benchmark: an accuracy against time, dimension or number of points, a curve a method."""
+"""The figures of a benchmark: accuracy against time, dimension or number of points, with a curve for each method."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sbridge.evaluation import FLOOR, TRUTH, Column, column_named
 from sbridge.report.style import GREY, canvas, colours, dashes, plain_powers, styled
 
-__all__ = ["DIMENSION", "POINTS", "TIME", "Sweep", "curves", "figures"]
+__all__ = ["DIMENSION", "POINTS", "TIME", "Abscissa", "curves", "figures", "plain_powers"]
 
 _LABELS = {"case": "{}", "family": "{}", "epsilon": "ε = {:g}", "dim": "d = {}", "points": "n = {}"}
 _MARKERS = "osD^vP*X<>hd8"
@@ -22,14 +22,14 @@ _NARROW = 4  # least ratio of the ends of an axis of x
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What a figure varies, and what it holds fixed in each panel.
+class Abscissa:
+    """The quantity along the x axis of a figure.
 
     Args:
-        x: the column along x.
+        x: its column.
         title: its name and unit.
-        fixed: columns that are equal within a panel.
-        least: different values of x that make a panel.
+        fixed: columns that are constant within a panel.
+        least: a panel needs at least this many different values of x.
     """
 
     x: str
@@ -38,46 +38,46 @@ class Sweep:
     least: int = 2
 
 
-TIME = Sweep("fit_seconds", "fit (s)", ("case",), least=1)
-DIMENSION = Sweep("dim", "dimension d", ("family", "epsilon", "points"))
-POINTS = Sweep("points", "training points per side", ("family", "epsilon", "dim"))
+TIME = Abscissa("fit_seconds", "fit (s)", ("case",), least=1)
+DIMENSION = Abscissa("dim", "dimension d", ("family", "epsilon", "points"))
+POINTS = Abscissa("points", "training points per side", ("family", "epsilon", "dim"))
 
 
 def figures(table: pl.DataFrame) -> dict[str, Figure]:
-    """Every figure that the table has something for, by name.
+    """All figures for which the table has values, by name.
 
-    Path KL and cBW-UVP where the truth is known, W2 at both ends elsewhere; against dimension and number of points with
-    each method's largest budget.
+    They show path KL and cBW-UVP where the truth is known, elsewhere W2 at both ends.  Figures against dimension and
+    number of points use the largest budget of each method.
     """
     untrue = table.filter(pl.col("path_kl").count().over("case") == 0)
     longest = table.filter((pl.col("budget") == pl.col("budget").max().over("case", "method")).fill_null(True))
     few = longest.filter(pl.col("case").is_in(untrue["case"].implode()))
     drawn = {}
-    for sweep, everything, without_truth in ((TIME, table, untrue), (DIMENSION, longest, few), (POINTS, longest, few)):
+    for abscissa, cases, without_truth in ((TIME, table, untrue), (DIMENSION, longest, few), (POINTS, longest, few)):
         for name in ("path_kl", "cbw_uvp"):
-            drawn[f"{name}_by_{sweep.x}"] = curves(everything, column_named(name), sweep)
+            drawn[f"{name}_by_{abscissa.x}"] = curves(cases, column_named(name), abscissa)
         for name in ("forward_wasserstein", "backward_wasserstein"):
-            drawn[f"{name}_by_{sweep.x}"] = curves(without_truth, column_named(name), sweep)
+            drawn[f"{name}_by_{abscissa.x}"] = curves(without_truth, column_named(name), abscissa)
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 @styled
-def curves(table: pl.DataFrame, column: Column, sweep: Sweep) -> Figure | None:
-    """A panel for each setting of what the sweep holds fixed; None where there is nothing to draw.
+def curves(table: pl.DataFrame, column: Column, abscissa: Abscissa) -> Figure | None:
+    """A panel for each setting of the fixed columns; None if there is nothing to draw.
 
-    Error bars are standard deviations over seeds, or standard errors where there is one seed.  What is exactly zero,
-    as the path KL's floor, has no place on a logarithmic axis.
+    Error bars are standard deviations over seeds, or standard errors if there is one seed.  Zeros, such as the floor of
+    the path KL, are left out because the axis is logarithmic.
     """
     found = table.filter((pl.col(column.name) > 0) & (pl.col("method") != TRUTH))
     methods = [method for method in found["method"].unique(maintain_order=True) if method != FLOOR]
-    parts = found.partition_by(sweep.fixed, maintain_order=True)
-    panels = [part for part in parts if part.filter(pl.col("method") != FLOOR)[sweep.x].n_unique() >= sweep.least]
+    parts = found.partition_by(abscissa.fixed, maintain_order=True)
+    panels = [part for part in parts if part.filter(pl.col("method") != FLOOR)[abscissa.x].n_unique() >= abscissa.least]
     if not (panels and methods):
         return None
     rows = -(-len(panels) // _WIDE)
     figure, axes = canvas(rows, min(len(panels), _WIDE), (3.6, 3.0))
     for ax, panel in zip(axes.flat, panels, strict=False):
-        _panel(ax, panel, column, sweep, methods)
+        _panel(ax, panel, column, abscissa, methods)
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     handles = {label: line for ax in axes.flat for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -85,22 +85,22 @@ def curves(table: pl.DataFrame, column: Column, sweep: Sweep) -> Figure | None:
     return figure
 
 
-def _panel(ax: Axes, panel: pl.DataFrame, column: Column, sweep: Sweep, methods: Sequence[str]) -> None:
+def _panel(ax: Axes, panel: pl.DataFrame, column: Column, abscissa: Abscissa, methods: Sequence[str]) -> None:
     colour, dash = colours(methods), dashes(methods)
     for k, method in enumerate(methods):
-        rows = panel.filter((pl.col("method") == method) & pl.col(sweep.x).is_not_null()).sort(sweep.x).to_dicts()
+        rows = panel.filter((pl.col("method") == method) & pl.col(abscissa.x).is_not_null()).sort(abscissa.x).to_dicts()
         style = {"color": colour[method], "linestyle": dash[method], "marker": _MARKERS[k % len(_MARKERS)]}
         values, errors = [row[column.name] for row in rows], [_error(row, column) for row in rows]
-        ax.errorbar([row[sweep.x] for row in rows], values, errors, label=method, markersize=4, capsize=2, **style)
-    _floor(ax, panel.filter(pl.col("method") == FLOOR), column, sweep)
-    title = ", ".join(_LABELS[name].format(panel[name][0]) for name in sweep.fixed if panel[name][0] is not None)
-    ax.set(xscale="log", yscale="log", xlabel=sweep.title, ylabel=column.heading, title=title)
+        ax.errorbar([row[abscissa.x] for row in rows], values, errors, label=method, markersize=4, capsize=2, **style)
+    _floor(ax, panel.filter(pl.col("method") == FLOOR), column, abscissa)
+    title = ", ".join(_LABELS[name].format(panel[name][0]) for name in abscissa.fixed if panel[name][0] is not None)
+    ax.set(xscale="log", yscale="log", xlabel=abscissa.title, ylabel=column.heading, title=title)
     ax.grid(alpha=0.25)
     _widen(ax)
     plain_powers(ax.xaxis)
     plain_powers(ax.yaxis)
-    if sweep.least > 1:
-        values = panel[sweep.x].drop_nulls().unique().sort().to_list()
+    if abscissa.least > 1:
+        values = panel[abscissa.x].drop_nulls().unique().sort().to_list()
         ax.set_xticks(values, [f"{value:,}" for value in values])
         ax.minorticks_off()
 
@@ -113,14 +113,26 @@ def _widen(ax: Axes) -> None:
         ax.set_xlim(middle / _NARROW**0.5, middle * _NARROW**0.5)
 
 
-def _floor(ax: Axes, rows: pl.DataFrame, column: Column, sweep: Sweep) -> None:
+def plain_powers(axis: Axis) -> None:
+    """Write 0.01, 0.02, 0.05, 0.1 … along a logarithmic axis, or 0.01, 0.1 … if it is long.
+
+    Left alone, powers of ten are set as mathematics, which is off.
+    """
+    low, high = axis.get_view_interval()
+    subs = (1.0, 2.0, 5.0) if high < _CROWDED * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _floor(ax: Axes, rows: pl.DataFrame, column: Column, abscissa: Abscissa) -> None:
     """The floor as a line."""
     look: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "linestyle": ":", "label": "floor"}
     if len(rows) == 1:
         ax.axhline(rows[column.name][0], **look)
     elif len(rows):
-        rows = rows.sort(sweep.x)
-        ax.plot(rows[sweep.x].to_list(), rows[column.name].to_list(), **look)
+        rows = rows.sort(abscissa.x)
+        ax.plot(rows[abscissa.x].to_list(), rows[column.name].to_list(), **look)
 
 
 def _error(row: Mapping[str, Any], column: Column) -> float:

@@ -1,8 +1,8 @@
 """Work in fresh processes, a few at a time.
 
-Each process starts from nothing (it is spawned, not forked), so its memory is its own, and its libraries see the number
-of threads before they are loaded.  A script that uses this must guard its own work with `if __name__ == "__main__":`,
-as the processes import it again.
+Each process is spawned, not forked.  So its memory is its own, and the number of threads is set before its libraries
+are loaded.  A script that uses this must guard its own work with `if __name__ == "__main__":`, because the processes
+import the script again.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ T = TypeVar("T")
 def finished(
     tasks: Sequence[T], work: Callable[[T], None], jobs: int, threads: int
 ) -> Generator[tuple[T, str], None, None]:
-    """Call work(task) in a process for each, `jobs` at a time; gives each as it ends, and why it did if not well.
+    """Call `work(task)` for each task in a process of its own, `jobs` at a time.
 
-    Tasks and work are pickled.  Closing the generator ends the processes that run.
+    Yields each task when its process has ended, with the reason of a failure (empty if there was none).  Tasks and work
+    are pickled.  Closing the generator kills the processes that are running.
     """
     waiting, running = list(tasks), dict[int, tuple[T, BaseProcess]]()
     try:
@@ -51,14 +52,14 @@ def finished(
 
 def _started(work: Callable[[T], None], task: T, threads: int) -> BaseProcess:
     process = get_context("spawn").Process(target=work, args=(task,))
-    with variables({name: str(threads) for name in _THREADS}), _deaf():
+    with variables({name: str(threads) for name in _THREADS}), _ignoring_interrupts():
         process.start()
     return process
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Processes started within ignore Ctrl-C, which reaches all of them: the first one decides."""
+def _ignoring_interrupts() -> Iterator[None]:
+    """Processes started within ignore Ctrl-C, which reaches all processes: the first one stops the others."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -67,9 +68,9 @@ def _deaf() -> Iterator[None]:
 
 
 def _reason(code: int) -> str:
-    """Why a process ended with this exit code; empty where it ended well."""
+    """Why a process failed, by its exit code; empty if it did not fail."""
     if code == -signal.SIGKILL:
-        return "its process was killed, probably for want of memory"
+        return "its process was killed, probably because memory ran out"
     if code < 0:
         return f"its process was ended by signal {-code}"
     return f"its process ended with exit code {code}, after the error it printed" if code else ""

@@ -1,4 +1,4 @@
-"""A benchmark from its cells to its tables and figures."""
+"""A benchmark, from its cells to its tables and figures."""
 
 from __future__ import annotations
 
@@ -21,55 +21,55 @@ __all__ = ["bench"]
 
 
 def bench(cells: Sequence[Cell], out: str | Path, jobs: int = 1, retry: bool = False) -> pl.DataFrame:
-    """Do what is not finished of the cells, saying so on stderr, and write table and figures of all of them.
+    """Compute the cells that are not finished, with a line for each on stderr; write the table and figures of all.
 
-    The table is written again whenever a cell is finished.
+    The table is written again after each cell.
 
     Args:
-        cells: from `plan`, or several plans joined.
-        out: folder, whose finished cells are kept; a complete one is only drawn again.
-        jobs: processes at a time; times are fair where every job has cores of its own.
-        retry: whether to do failed cells again.
+        cells: from `cells_of`, or several such lists joined.
+        out: the folder; cells that are finished there are kept.
+        jobs: processes at a time; times are comparable if each has its own cores.
+        retry: whether to try failed cells again.
 
     Returns:
-        The table, a row for each case, method and budget.
+        The table, with a row for each case, method and budget.
 
     Raises:
-        InputError: there is no job, or a finished cell was made with other settings or is damaged.
+        InputError: `jobs` is not positive, or a finished cell was made with other settings or is damaged.
     """
     if jobs < 1:
         raise InputError(f"jobs must be at least 1, not {jobs}")
     folder, console = Folder(Path(out)), Console(stderr=True)
     for done in folder.run(cells, jobs, retry):
         console.print(_line(done), markup=False, highlight=False, soft_wrap=True)
-        _tabled(folder, cells)
-    table = _tabled(folder, cells)
+        _update_table(folder, cells)
+    table = _update_table(folder, cells)
     for name, figure in figures(table).items():
         (folder.path / f"{name}.png").write_bytes(png(figure))
     return table
 
 
-def _tabled(folder: Folder, cells: Sequence[Cell]) -> pl.DataFrame:
-    """The table of what is finished of the cells, also written."""
+def _update_table(folder: Folder, cells: Sequence[Cell]) -> pl.DataFrame:
+    """Write the table of the finished cells, and return it."""
     table = of_cells({cell: rows for cell in cells if (rows := folder.rows(cell)) is not None})
     write_table(folder, table)
     return table
 
 
 def _line(done: Done) -> str:
-    said = "; ".join(filter(None, (_said(row) for row in done.rows.values())))
-    return f"[{done.number}/{done.total}] {done.cell.title}: {said}  (about {_duration(done.seconds_left)} left)"
+    results = "; ".join(filter(None, (_result(row) for row in done.rows.values())))
+    return f"[{done.number}/{done.total}] {done.cell.title}: {results}  (about {_duration(done.seconds_left)} left)"
 
 
-def _said(row: Row) -> str:
-    """The figure that matters most, and what it took; or why there is none."""
+def _result(row: Row) -> str:
+    """The most important figure and the seconds it took, or the remark where there is no figure."""
     for name in ("path_kl", "forward_wasserstein"):
         value, error = row.get(name), row.get(f"{name}_se")
         if isinstance(value, float):
             figure = with_error(value, error) if isinstance(error, float) else alone(value)
             seconds = row.get("fit_seconds")
-            took = f" in {seconds:.1f} s" if isinstance(seconds, float) else ""
-            return f"{name.replace('_', ' ').replace('kl', 'KL')} {figure}{took}"
+            time = f" in {seconds:.1f} s" if isinstance(seconds, float) else ""
+            return f"{name.replace('_', ' ').replace('kl', 'KL')} {figure}{time}"
     return str(row.get("remark", ""))
 
 

@@ -50,11 +50,11 @@ class Case:
     """A problem of a suite.
 
     Args:
-        name: what tables call it.
+        name: its name in tables.
         source: builds it; equal sources build equal problems.
         dim: its dimension.
-        effort: sizes of the judging.
-        points: training points per side that methods are given, drawn anew for every seed; None gives them all.
+        effort: sample sizes of the evaluation.
+        points: training points per side, drawn for every seed; None for all.
     """
 
     name: str
@@ -64,8 +64,10 @@ class Case:
     points: int | None = None
 
     def given(self, whole: Problem, seed: int) -> Problem:
-        """What a method is given of the whole problem, by which it is judged: for one seed, fewer points are some of
-        more."""
+        """The problem with the training points that a solver is given; the evaluation uses the whole problem.
+
+        For one seed, a smaller set of points is part of a larger one.
+        """
         if self.points is None:
             return whole
         generator = torch.Generator().manual_seed(seed)
@@ -82,7 +84,7 @@ class Suite(Protocol):
 
     name: ClassVar[str]
     budget: ClassVar[float]
-    """Seconds of training that methods get where nothing else is said."""
+    """Default budget: seconds of training."""
 
     def cases(self) -> Sequence[Case]:
         """The cases, in the order of tables."""
@@ -90,7 +92,7 @@ class Suite(Protocol):
 
 @dataclass(frozen=True)
 class Gaussians:
-    """Between two Gaussians, in DSBM's setting; the judging takes 10,000 points, as the published figures do."""
+    """Between two Gaussians, in DSBM's setting; evaluated on 10,000 points, like the published figures."""
 
     name: ClassVar[str] = "gaussian"
     budget: ClassVar[float] = _BUDGET
@@ -110,7 +112,7 @@ def _mixture(name: str, dim: int, epsilon: float, effort: Effort, points: int | 
 
 @dataclass(frozen=True)
 class Mixtures:
-    """The entropic transport benchmark, whose bridges are known and not Gaussian."""
+    """The entropic transport benchmark; its bridges are known and not Gaussian."""
 
     name: ClassVar[str] = "mixture"
     budget: ClassVar[float] = _BUDGET
@@ -156,7 +158,7 @@ class AnyShape:
 
 @dataclass(frozen=True)
 class Planar:
-    """Between familiar shapes in the plane; the bridges are not known."""
+    """Between common shapes in the plane; the bridges are not known."""
 
     name: ClassVar[str] = "planar"
     budget: ClassVar[float] = _BUDGET
@@ -169,7 +171,7 @@ class Planar:
 
 @dataclass(frozen=True)
 class Finite:
-    """The mixture from few training points, judged against the truth of the whole population."""
+    """The mixture from few training points, compared with the bridge of the population."""
 
     name: ClassVar[str] = "finite"
     budget: ClassVar[float] = _BUDGET

@@ -1,7 +1,7 @@
-"""One table of a whole benchmark: the cells of every seed together.
+"""One table of a whole benchmark, with the mean over seeds.
 
-A figure is its mean over seeds; beside it stand `…_spread`, the standard deviation over seeds (none where there is one
-seed), and `…_se`, the standard error that sampling within the seeds leaves to the mean, √(Σ se²)/n.
+Each figure has two more columns: `…_spread`, its standard deviation over seeds (empty for one seed), and `…_se`, the
+standard error of the mean by sampling within the n seeds, √(Σ se²)/n.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sbridge.bench.folder import Folder
 from sbridge.estimates import alone, with_error
 from sbridge.evaluation import COLUMNS, Column, column_named
 from sbridge.evaluation.table import Row
-from sbridge.storage import replace_atomically
+from sbridge.files import replace_atomically, write_json, write_text
 from sbridge.tables import markdown
 
 __all__ = ["KEYS", "of_cells", "shown", "write_table"]
@@ -80,8 +80,8 @@ def write_table(folder: Folder, table: pl.DataFrame) -> None:
     """table.csv with every figure, table.json with the columns' meanings too, and table.md for people."""
     replace_atomically(folder.path / "table.csv", table.write_csv)
     meanings = [asdict(column) for column in COLUMNS]
-    folder.write_json("table.json", {"rows": table.to_dicts(), "columns": meanings})
-    replace_atomically(folder.path / "table.md", lambda path: path.write_text(_markdown(table), encoding="utf-8"))
+    write_json(folder.path / "table.json", {"rows": table.to_dicts(), "columns": meanings})
+    write_text(folder.path / "table.md", _markdown(table))
 
 
 def _markdown(table: pl.DataFrame) -> str:

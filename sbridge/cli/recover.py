@@ -1,7 +1,4 @@
-"""`sbridge recover`: check, split, fit, fit the baselines, judge all, report.
-
-Each stage leaves its result in the run folder, and one whose result is there is not done again.
-"""
+"""`sbridge recover`: read and split the data, fit, compute the baselines, evaluate all, write the report."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import tyro
 
 from sbridge.baselines.sinkhorn import GeomlossSinkhorn, PotSinkhorn
 from sbridge.cli import stages
-from sbridge.cli.settings import check_same, configuration
+from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison
 from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
@@ -69,7 +66,7 @@ F = TypeVar("F", bound=Family)
 
 @dataclass(frozen=True)
 class Recover(Generic[F]):
-    """Find the bridge between two datasets, judge it beside Sinkhorn's on held-out points, and write a run folder.
+    """Find the bridge between two datasets, compare it with Sinkhorn's on held-out points, and write a run folder.
 
     Give a bundled problem's name, or your own files: sbridge recover --x0 FILE --x1 FILE --epsilon NUMBER
     """
@@ -78,11 +75,11 @@ class Recover(Generic[F]):
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/PROBLEM)")] = None
     """Run folder to write."""
     resume: bool = False
-    """Go on with the run in the folder, if there is one: finished stages are kept."""
+    """Continue the run in the folder, if there is one: finished stages are kept."""
     steps: int = Regression.steps
     """Gradient steps of the fit."""
     learn: Literal["mean", "gamma", "both", "none"] = "mean"
-    """What of the interpolant x_t = I(t, x0, x1) + γ(t) z is learned: its mean I, its noise γ, both or none."""
+    """Part of the interpolant x_t = I(t, x0, x1) + γ(t) z that is learned: its mean I, its noise γ, both or none."""
     interpolant: Literal[
         "linear",
         "trigonometric",
@@ -93,36 +90,34 @@ class Recover(Generic[F]):
         "variance-preserving",
     ] = "linear"
     """The interpolant to fit, or to start learning from.  One-sided ones (also variance-preserving) need Gaussian noise
-    as x0, mirror two samples of one law."""
+    as x0; mirror needs two samples of one distribution."""
     gamma: Literal["brownian", "parabolic", "sine-squared"] = "brownian"
     """The shape of its noise: γ = √(2εt(1−t)), or ∝ t(1−t) or sin²(πt) with the same size at t = ½."""
     coupling: Literal["sinkhorn", "minibatch-sinkhorn", "independent", "whole-plan", "self-consistent"] = "sinkhorn"
-    """How training pairs (x0, x1) are drawn: from one entropic plan that fresh points keep passing through, from plans
-    between minibatches, independently, from one plan between all points (8,192 at most), or from paths of the fit
-    itself."""
+    """How training pairs (x0, x1) are drawn: from an entropic plan that is kept up to date for fresh points, from plans
+    between minibatches, independently, from one plan between all points (8,192 at most), or from simulated paths of the
+    fit itself."""
     prior: Literal["none", "potential"] = "none"
-    """What the networks are a correction of: nothing, or the drifts of a mixture potential, fitted in seconds."""
+    """Drifts that the network corrects: none, or those of a mixture potential, which is fitted in seconds."""
     diffusion: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: ε)")] = ()
-    """D ≥ 0 of the noise √(2D) dW that held-out points are moved with to judge the ends, in squared units of the data:
-    one number, or several that D(t) goes through at equally spaced times, such as 0,0.5,0."""
+    """D ≥ 0 of the noise √(2D) dW in the simulation of held-out points, in squared units of the data: one number, or
+    several values of D(t) at equally spaced times, such as 0,0.5,0."""
     seed: int = 0
-    """Seed of the fit, of the baselines and of the judging."""
+    """Seed of the fit, of the baselines and of the evaluation."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to compute."""
     threads: int = 1
-    """CPU threads; results are the same to the last bit for the same number only."""
-    workers: int = 1
-    """Processes that divide the fit, by Ray; with --device cuda each has a GPU.  The batch is that of one."""
+    """CPU threads; results are equal to the last bit only for the same number."""
     checkpoint_seconds: float = 10.0
-    """Seconds between two checkpoints of the fit; an interrupted run goes on from the last with --resume."""
+    """Seconds between two checkpoints of the fit; --resume continues an interrupted run from the last one."""
 
     def run(self, command: str) -> None:
-        """Do it.
+        """Do all stages that are not finished, and print the comparison.
 
         Raises:
-            InputError: something asked for cannot be done.
+            InputError: the data or an option cannot be used.
             DivergenceError: the fit became unstable; its last good state is in the run folder.
-            Stopped: by a signal.
+            Stopped: a signal came; the message says how to continue.
         """
         self._check()
         folder = self.out or Path("runs") / self.problem.name
@@ -131,15 +126,15 @@ class Recover(Generic[F]):
         torch.set_num_threads(self.threads)
         try:
             run = self._start(folder, command)
-            stages.work(run, self._solver(), BASELINES, self.checkpoint_seconds, self.workers)
+            stages.work(run, self._solver(), BASELINES, self.checkpoint_seconds)
         except Stopped as stop:
             again = command if self.resume else f"{command} --resume"
             raise Stopped(stop.signal, f"go on with: {again}") from None
         _show(run)
 
     def _check(self) -> None:
-        if min(self.steps, self.threads, self.workers) < 1 or self.checkpoint_seconds < 0:
-            raise InputError("--steps, --threads and --workers must be at least 1, --checkpoint-seconds not negative")
+        if min(self.steps, self.threads) < 1 or self.checkpoint_seconds < 0:
+            raise InputError("--steps and --threads must be at least 1, --checkpoint-seconds not negative")
         through(self.diffusion)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: PyTorch finds no GPU here; use --device cpu")
@@ -155,9 +150,7 @@ class Recover(Generic[F]):
         }
         config = configuration(problem, self.problem, self._solver(), BASELINES, execution, command)
         if self.resume and (folder / "config.json").exists():
-            run = Run.open(folder)
-            check_same(run, config)
-            return run
+            return Run.resume(folder, config)
         return Run.create(folder, config, problem)
 
     def _solver(self) -> Regression | MaxMin:
@@ -174,7 +167,7 @@ class Recover(Generic[F]):
 
 
 def _refuse(problem: Problem, interpolant: type[ClosedForm]) -> None:
-    """Before a folder is made: data without any spread, or such as the interpolant cannot join."""
+    """Refuse data without spread, and data that do not fit the interpolant, before a folder is made."""
     inside = Frame.of(problem).inside(problem)
     interpolant.admit(inside.x0, inside.x1)
 

@@ -1,4 +1,4 @@
-"""What a run folder remembers of how it came about, and whether a resumed run is the same."""
+"""What config.json of a run folder holds: everything needed to repeat the run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sbridge.errors import InputError
-from sbridge.io import Run
-from sbridge.io.settings import describe, differences, environment
+from sbridge.io.settings import describe, environment
 from sbridge.problem import Problem
 from sbridge.solvers import Solver
 
-__all__ = ["check_same", "configuration"]
+__all__ = ["configuration"]
 
 
 def configuration(
@@ -23,13 +21,22 @@ def configuration(
     execution: Mapping[str, Any],
     command: str,
 ) -> dict[str, Any]:
-    """All that is needed to repeat a run, as config.json holds it."""
+    """The configuration of a run.
+
+    Args:
+        problem: the problem.
+        source: the family that builds it, with its options.
+        solver: fits the bridge.
+        baselines: solve the same problem.
+        execution: the other settings: seed, device and so on.
+        command: the command line.
+    """
     return {
         "settings": {
             "name": problem.name,
             "epsilon": problem.epsilon,
             "problem": describe(source),
-            "data": fingerprint(problem),
+            "data": _fingerprint(problem),
             "solver": describe(solver),
             "baselines": [describe(baseline) for baseline in baselines],
             **execution,
@@ -44,20 +51,9 @@ def _file_name(solver: Solver) -> str:
     return f"{solver.name.lower().replace(' ', '-')}.safetensors"
 
 
-def fingerprint(problem: Problem) -> str:
-    """A hash of all points of a problem."""
+def _fingerprint(problem: Problem) -> str:
+    """A hash of all points."""
     digest = hashlib.sha256()
     for x in (problem.x0, problem.x1, problem.test0, problem.test1):
         digest.update(x.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def check_same(run: Run, config: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run of other settings.
-
-    Raises:
-        InputError: they differ; the message says in what.
-    """
-    differing = differences(run.config["settings"], config["settings"])
-    if differing:
-        raise InputError(f"{run.folder} holds a run with other settings: {'; '.join(differing)}")

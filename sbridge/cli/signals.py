@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: at once where work is repeated anyway, at the next safe point where it is kept."""
+"""Ctrl-C and SIGTERM: they stop the program at once, or after the step in progress where its state can be saved."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """The program was asked to stop; like KeyboardInterrupt, nothing that catches errors takes it for one.
+    """The program was asked to stop.  Like KeyboardInterrupt, it is no Exception, so `except Exception` lets it pass.
 
     Args:
-        signal: the number of the signal that asked.
-        advice: how to go on.
+        signal: the number of the signal.
+        advice: how to continue.
     """
 
     def __init__(self, signal: int, advice: str = "") -> None:
@@ -34,10 +34,10 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def postponed() -> Iterator[list[int]]:
-    """Within, signals are only noted, in the list that this gives."""
-    noted: list[int] = []
-    with _handled(lambda number, frame: noted.append(number)):
-        yield noted
+    """Within, signals do not interrupt: they are appended to the list that this yields."""
+    received: list[int] = []
+    with _handled(lambda number, frame: received.append(number)):
+        yield received
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

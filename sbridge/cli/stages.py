@@ -1,15 +1,16 @@
-"""The stages of `sbridge recover`: fit, baselines, judging, certificate, page."""
+"""The stages of `sbridge recover`: fit, baselines, evaluation, certificate, report.  Finished stages are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from time import perf_counter
 
 from sbridge.bridge import Bridge
-from sbridge.cli.fitting import fit, fit_divided
+from sbridge.cli.fitting import fit
 from sbridge.display import note
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evaluation import FLOOR, Effort, Evaluator
+from sbridge.evaluation import Effort, Evaluator
 from sbridge.evaluation.table import Row
 from sbridge.io import Run
 from sbridge.problem import Problem
@@ -19,31 +20,23 @@ from sbridge.solvers.network_solver import NetworkSolver
 
 __all__ = ["work"]
 
-_CERTIFIED = 5000  # held-out points a side at most: a certificate is to take seconds
+_CERTIFIED = 5000  # held-out points per side at most, so that a certificate takes seconds
 
 
-def work(
-    run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoint_seconds: float, workers: int = 1
-) -> None:
-    """Bring a run to its end, from wherever it stands.
+def work(run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoint_seconds: float) -> None:
+    """Do the stages of a run that are not finished.
 
     Raises:
         InputError: a file of the run is damaged.
         DivergenceError: the fit became unstable.
-        Stopped: by a signal.
+        Stopped: a signal came.
     """
     problem = run.problem.to(run.config["settings"]["device"])
     seed: int = run.config["settings"]["seed"]
-    if solver.name not in run.fits():
-        note(f"{solver.name}: fitting")
-        if workers == 1:
-            fit(run, solver, problem, seed, checkpoint_seconds)
-        else:
-            fit_divided(run, solver, problem, seed, workers)
-    for baseline in baselines:
-        if baseline.name not in run.fits():
-            _solve(run, baseline, problem, seed)
-    _judge(run, problem, seed)
+    facts = {solver.name: _fit(run, solver, problem, seed, checkpoint_seconds)}
+    facts |= {baseline.name: _solve(run, baseline, problem, seed) for baseline in baselines}
+    if run.comparison() is None:
+        _judge(run, facts, problem, seed)
     if run.certificate() is None:
         _certify(run, problem, seed)
     if _page_is_stale(run):
@@ -51,43 +44,57 @@ def work(
         build(run)
 
 
-def _solve(run: Run, baseline: Solver, problem: Problem, seed: int) -> None:
-    note(f"{baseline.name}: solving")
-    begin = perf_counter()
-    try:
-        bridge = baseline.solve(problem, seed)
-    except (InputError, DivergenceError) as error:
-        run.record(baseline.name, remark=f"failed: {error}")
-        return
-    bridge.save(run.path(run.config["methods"][baseline.name]))
-    run.record(baseline.name, fit_seconds=perf_counter() - begin)
+def _fit(run: Run, solver: NetworkSolver, problem: Problem, seed: int, checkpoint_seconds: float) -> Row:
+    def fitted() -> Row:
+        note(f"{solver.name}: fitting")
+        return {**fit(run, solver, problem, seed, checkpoint_seconds)}
+
+    facts: Row = run.once(f"fit {solver.name}", fitted)
+    run.path("checkpoint.pt").unlink(missing_ok=True)
+    return facts
 
 
-def _judge(run: Run, problem: Problem, seed: int) -> None:
-    """Fill comparison.json row by row, the rows of reference last; comparison.csv when all are there."""
+def _solve(run: Run, baseline: Solver, problem: Problem, seed: int) -> Row:
+    """The seconds that a baseline took, or a remark that says why it failed."""
+
+    def solved() -> Row:
+        note(f"{baseline.name}: solving")
+        begin = perf_counter()
+        try:
+            bridge = baseline.solve(problem, seed)
+        except (InputError, DivergenceError) as error:
+            return {"remark": f"failed: {error}"}
+        bridge.save(run.path(run.config["methods"][baseline.name]))
+        return {"fit_seconds": perf_counter() - begin}
+
+    facts: Row = run.once(f"fit {baseline.name}", solved)
+    return facts
+
+
+def _judge(run: Run, facts: Mapping[str, Row], problem: Problem, seed: int) -> None:
+    """Write comparison.csv and comparison.json: each method's row, the rows of reference last."""
     judge = Evaluator.of(problem, seed, Effort(diffusion=tuple(run.config["settings"]["diffusion"])))
-    before = run.comparison()
-    rows: dict[str, Row] = dict(before.rows) if before else {}
-    for name, facts in run.fits().items():
-        if name not in rows:
-            note(f"{name}: judging on held-out points")
-            rows[name] = {**_row(run, judge, name), **facts}
-            judge.table(rows).to_json(run.path("comparison.json"))
-    if FLOOR not in rows:
-        note(f"judging two true samples{' and the exact bridge' * (problem.truth is not None)}")
-        rows |= judge.references()
-        judge.table(rows).to_json(run.path("comparison.json"))
-    if not run.path("comparison.csv").exists():
-        judge.table(rows).to_csv(run.path("comparison.csv"))
+
+    rows = {name: {**run.once(f"row {name}", partial(_row, run, judge, name)), **facts[name]} for name in facts}
+    rows |= run.once("references", partial(_references, judge))
+    comparison = judge.table(rows)
+    comparison.to_csv(run.path("comparison.csv"))
+    comparison.to_json(run.path("comparison.json"))
 
 
 def _row(run: Run, judge: Evaluator, name: str) -> Row:
+    note(f"{name}: evaluating on held-out points")
     path = run.path(run.config["methods"][name])
     return judge.row(Bridge.load(path).to(judge.problem.x0.device)) if path.exists() else {}
 
 
+def _references(judge: Evaluator) -> dict[str, Row]:
+    note(f"evaluating two true samples{' and the exact bridge' * (judge.problem.truth is not None)}")
+    return judge.references()
+
+
 def _certify(run: Run, problem: Problem, seed: int) -> None:
-    """Write certificate.json: of the fitted bridge, on held-out points, or why they don't suffice."""
+    """Write certificate.json: the certificate of the fitted bridge on held-out points, or why there is none."""
     note("measuring the distance to a Schrödinger bridge")
     bridge = Bridge.load(run.path("bridge.safetensors")).to(problem.x0.device)
     try:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
-from sbridge.cli.settings import check_same, configuration
+from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison
 from sbridge.display import note
@@ -132,9 +132,7 @@ class Tune(Generic[F]):
         execution = {"seed": self.seed, "space": space.described(), "trials": self.trials, "search": self.search}
         config = configuration(problem, self.problem, MaxMin(), (), execution, command)
         if self.resume and (folder / "config.json").exists():
-            run = Run.open(folder)
-            check_same(run, config)
-            return run
+            return Run.resume(folder, config)
         check_vacant(folder)
         return Run.create(folder, config, problem)
 

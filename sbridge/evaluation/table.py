@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sbridge.errors import InputError
 from sbridge.estimates import alone, with_error
+from sbridge.files import write_text
 from sbridge.sampling import Simulation, through
-from sbridge.storage import replace_atomically
 from sbridge.tables import markdown, write_csv
 
 __all__ = ["COLUMNS", "FLOOR", "TRUTH", "Column", "Comparison", "Effort", "Row", "column_named", "merge", "unique"]
@@ -202,7 +202,7 @@ class Comparison:
         """Write everything, with the columns' meanings, to a file that `read` reads."""
         content = {**asdict(self), "columns": [asdict(column) for column in COLUMNS]}
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        replace_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text(Path(path), text)
 
     def to_markdown(self) -> str:
         """A table in Markdown with a line for each method."""

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import polars as pl
@@ -19,8 +19,8 @@ from polars.exceptions import PolarsError
 from torch import Tensor
 
 from sbridge.errors import InputError
+from sbridge.files import replace_atomically
 from sbridge.problem import Problem
-from sbridge.storage import replace_atomically
 
 __all__ = ["FileProblem", "Points", "check_writable", "read_points", "write_points"]
 
@@ -38,11 +38,11 @@ def read_points(source: str | Path, columns: Sequence[str] = ()) -> Points:
 
     Args:
         source: a .npy, .npz, .csv or .parquet file; `FILE.npz:key` names one of several arrays.
-        columns: those to take from a .csv or .parquet file, in this order; all, if none is named.
+        columns: the columns of a .csv or .parquet file to read, in this order; all, if none is named.
 
     Raises:
-        InputError: the file is missing, empty, damaged or of another kind; an array is not (n, d) or not numeric; a
-            column is unknown or holds text; a value is missing, NaN or infinite.
+        InputError: the file is missing, empty, damaged or of another kind; an array is not of shape (n, d) or not
+            numeric; a column is unknown or holds text; a value is missing, NaN or infinite.
     """
     path, key = _split_key(str(source))
     if path.suffix not in _TABLES | _ARRAYS:
@@ -64,20 +64,20 @@ def read_points(source: str | Path, columns: Sequence[str] = ()) -> Points:
 def write_points(
     path: Path, values: NDArray[Any], columns: Sequence[str], times: Sequence[float] | None = None
 ) -> None:
-    """Write points (n, d), or with `times` (len(times), n, d), to a data file of the kind its suffix says.
+    """Write points (n, d), or with `times` (len(times), n, d), to a data file; its suffix gives the format.
 
-    Arrays keep a leading time axis (and .npz the array `t`); tables get a first column `t`.
+    With `times`, arrays have a leading time axis (.npz also the array `t`), and tables a first column `t`.
 
     Raises:
         InputError: the suffix is not one of .npy, .npz, .csv and .parquet.
     """
     check_writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_atomically(path, lambda temporary: _WRITERS[path.suffix](temporary, values, columns, times))
+    replace_atomically(path, lambda file: _WRITERS[path.suffix](file, values, columns, times))
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file name that `write_points` cannot serve.
+    """Refuse a file name that `write_points` cannot write to.
 
     Raises:
         InputError: the suffix is not one of .npy, .npz, .csv and .parquet.
@@ -101,10 +101,10 @@ class FileProblem:
     columns: tuple[str, ...] = ()
     """Columns to take from .csv and .parquet files (all by default)."""
     held_out: float = 0.2
-    """Fraction of each file kept apart from the fit, to judge the result by."""
+    """Fraction of each file that is held out of the fit, to evaluate the result on."""
 
     def build(self) -> Problem:
-        """Read, check and split; which points are held out depends on nothing but their number.
+        """Read, check and split the points; which points are held out depends only on their number.
 
         Raises:
             InputError: as in `read_points` and `Problem`.
@@ -113,7 +113,7 @@ class FileProblem:
         if x0.values.shape[1] != x1.values.shape[1]:
             raise InputError(
                 f"{self.x0} has {x0.values.shape[1]} columns and {self.x1} has {x1.values.shape[1]}; "
-                "both need the same (--columns picks some)"
+                "both need the same (--columns selects some)"
             )
         for source, points in ((self.x0, x0), (self.x1, x1)):
             self._check_size(source, len(points.values))
@@ -124,15 +124,15 @@ class FileProblem:
     def _check_size(self, source: str, n: int) -> None:
         if not 0 < self.held_out < 1:
             raise InputError(f"--held-out must lie between 0 and 1, not {self.held_out}")
-        apart = round(n * self.held_out)
-        if min(apart, n - apart) < _SMALLEST:
+        held_out = round(n * self.held_out)
+        if min(held_out, n - held_out) < _LEAST_POINTS:
             raise InputError(
-                f"{source} has {n} points, of which --held-out {self.held_out:g} keeps {apart} apart: "
-                f"at least {_SMALLEST} are needed on either side"
+                f"{source} has {n} points, of which --held-out {self.held_out:g} holds out {held_out}: "
+                f"at least {_LEAST_POINTS} are needed to fit and to evaluate"
             )
 
 
-_SMALLEST = 10  # points to fit and to judge by, as Problem demands
+_LEAST_POINTS = 10  # to fit and to evaluate, as in Problem
 
 
 def _split_key(source: str) -> tuple[Path, str | None]:
@@ -176,7 +176,7 @@ def _from_array(path: Path, array: NDArray[Any]) -> Points:
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(f"{path} must hold an array of shape (n, d), not {array.shape}")
     names = tuple(f"c{i}" for i in range(array.shape[1]))
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused by its row
+    with np.errstate(over="ignore"):  # a value that is too large becomes infinite, and its row is refused
         return Points(torch.from_numpy(array.astype(np.float32)), names)
 
 
@@ -189,7 +189,7 @@ def _from_table(path: Path, table: pl.DataFrame, columns: Sequence[str]) -> Poin
     if all(map(_is_number, table.columns)):
         raise InputError(f"{path} has no header: its first line is {', '.join(table.columns)}; name the columns there")
     if text := [name for name, kind in table.schema.items() if not kind.is_numeric()]:
-        raise InputError(f"{path}: column {', '.join(text)} holds no numbers; pick others with --columns")
+        raise InputError(f"{path}: column {', '.join(text)} holds no numbers; choose others with --columns")
     values = table.select(pl.all().cast(pl.Float32)).to_numpy(writable=True)
     return Points(torch.from_numpy(np.ascontiguousarray(values)), tuple(table.columns))
 
@@ -215,15 +215,13 @@ def _unsupported(path: Path) -> str:
     return f"{path}: files may be .npy, .npz, .csv or .parquet, not {path.suffix or 'without a suffix'}"
 
 
-def _write_npy(path: Path, values: NDArray[Any], columns: Sequence[str], times: Sequence[float] | None) -> None:
-    with open(path, "wb") as file:
-        np.save(file, values)
+def _write_npy(file: BinaryIO, values: NDArray[Any], columns: Sequence[str], times: Sequence[float] | None) -> None:
+    np.save(file, values)
 
 
-def _write_npz(path: Path, values: NDArray[Any], columns: Sequence[str], times: Sequence[float] | None) -> None:
+def _write_npz(file: BinaryIO, values: NDArray[Any], columns: Sequence[str], times: Sequence[float] | None) -> None:
     arrays: dict[str, Any] = {"x": values} if times is None else {"x": values, "t": np.asarray(times)}
-    with open(path, "wb") as file:
-        np.savez(file, **arrays)
+    np.savez(file, **arrays)
 
 
 def _table(values: NDArray[Any], columns: Sequence[str], times: Sequence[float] | None) -> pl.DataFrame:
@@ -233,9 +231,9 @@ def _table(values: NDArray[Any], columns: Sequence[str], times: Sequence[float] 
     return table.insert_column(0, pl.Series("t", np.repeat(np.asarray(times), values.shape[1])))
 
 
-_WRITERS: dict[str, Callable[[Path, NDArray[Any], Sequence[str], Sequence[float] | None], Any]] = {
+_WRITERS: dict[str, Callable[[BinaryIO, NDArray[Any], Sequence[str], Sequence[float] | None], Any]] = {
     ".npy": _write_npy,
     ".npz": _write_npz,
-    ".csv": lambda path, *arguments: _table(*arguments).write_csv(path),
-    ".parquet": lambda path, *arguments: _table(*arguments).write_parquet(path),
+    ".csv": lambda file, *arguments: _table(*arguments).write_csv(file),
+    ".parquet": lambda file, *arguments: _table(*arguments).write_parquet(file),
 }

@@ -1,4 +1,4 @@
-"""Environment variables for a while: what libraries and new processes are told by them."""
+"""Environment variables that are set for a while, for libraries and new processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["variables"]
 
 @contextmanager
 def variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Within, the environment has these values too."""
+    """Within, the environment has these values; afterwards the old ones."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -1,27 +1,26 @@
-"""A run folder: all that one `sbridge recover` was asked, used and found.
+"""A run folder: the question of one `sbridge recover`, its data and its results.
 
     config.json            settings, versions, seed, threads, device and command line
     data.npz               the points as used: x0, x1, test0, test1
     truth.safetensors      the exact bridge, where the problem has one
     checkpoint.pt          the training, while it runs
+    stages/*.json          finished stages: the seconds of each fit, the rows of the comparison
     history.csv            held-out monitoring rows of the fit
     bridge.safetensors     the fitted bridge
     <method>.safetensors   a baseline's bridge
-    fits.json              finished methods: the seconds each took, or why it failed
-    comparison.json, .csv  every method judged on the held-out points
+    comparison.json, .csv  the evaluation of all methods on the held-out points
     certificate.json       how far the fitted bridge is from a Schrödinger bridge, or why that cannot be said
-    figures/, report.html  the page
+    figures/, report.html  the report
 
 A folder is readable at every moment: it appears whole, and its files are replaced whole.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,16 +32,17 @@ import torch
 from polars.exceptions import PolarsError
 from torch import Tensor
 
-from sbridge import storage
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
 from sbridge.evaluation import Comparison
 from sbridge.evaluation.certificate.statement import Certificate
+from sbridge.files import read_json, replace_atomically, write_json
+from sbridge.io.store import Store, check_same
 from sbridge.problem import Problem
 
 __all__ = ["Run", "check_vacant"]
 
-_POINTS = ("x0", "x1", "test0", "test1")
+_PARTS = ("x0", "x1", "test0", "test1")
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Run:
     """A run folder and its configuration.
 
     Args:
-        folder: where it lies.
-        config: what config.json holds: `settings` (all that determines the result), `methods` (name of each method
-            → its file, the fitted bridge first), `environment` (versions and machine), `command`.
+        folder: its path.
+        config: the content of config.json: `settings` (all that determines the result), `methods` (name of each method
+            → file of its bridge, the fitted bridge first), `environment` (versions and machine), `command`.
     """
 
     folder: Path
@@ -71,7 +71,7 @@ class Run:
         try:
             shutil.rmtree(made.folder, ignore_errors=True)
             made.folder.mkdir(parents=True)
-            made._write_start(problem)
+            made._write_question(problem)
             if folder.exists():
                 folder.rmdir()
             made.folder.rename(folder)
@@ -79,12 +79,12 @@ class Run:
             raise InputError(f"the run folder {folder} cannot be made: {error}") from error
         return Run(folder, config)
 
-    def _write_start(self, problem: Problem) -> None:
-        points = {label: getattr(problem, label).cpu().numpy() for label in _POINTS}
-        storage.replace_atomically(self.path("data.npz"), lambda path: _save_arrays(path, points))
+    def _write_question(self, problem: Problem) -> None:
+        points = {label: getattr(problem, label).cpu().numpy() for label in _PARTS}
+        replace_atomically(self.path("data.npz"), lambda file: np.savez_compressed(file, **points))
         if problem.truth is not None:
             problem.truth.save(self.path("truth.safetensors"))
-        self.write_json("config.json", self.config)
+        write_json(self.path("config.json"), self.config)
 
     @staticmethod
     def open(folder: str | Path) -> Run:
@@ -96,10 +96,21 @@ class Run:
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} is not a run folder: it holds no config.json")
-        config = _read_json(folder / "config.json")
+        config = read_json(folder / "config.json")
         if not isinstance(config, dict) or not {"settings", "methods", "environment", "command"} <= config.keys():
             raise InputError(f"{folder / 'config.json'} is damaged: it lacks settings, methods, environment or command")
         return Run(folder, config)
+
+    @staticmethod
+    def resume(folder: Path, config: Mapping[str, Any]) -> Run:
+        """The run in `folder`, to continue it.
+
+        Raises:
+            InputError: there is no run, its configuration is damaged, or it was made with other settings.
+        """
+        run = Run.open(folder)
+        check_same(folder, run.config["settings"], config["settings"])
+        return run
 
     def path(self, name: str) -> Path:
         """The file `name` of this run."""
@@ -119,7 +130,7 @@ class Run:
         return Problem(**points, epsilon=settings["epsilon"], name=settings["name"], truth=exact)
 
     def bridges(self) -> dict[str, Bridge]:
-        """Every method's bridge by the method's name, the fitted one first; methods not yet finished are left out.
+        """The bridge of each finished method by the method's name, the fitted one first.
 
         Raises:
             InputError: a bridge's file is damaged.
@@ -139,21 +150,21 @@ class Run:
         except (OSError, PolarsError) as error:
             raise InputError(f"{path} is missing or damaged: {error}") from error
 
-    def fits(self) -> dict[str, dict[str, float | str]]:
-        """What is known of each finished method, by its name: `fit_seconds`, or a `remark` that says why it failed.
+    def once(self, stage: str, work: Callable[[], Any]) -> Any:
+        """The result of a stage: the one that is kept, or the one that `work` gives, which is then kept.
 
         Raises:
-            InputError: fits.json is damaged.
+            InputError: the stage's record is damaged.
         """
-        path = self.path("fits.json")
-        return dict(_read_json(path)) if path.exists() else {}
+        return self.stages.once(stage, self.config["settings"], work)
 
-    def record(self, method: str, **facts: float | str) -> None:
-        """Note that a method is finished."""
-        self.write_json("fits.json", {**self.fits(), method: facts})
+    @property
+    def stages(self) -> Store:
+        """The records of finished stages."""
+        return Store(self.folder / "stages")
 
     def comparison(self) -> Comparison | None:
-        """The methods judged so far; None before the first.
+        """The evaluation of all methods; None before it is finished.
 
         Raises:
             InputError: comparison.json is damaged.
@@ -162,7 +173,7 @@ class Run:
         return Comparison.read(path) if path.exists() else None
 
     def certificate(self) -> Certificate | str | None:
-        """The fitted bridge's certificate, or why there is none; None before it was asked for.
+        """The certificate of the fitted bridge, or why there is none; None before it was computed.
 
         Raises:
             InputError: certificate.json is damaged.
@@ -170,7 +181,7 @@ class Run:
         path = self.path("certificate.json")
         if not path.exists():
             return None
-        content = _read_json(path)
+        content = read_json(path)
         if not isinstance(content, dict) or not content.keys() & {"certificate", "refused"}:
             raise InputError(f"{path} is damaged: it holds neither a certificate nor a reason")
         return str(content["refused"]) if "refused" in content else Certificate.of(content["certificate"])
@@ -178,20 +189,15 @@ class Run:
     def write_certificate(self, found: Certificate | str) -> None:
         """Write certificate.json: the certificate, or the reason why there is none."""
         content = {"refused": found} if isinstance(found, str) else {"certificate": found.content()}
-        self.write_json("certificate.json", content)
+        write_json(self.path("certificate.json"), content)
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write history.csv."""
-        storage.replace_atomically(self.path("history.csv"), lambda path: pl.DataFrame(list(rows)).write_csv(path))
-
-    def write_json(self, name: str, value: Any) -> None:
-        """Write a file of JSON."""
-        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        storage.replace_atomically(self.path(name), lambda path: path.write_text(text, encoding="utf-8"))
+        replace_atomically(self.path("history.csv"), pl.DataFrame(list(rows)).write_csv)
 
 
 def check_vacant(folder: Path) -> None:
-    """Refuse a place where a new run cannot be put.
+    """Refuse a folder that a new run cannot be written to.
 
     Raises:
         InputError: it is a file, a run folder or another folder that is not empty.
@@ -199,27 +205,15 @@ def check_vacant(folder: Path) -> None:
     if folder.is_file():
         raise InputError(f"{folder} is a file; a run needs a folder")
     if (folder / "config.json").is_file():
-        raise InputError(f"{folder} holds a run already; add --resume to go on with it, or choose another folder")
+        raise InputError(f"{folder} holds a run already; add --resume to continue it, or choose another folder")
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no run; choose another folder")
-
-
-def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **arrays)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
 
 
 def _read_points(path: Path) -> dict[str, Tensor]:
     try:
         with open(path, "rb") as file, np.load(file) as arrays:  # np.load leaves a damaged file open
-            return {label: torch.from_numpy(arrays[label]) for label in _POINTS}
+            return {label: torch.from_numpy(arrays[label]) for label in _PARTS}
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is missing or damaged: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Settings in terms of JSON: what was asked for, with which versions, and in what two askings differ."""
+"""Settings as JSON values, the versions they were run with, and the differences of two settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGES = ("sbridge", "torch", "numpy", "scipy", "pot", "geomloss")
 
 
 def describe(value: Any) -> Any:
-    """A setting in terms of JSON: a dataclass by its class and fields, a class or function by its name."""
+    """A setting as a JSON value: a dataclass becomes its class and fields, a class or function its name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"class": type(value).__name__, **fields}
@@ -37,7 +37,7 @@ def environment() -> dict[str, str]:
 
 
 def differences(before: Any, now: Any) -> list[str]:
-    """Every leaf in which two descriptions differ, with both values; leaves have dotted names."""
+    """The leaves in which two JSON values differ, as text: the dotted name and both values."""
     there, here = _flat("", before), _flat("", now)
     return [
         f"{key} ({there.get(key, 'absent')} there, {here.get(key, 'absent')} now)"
@@ -47,7 +47,7 @@ def differences(before: Any, now: Any) -> list[str]:
 
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:
-    """Leaves of nested dictionaries and lists by dotted names."""
+    """The leaves of nested dictionaries and lists by their dotted names."""
     if isinstance(value, (dict, list)):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         return {name: leaf for key, inner in items for name, leaf in _flat(f"{prefix}.{key}", inner).items()}

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sbridge.files import write_bytes, write_text
 from sbridge.io import Run
 from sbridge.report.certificate import certificate, certified
 from sbridge.report.fit import drift_error, interpolant, training_curves
@@ -20,7 +21,6 @@ from sbridge.report.points import endpoints, trajectories
 from sbridge.report.recolouring import recolouring
 from sbridge.report.style import colours, png
 from sbridge.report.words import comparison_rows, heads, question, verdict
-from sbridge.storage import replace_atomically
 
 __all__ = ["SECTIONS", "build", "exhibits", "write_page"]
 
@@ -105,11 +105,11 @@ def write_page(
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         **{"comparison": None, **comparison},
     )
-    replace_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+    write_text(path, html)
 
 
 def _save(exhibit: Exhibit, folder: Path) -> str:
     """Write the figure as a file, and return it in base64."""
     image = png(exhibit.figure)
-    replace_atomically(folder / f"{exhibit.slug}.png", lambda temporary: temporary.write_bytes(image))
+    write_bytes(folder / f"{exhibit.slug}.png", image)
     return b64encode(image).decode()

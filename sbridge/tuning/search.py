@@ -8,7 +8,6 @@ learning rate is highest then, and the order of the trials is not yet that of th
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,12 +25,13 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from sbridge.errors import InputError
-from sbridge.io.settings import environment
+from sbridge.files import read_json, write_json
+from sbridge.io import check_same
+from sbridge.io.settings import describe, environment
 from sbridge.problem import Problem
 from sbridge.report.material import Exhibit
 from sbridge.report.page import write_page
 from sbridge.solvers.maxmin import MaxMin
-from sbridge.storage import replace_atomically
 from sbridge.tuning.cluster import Placement, connected
 from sbridge.tuning.criteria import criterion_of
 from sbridge.tuning.figures import curves, importance_bars, parallel
@@ -181,13 +181,13 @@ def folder_of(folder: Path, question: Mapping[str, Any], resume: bool) -> Path:
         InputError: it holds a search and `resume` is off, or a search with other settings.
     """
     folder = folder.absolute()  # a trial has its own working directory
-    path, text = folder / "study.json", json.dumps(question, indent=2, ensure_ascii=False) + "\n"
+    path = folder / "study.json"
     if path.exists() and not resume:
         raise InputError(f"{folder} holds a search already; resume it, or choose another folder")
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(text):
-        raise InputError(f"{path} is of a search with other settings; resume with those, or choose another folder")
+    if path.exists():
+        check_same(path, read_json(path), describe(question))
     folder.mkdir(parents=True, exist_ok=True)
-    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_json(path, describe(question))
     return folder
 
 

@@ -11,11 +11,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray.tune import Checkpoint, ExperimentAnalysis, ResultGrid
 
 from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
+from sbridge.io.checkpoint import read_training
 from sbridge.tables import write_csv
 from sbridge.tuning.space import Settings
 from sbridge.tuning.trial import REPORTS
@@ -67,8 +67,7 @@ class Trial:
         """The values of every check of its training."""
         assert self.checkpoint is not None
         with self.checkpoint.as_directory() as folder:
-            state = torch.load(Path(folder) / "training.pt", weights_only=True, map_location="cpu")
-        rows: list[dict[str, float]] = state["training"]["history"]
+            rows: list[dict[str, float]] = read_training(Path(folder) / "training.pt")["history"]
         return rows
 
     def row(self) -> dict[str, Any]:

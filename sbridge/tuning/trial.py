@@ -6,7 +6,6 @@ whole state of its training as a checkpoint.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from ray import tune
 
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate
+from sbridge.io.checkpoint import load_training, save_training
 from sbridge.problem import Problem
 from sbridge.solvers.held_out import set_aside
 from sbridge.solvers.training import Training
@@ -133,24 +133,22 @@ class _ReportedTraining:
         return torch.Generator(self.problem.x0.device).manual_seed(_SALT + self.work.random_state)
 
     def _save(self, folder: Path) -> None:
-        state = {"training": self.training.state_dict(), "report": self.report}
-        torch.save(state, folder / "training.pt")
+        save_training(folder / "training.pt", self.training, report=self.report)
         self.training.bridge().save(folder / "bridge.safetensors")
 
     def _restore(self) -> None:
         """Resume from the latest complete checkpoint; one that Ray does not know of is only sent again."""
         known = tune.get_checkpoint()
         for checkpoint in _versions(self.work.location):
-            with suppress(*_DAMAGE):
+            with suppress(InputError):  # its writing was cut off by a kill
                 self._load(checkpoint)
                 self.unknown = known is None or Path(checkpoint.path).name != Path(known.path).name
                 return
 
     def _load(self, checkpoint: tune.Checkpoint) -> None:
         with checkpoint.as_directory() as folder:
-            state = torch.load(Path(folder) / "training.pt", weights_only=True, map_location=self.problem.x0.device)
-        self.training.load_state_dict(state["training"])
-        self.report, self.share = state["report"], int(state["report"]["share"])
+            self.report = load_training(Path(folder) / "training.pt", self.training)["report"]
+        self.share = int(self.report["share"])
 
 
 def _versions(location: str) -> list[tune.Checkpoint]:
