@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from sbridge.evaluation import FLOOR, TRUTH, Comparison, Effort, Judge
+from sbridge.evaluation import FLOOR, TRUTH, Comparison, Effort, Evaluator
 from sbridge.io.settings import environment
 from sbridge.problem import Problem
 from sbridge.solvers import Solver
@@ -24,7 +24,7 @@ def recover(name: str, problem: Problem, methods: Mapping[str, Solver], effort: 
     torch.set_num_threads(1)
     folder = RESULTS / name
     folder.mkdir(parents=True, exist_ok=True)
-    judge = Judge.of(problem, effort=effort)
+    judge = Evaluator.of(problem, effort=effort)
     rows = dict(Comparison.read(folder / "comparison.json").rows) if (folder / "comparison.json").exists() else {}
     if not {TRUTH, FLOOR} <= rows.keys():
         rows |= judge.references()

@@ -175,7 +175,7 @@ def gaps(bridge: Bridge, oracle: MixtureOracle, design: Design) -> dict[str, flo
     z = torch.randn(JUDGED, 2, dtype=torch.float64, generator=generator)
     x = oracle.interpolant.path(t, x0, x1, z).detach().x
     b, s = oracle.velocity(t, x), oracle.score(t, x)
-    off_b, off_s = bridge.velocity(t, x) - b, bridge.score(t, x) - s
+    off_b, off_s = bridge.velocity(t, x) - b, bridge.marginal_score(t, x) - s
     found = {"gap_b": _energy(off_b), "gap_s": _energy(off_s)}
     shares = {"share_b": 100 * found["gap_b"] / _energy(b), "share_s": 100 * found["gap_s"] / _energy(s)}
     path = {"path": _energy(off_b + EPSILON * off_s) / (2 * EPSILON)}

@@ -32,9 +32,9 @@ from sbridge.estimates import Estimate
 from sbridge.fields import Field
 from sbridge.interpolants import Brownian
 from sbridge.likelihood import (
+    DensityMethod,
     FeynmanKac,
     LogDensity,
-    Method,
     ProbabilityFlow,
     Tilted,
     TiltedBound,
@@ -95,7 +95,7 @@ def accuracy() -> Rows:
     table = Rows(FOLDER, "accuracy", ACCURACY)
     truth, wrong, base, x, true = gaussian()
     flows = {f"{FLOW}, {name}": stepper for name, stepper in STEPPERS.items()}
-    trials: list[tuple[str, int, Bridge, Method]] = [
+    trials: list[tuple[str, int, Bridge, DensityMethod]] = [
         (name, steps, truth, ProbabilityFlow(steps=steps, stepper=stepper))
         for name, stepper in flows.items()
         for steps in STEPS
@@ -147,7 +147,7 @@ class Case:
     x: Tensor
     baseline: Density
     law: Distribution | None
-    methods: dict[str, Method]
+    methods: dict[str, DensityMethod]
 
 
 def random_law(dim: int, components: int, reach: float, seed: int) -> Law:
@@ -164,7 +164,7 @@ def distribution(of: Law) -> Distribution:
     return MixtureSameFamily(Categorical(weights), MultivariateNormal(means, covs))
 
 
-def methods(paths: int, many: int, steps: int) -> dict[str, Method]:
+def methods(paths: int, many: int, steps: int) -> dict[str, DensityMethod]:
     """All four: `many` paths without the tilt, `paths` with it."""
     stochastic = {FEYNMAN_KAC: FeynmanKac(many, steps), TILTED: Tilted(paths, steps), BOUND: TiltedBound(paths, steps)}
     return {FLOW: ProbabilityFlow(), **stochastic}

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from sbridge import Bridge, Linear, Problem
-from sbridge.conversions import ScoreFromDrifts, VelocityFromDrifts
 from sbridge.estimates import Estimate
 from sbridge.fields import VectorField
 from sbridge.interpolants import Brownian
 from sbridge.storage import replace_atomically
+from sbridge.theory.conversions import score_from_drifts, velocity_from_drifts
 from sbridge.theory.line import Line, diffusion_law, kl
 from sbridge.theory.oracle import MixtureOracle
 
@@ -100,7 +100,7 @@ def problem(oracle: MixtureOracle) -> Problem:
 def fields(bridge: Bridge) -> tuple[VectorField, VectorField]:
     """b̂ and ŝ of a bridge, as functions of tensors."""
     drifts = (bridge.forward_field, bridge.backward_field)
-    return VelocityFromDrifts(*drifts), ScoreFromDrifts(*drifts, bridge.epsilon)
+    return velocity_from_drifts(*drifts), score_from_drifts(*drifts, bridge.epsilon)
 
 
 def sampled(velocity: VectorField, score: VectorField, levels: Tensor, line: Line) -> Tensor:

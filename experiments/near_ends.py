@@ -23,8 +23,8 @@ from figures import COLOURS, Cell, Rows
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sbridge.networks import ResidualMLP, time_features
 from sbridge.interpolants import Brownian, Gamma, Linear, Parabolic, Path, SineSquared
+from sbridge.networks import ResidualMLP, time_features
 from sbridge.objectives import Denoiser, Drift, Objective, Score, Velocity, quadratic_loss
 from sbridge.problems.planar import eight_gaussians, normal
 from sbridge.theory.oracle import MixtureOracle

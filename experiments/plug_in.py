@@ -21,7 +21,7 @@ truth = problem.truth
 assert truth is not None
 bridge = PotSinkhorn(points=4000).solve(problem)
 starts = problem.test0[:STARTS]
-plug_in = cbw_uvp(bridge, truth, starts, PER_START, torch.Generator().manual_seed(1), steps=100)
+plug_in = cbw_uvp(bridge, truth, starts, PER_START, torch.Generator().manual_seed(1))
 floor = cbw_uvp_floor(truth, starts, PER_START, torch.Generator().manual_seed(2))
 (RESULTS / "plug_in").mkdir(parents=True, exist_ok=True)
 with open(RESULTS / "plug_in" / "cbw_uvp.csv", "w", newline="") as file:

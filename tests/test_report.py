@@ -23,7 +23,7 @@ from torch import Tensor
 from sbridge.baselines.sinkhorn import PotSinkhorn
 from sbridge.bridge import Bridge, Direction, ExactBridge
 from sbridge.estimates import Estimate
-from sbridge.evaluation import FLOOR, TRUTH, Comparison, Effort, Judge, column_named
+from sbridge.evaluation import FLOOR, TRUTH, Comparison, Effort, Evaluator, column_named
 from sbridge.evaluation.certificate.statement import Certificate, Distance, Meeting, Passage, Reference
 from sbridge.fields import Field
 from sbridge.interpolants import Brownian, Interpolant, LearnedMean, Linear
@@ -137,7 +137,7 @@ def make_run(folder: Path, kind: str) -> Run:
         [{"step": float(step), **{key: value / (1 + step) for key, value in values.items()}} for step in range(5)]
     )
     run.write_certificate(CERTIFICATE if kind == "planar" else "x0 has 60 points; a certificate needs 100")
-    judge = Judge.of(problem, effort=SMALL)
+    judge = Evaluator.of(problem, effort=SMALL)
     rows = {method: judge.row(bridge) for method, bridge in methods.items()}
     judge.table({**rows, **judge.references()}).to_json(run.path("comparison.json"))
     return run

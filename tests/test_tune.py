@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import inspect
 import json
 import os
 import re
@@ -599,12 +598,6 @@ def test_more_workers_than_cpus_are_refused(cluster: Cluster, problem: Problem, 
 
 
 # The front door, with Ray and without
-
-
-def test_the_front_door_asks_for_what_is_behind_it() -> None:
-    """The same arguments with the same defaults."""
-    front, behind = (inspect.signature(one).parameters.values() for one in (sbridge.tune, tuning.tune))
-    assert [(one.name, one.kind, one.default) for one in front] == [(one.name, one.kind, one.default) for one in behind]
 
 
 def test_without_ray_or_optuna_everything_else_works() -> None:

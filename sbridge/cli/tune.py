@@ -20,7 +20,7 @@ from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison
 from sbridge.display import note
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evaluation import Judge
+from sbridge.evaluation import Evaluator
 from sbridge.io import Run, check_vacant
 from sbridge.problem import Problem
 from sbridge.problems import Family
@@ -151,7 +151,7 @@ def _as_interrupt(number: int) -> Iterator[None]:
 
 def _judge(run: Run, best: Any, seed: int) -> None:
     """Compare the best bridge with the references, on the run's own test points."""
-    judge = Judge.of(run.problem, seed)
+    judge = Evaluator.of(run.problem, seed)
     name = next(iter(run.config["methods"]))
     row = {**judge.row(best.bridge()), "fit_seconds": best.seconds}
     comparison = judge.table({name: row, **judge.references()})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sbridge.errors import InputError
 from sbridge.estimates import alone, with_error
+from sbridge.sampling import Simulation, through
 from sbridge.storage import replace_atomically
 from sbridge.tables import markdown, write_csv
 
@@ -158,6 +159,11 @@ class Effort:
     diffusion: tuple[float, ...] = ()
     """D of the noise that held-out points are moved with: one value, or D(t) through several at equal distances in
     time; ε where there is none.  Path KL, cBW-UVP and kinetic energy are always of the bridge's own process (x²)."""
+
+    @property
+    def simulation(self) -> Simulation:
+        """How held-out points are moved."""
+        return Simulation(self.steps, through(self.diffusion))
 
 
 @dataclass(frozen=True)

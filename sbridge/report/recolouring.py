@@ -14,7 +14,7 @@ from sbridge.bridge import Bridge, Direction
 from sbridge.problems.datasets import Photos
 from sbridge.report.material import Exhibit, Material
 from sbridge.report.style import DPI, WIDTH, styled
-from sbridge.sampling import EULER, HEUN
+from sbridge.sampling import HEUN, Simulation
 
 __all__ = ["Moved", "Pictures", "conditional_mean", "flow", "process", "recolouring"]
 
@@ -86,7 +86,7 @@ def flow(bridge: Bridge, picture: Tensor, direction: Direction) -> Moved:
     """Every pixel of a picture (height, width, 3) moved along the probability-flow ODE, at five times."""
     times = _TIMES if direction == "forward" else _TIMES[::-1]
     return _moved_by_colour(
-        picture, lambda colours: bridge.trajectories(colours, times, 0.0, _FLOW_STEPS, HEUN, batch=_BATCH)
+        picture, lambda colours: bridge.trajectories(colours, times, Simulation(_FLOW_STEPS, 0.0, HEUN, _BATCH))
     )
 
 
@@ -108,7 +108,7 @@ def process(bridge: Bridge, picture: Tensor, direction: Direction) -> Moved:
     """Every pixel moved by the bridge's own process."""
     start = perf_counter()
     pixels = picture.reshape(-1, 3)
-    ends = bridge.transport(pixels, direction, None, _PROCESS_STEPS, EULER, random_state=0, batch=_BATCH)
+    ends = bridge.transport(pixels, direction, Simulation(_PROCESS_STEPS, batch=_BATCH), random_state=0)
     return Moved(ends.reshape(1, *picture.shape), perf_counter() - start)
 
 

@@ -30,6 +30,7 @@ from sbridge.evaluation.metrics import move, path_kl
 from sbridge.potentials.bridge import PotentialBridge
 from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.problem import Problem
+from sbridge.sampling import Simulation
 
 __all__ = ["Criterion", "EndpointEnergy", "HeldOutCertificate", "PathKL", "criterion_of"]
 
@@ -137,8 +138,8 @@ class EndpointEnergy:
 
     def __call__(self, bridge: Bridge, problem: Problem, generator: torch.Generator) -> Estimate:
         x0, x1 = problem.test0, problem.test1
-        ahead = move(bridge, x0, generator, _SIMULATION_STEPS, "forward").chunk(_BLOCKS)
-        back = move(bridge, x1, generator, _SIMULATION_STEPS, "backward").chunk(_BLOCKS)
+        ahead = move(bridge, x0, generator, Simulation(_SIMULATION_STEPS), "forward").chunk(_BLOCKS)
+        back = move(bridge, x1, generator, Simulation(_SIMULATION_STEPS), "backward").chunk(_BLOCKS)
         blocks = zip(ahead, x1.chunk(_BLOCKS), back, x0.chunk(_BLOCKS), strict=True)
         distances = [(energy_distance(a, b) + energy_distance(c, d)) / 2 for a, b, c, d in blocks]
         return Estimate.of(torch.tensor(distances, dtype=torch.float64))

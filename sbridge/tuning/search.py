@@ -102,7 +102,32 @@ def tune(
     random_state: int = 0,
     say: Say = print,
 ) -> Study:
-    """See `sbridge.tune`, which has the same arguments."""
+    """Search for the hyperparameters of max–min that are best on held-out points, with Ray: here or on a cluster.
+
+    The first trial has the solver's own settings, if the space holds them.  A tenth of the training points, 2,048 at
+    most, is kept from all trials to compute the criterion on; the problem's test points are not looked at.
+
+    Args:
+        problem: with the exact bridge known, path KL to it is minimised; otherwise the certificate where its references
+            are known well enough, and the ends' energy distance elsewhere (`sbridge.tuning.criteria`).
+        space: what is varied; the default says why.
+        out: folder for search.html, trials.csv, curves.csv, figures/ and the best trial's bridge.safetensors and
+            history.csv.
+        trials: how many.
+        steps: the budget of each, in steps of the default batch.
+        search: how settings are chosen: at random, or by Optuna from the trials before.
+        scheduler: whether poor trials are stopped early.
+        placement: what a trial gets, and on which machines; by default one CPU, on this one.
+        storage: where Ray keeps the trials, a path or a URL (s3://…) that every machine reaches; `out` by default.
+        resume: go on with the search in `out`: finished trials are kept, others go on from their checkpoints.
+        random_state: seed of the search and of every trial.
+        say: is told how the search goes.
+
+    Raises:
+        InputError: Ray or Optuna is not installed, the folder holds another search, or the cluster has no room for a
+            trial.
+        KeyboardInterrupt: Ctrl-C; the folder has what was found, and the search can be resumed.
+    """
     space, placement = space or Space(), placement or Placement()
     kept = for_search(problem, random_state)
     work = Work(kept, criterion_of(kept, random_state), steps, random_state, placement.threads, placement.device)
