@@ -398,7 +398,7 @@ def drawn(count: int) -> list[dict[str, Any]]:
 
 def worked(problem: Problem, criterion: Any) -> Work:
     """What a trial does."""
-    return Work(for_search(problem, 0), criterion, 80, 0, 1, "cpu")
+    return Work(for_search(problem, 0), criterion, 120, 0, 1, "cpu")
 
 
 def conducted(problem: Problem, criterion: Any, storage: Path, say: Any, settings: Any) -> Any:

@@ -87,14 +87,14 @@ class _ReportedTraining:
         if "epsilon" in config:  # the exact bridge is known only for the problem's own ε
             self.problem = replace(self.problem, epsilon=config["epsilon"], truth=None)
         self.training: Training = solver_of(config["settings"], work.steps).start(self.problem, work.random_state)
-        self.share, self.unknown = 0, False
+        self.share = 0
         self.report: dict[str, Any] = {"train_seconds": 0.0}
         self._restore()
         self.begin = perf_counter() - self.report["train_seconds"]
 
     def run(self) -> None:
         """Train to the end, or until Ray stops the trial."""
-        if self.unknown:
+        if self.share:  # restored; Ray may have lost the report that came with the checkpoint
             self._send()
         for progress in self.training:
             if progress.step * REPORTS // progress.steps > self.share:
@@ -137,12 +137,10 @@ class _ReportedTraining:
         self.training.bridge().save(folder / "bridge.safetensors")
 
     def _restore(self) -> None:
-        """Resume from the latest complete checkpoint; one that Ray does not know of is only sent again."""
-        known = tune.get_checkpoint()
+        """Resume from the latest complete checkpoint."""
         for checkpoint in _versions(self.work.location):
             with suppress(InputError):  # its writing was cut off by a kill
                 self._load(checkpoint)
-                self.unknown = known is None or Path(checkpoint.path).name != Path(known.path).name
                 return
 
     def _load(self, checkpoint: tune.Checkpoint) -> None:
