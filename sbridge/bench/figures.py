@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sbridge.evaluation import FLOOR, TRUTH, Column, column_named
 from sbridge.report.style import GREY, canvas, colours, dashes, plain_powers, styled
 
-__all__ = ["DIMENSION", "POINTS", "TIME", "Abscissa", "curves", "figures", "plain_powers"]
+__all__ = ["DIMENSION", "POINTS", "TIME", "Abscissa", "curves", "figures"]
 
 _LABELS = {"case": "{}", "family": "{}", "epsilon": "ε = {:g}", "dim": "d = {}", "points": "n = {}"}
 _MARKERS = "osD^vP*X<>hd8"
@@ -111,18 +111,6 @@ def _widen(ax: Axes) -> None:
     if high < _NARROW * low:
         middle = (low * high) ** 0.5
         ax.set_xlim(middle / _NARROW**0.5, middle * _NARROW**0.5)
-
-
-def plain_powers(axis: Axis) -> None:
-    """Write 0.01, 0.02, 0.05, 0.1 … along a logarithmic axis, or 0.01, 0.1 … if it is long.
-
-    Left alone, powers of ten are set as mathematics, which is off.
-    """
-    low, high = axis.get_view_interval()
-    subs = (1.0, 2.0, 5.0) if high < _CROWDED * low else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _floor(ax: Axes, rows: pl.DataFrame, column: Column, abscissa: Abscissa) -> None:

@@ -30,7 +30,6 @@ from sbridge.tuning.space import solver_of
 __all__ = ["REPORTS", "Work", "for_search", "placed", "trial"]
 
 REPORTS = 8
-_DAMAGE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError)  # errors of reading an incomplete file
 _SALT = 0x7A1E5  # so that the criterion's random numbers are not those of the training
 
 
