@@ -13,7 +13,7 @@ table.md has all figures, ablation.md the path KL of every variant, by_time.md w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +24,18 @@ from common import RESULTS, Cell, Rows
 from torch import Tensor
 from torch.optim import Adam
 
-from sbridge import Arcsine, Bridge, ExactBridge, Independent, LossVariance, MaxMin, MinibatchSinkhorn, OnlineSinkhorn
-from sbridge import Problem, Regression
+from sbridge import (
+    Arcsine,
+    Bridge,
+    ExactBridge,
+    Independent,
+    LossVariance,
+    MaxMin,
+    MinibatchSinkhorn,
+    OnlineSinkhorn,
+    Problem,
+    Regression,
+)
 from sbridge.bench import Method, Mixtures, bench, chosen, plan
 from sbridge.couplings import Coupling
 from sbridge.estimates import Estimate
@@ -59,13 +69,13 @@ class TruePairs(Coupling):
 class TrueCoupling:
     """A regression on pairs of the problem's own truth."""
 
-    regression: Regression = Regression()
+    steps: int = Regression.steps
     name: str = "true coupling"
 
     def start(self, problem: Problem, random_state: int = 0) -> Training:
         """The training of the regression."""
         pairs = partial(TruePairs, truth=problem.truth, frame=Frame.of(problem))
-        return replace(self.regression, coupling=pairs).start(problem, random_state)
+        return Regression(steps=self.steps, coupling=pairs).start(problem, random_state)
 
     def solve(self, problem: Problem, random_state: int = 0) -> Bridge:
         """Train to the end."""
@@ -134,7 +144,7 @@ def by_time(dims: tuple[int, ...], epsilons: tuple[float, ...], steps: int, out:
     solvers = {
         "max–min": MaxMin(steps=steps),
         "max–min, product coupling": MaxMin(coupling=Independent, steps=steps),
-        TRUE.title: TrueCoupling(Regression(steps=steps)),
+        TRUE.title: TrueCoupling(steps),
     }
     rows, ends = Rows(out, "by_time"), [f"{HORIZON * part / PARTS:.1f}" for part in range(PARTS + 1)]
     for dim in dims:
@@ -143,7 +153,8 @@ def by_time(dims: tuple[int, ...], epsilons: tuple[float, ...], steps: int, out:
             for name, solver in solvers.items():
                 rows.once(partial(parts, solver.solve, problem), dim=dim, epsilon=epsilon, method=name)
     titles = {f"part{part}": f"{ends[part]} to {ends[part + 1]}" for part in range(PARTS)}
-    rows.table({"dim": "d", "epsilon": "ε", "method": "method", **titles}, f"Path KL in nats. {steps:,} steps, one seed.")
+    key = {"dim": "d", "epsilon": "ε", "method": "method"}
+    rows.table(key | titles, f"Path KL in nats.  {steps:,} steps, one seed.")
 
 
 def parts(solve: Callable[[Problem], Bridge], problem: Problem) -> dict[str, Cell]:

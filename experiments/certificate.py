@@ -2,10 +2,10 @@
 
     python experiments/certificate.py
 
-Eight problems with a known bridge.  On each: the exact drift plus waves of three heights, networks with small and larger
-budgets from two couplings, with and without the search for the interpolant, and POT's plug-in drift.  The certificate
-is KL(P_û‖reference) from held-out points.  Beside it stand the quantity it estimates, KL(P_û‖P*), and the path KL of
-the other tables, KL(P*‖P_û).  A certificate c counts as right if t/1.3 − o ≤ c ≤ 1.3 (t + o), where t is the true
+Eight problems with a known bridge.  On each: the exact drift plus waves of three heights, networks with small and
+larger budgets from two couplings, with and without the search for the interpolant, and POT's plug-in drift.  The
+certificate is KL(P_û‖reference) from held-out points.  Beside it stand what it estimates, KL(P_û‖P*), and the path KL
+of the other tables, KL(P*‖P_û).  A certificate c counts as right if t/1.3 − o ≤ c ≤ 1.3 (t + o), where t is the true
 divergence and o the reference's own error.
 """
 

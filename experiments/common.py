@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from sbridge.estimates import Estimate, alone, with_error
 from sbridge.evaluation import energy_distance
@@ -121,5 +120,5 @@ def mean_of(values: Sequence[float]) -> Estimate:
 def energy_floor(law: Law, points: int, repeats: int = 20) -> float:
     """The energy distance that 19 of 20 pairs of true samples stay below."""
     generator = torch.Generator().manual_seed(123)
-    found: list[Tensor | float] = [energy_distance(law(points, generator), law(points, generator)) for _ in range(repeats)]
-    return float(torch.tensor(found).quantile(0.95))
+    pairs = ((law(points, generator), law(points, generator)) for _ in range(repeats))
+    return float(torch.tensor([float(energy_distance(*pair)) for pair in pairs]).quantile(0.95))

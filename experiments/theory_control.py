@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sbridge import Brownian, Independent, Linear, Problem, Regression
+from sbridge.conversions import ScoreFromDrifts, VelocityFromDrifts
 from sbridge.fields import VectorField
 from sbridge.theory.control import best_diffusion, gap, sde_bound
 from sbridge.theory.line import Line, average, diffusion_law, flow_law, kl
@@ -32,7 +33,7 @@ EPSILON, HEIGHT = 0.3, 0.2  # of the interpolant; of the errors in (ii), whose g
 LEVELS, FREQUENCIES, BUDGETS, SEEDS = (0.05, 0.2, 1.0, 4.0), (1, 2, 4, 8, 16, 32, 64), (30, 100, 400, 3000), (0, 1, 2)
 SAMPLING = torch.logspace(-1.7, 0.7, 13, dtype=torch.float64)  # ε of sampling, 0.02 to 5
 TITLES = {"steps": "steps of the fit", "seed": "seed", "gap_b": "gap_b", "gap_s": "gap_s", "best": "ε*"}
-TITLES |= {"bound": "bound at ε*", "tried": "best ε tried", "kl": "KL there", "near": "KL nearest to ε*", "ode": "KL, ODE"}
+TITLES |= {"bound": "bound at ε*", "tried": "best ε tried", "kl": "KL there", "near": "KL near ε*", "ode": "KL, ODE"}
 
 
 def tensor(values: object) -> Tensor:
@@ -154,15 +155,17 @@ def fitted(steps: int, seed: int) -> Iterator[dict[str, Cell]]:
     x0, x1, test0, test1 = (sample(n, end, generator) for n in (20_000, 8000) for end in (0, 1))
     solver = Regression(coupling=Independent, steps=steps)
     bridge = solver.solve(Problem(x0, x1, EPSILON, test0, test1), random_state=seed)
+    drifts = (bridge.forward_field, bridge.backward_field)
+    velocity, score = VelocityFromDrifts(*drifts), ScoreFromDrifts(*drifts, EPSILON)
     t, x, line = *points(20_000, 1), Line(-7, 7, 700)
-    gap_b, gap_s = gap(bridge.velocity, TRUTH.velocity, t, x), gap(bridge.score, TRUTH.score, t, x)
+    gap_b, gap_s = gap(velocity, TRUTH.velocity, t, x), gap(score, TRUTH.score, t, x)
     best = best_diffusion(gap_b, gap_s)
     whole: dict[str, Cell] = {"gap_b": gap_b, "gap_s": gap_s, "best": best}
     whole["bound"] = sde_bound(gap_b, gap_s, best.value)
-    whole["ode"] = float(divergence(flow_law(bridge.velocity, START, line, 50), line))
+    whole["ode"] = float(divergence(flow_law(velocity, START, line, 50), line))
 
     def drift(t: Tensor, x: Tensor) -> Tensor:
-        return bridge.velocity(t, x) + SAMPLING[:, None, None] * bridge.score(t, x)
+        return velocity(t, x) + SAMPLING[:, None, None] * score(t, x)
 
     law = diffusion_law(drift, START, lambda t: SAMPLING[:, None], line, 100)
     for epsilon, found in zip(SAMPLING.tolist(), divergence(law, line).tolist(), strict=True):
@@ -202,8 +205,11 @@ def main(out: Path = RESULTS / "theory_control") -> None:
         for seed in SEEDS:
             fits.once_all(partial(fitted, steps, seed), steps=steps, seed=seed)
     figure = Figure(figsize=(13, 4.4), layout="constrained")
-    for axes, draw, rows in zip(figure.subplots(1, 3), (draw_random, draw_fast, draw_fits), (random, faster, fits), strict=True):
-        draw(axes, rows)
+    left, middle, last = figure.subplots(1, 3)
+    draw_random(left, random)
+    draw_fast(middle, faster)
+    draw_fits(last, fits)
+    for axes in (left, middle, last):
         axes.legend(fontsize=8)
     save(figure, out / "control.png")
     sde = [row for row in random.rows if row["epsilon"] != "0"]
