@@ -54,7 +54,7 @@ def check(words: list[str]) -> None:
 
 
 def _with_python() -> list[object]:
-    slow = dict.fromkeys(("README.md", "docs/cluster.md"), [pytest.mark.slow])  # they train for a minute, or start Ray
+    slow = {key: [pytest.mark.slow] for key in ("README.md", "docs/cluster.md")}  # the latter starts Ray
     names = [name for name, text in DOCUMENTS.items() if blocks(text, "python")]
     return [pytest.param(name, marks=slow.get(name, [])) for name in names]
 
