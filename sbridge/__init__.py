@@ -28,6 +28,7 @@ from sbridge.interpolants import (
     Trigonometric,
     VariancePreserving,
 )
+from sbridge.networks import ResidualNetwork, Shaped
 from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.problem import Problem
 from sbridge.sampling import EULER, HEUN, RK4, Adaptive
@@ -69,8 +70,10 @@ __all__ = [
     "PotSinkhorn",
     "Problem",
     "Regression",
+    "ResidualNetwork",
     "SchrodingerBridge",
     "SelfConsistent",
+    "Shaped",
     "SineSquared",
     "Trigonometric",
     "Uniform",

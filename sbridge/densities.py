@@ -1,7 +1,7 @@
-"""Densities to start from: what a bridge's log-densities need to know of the law at the other end.
+"""Base densities: a bridge's log-density at one end needs the density at the other end.
 
 A density is anything with a `name` and a `log_prob`.  One that is known is a torch `Distribution` or a plain function;
-where only samples of the law exist, a Gaussian mixture is fitted to them, with 1 … 8 components by the Bayesian
+where only samples of the law are known, a Gaussian mixture is fitted to them, with 1 … 8 components by the Bayesian
 information criterion (Schwarz, Annals of Statistics 6, 1978).  Its name says so, because every figure computed with it
 depends on that fit.
 """
@@ -41,7 +41,7 @@ class Density(Protocol):
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Its name in tables."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Natural logarithm of the density at x (n, d) → (n,)."""
@@ -53,7 +53,7 @@ Base = Density | Distribution | Callable[[Tensor], Any] | Tensor | NDArray[Any]
 
 @dataclass(frozen=True)
 class _Checked:
-    """A function (n, d) → (n,) whose answers are looked at."""
+    """A function (n, d) → (n,) whose answers are checked."""
 
     name: str
     function: Callable[[Tensor], Any]
@@ -70,7 +70,7 @@ class _Checked:
             raise InputError(f"the log-density of {self.name} has shape {shapes}; {_ADVICE}")
         bad = int((value.isnan() | (value == inf)).sum())
         if bad:
-            raise InputError(f"the log-density of {self.name} is NaN or +∞ at {bad} of {len(x)} points; mend it there")
+            raise InputError(f"the log-density of {self.name} is NaN or +∞ at {bad} of {len(x)} points; correct it")
         return value.to(x)
 
     def _ask(self, x: Tensor) -> Tensor:
@@ -84,12 +84,12 @@ class _Checked:
 
 
 def as_density(base: Base, like: Tensor) -> Density:
-    """A density on the space of the points `like` (n, d), from whatever describes it.
+    """A density on the space of the points `like` (n, d).
 
     Args:
         base: a `Density`; a torch `Distribution` without batch shape; a function (n, d) → (n,); or samples (m, d),
             tensor or array, to which `fit_mixture` fits.
-        like: points whose dimension, dtype and device count.
+        like: points that have the density's dimension, dtype and device.
 
     Raises:
         InputError: the base is none of these, has another dimension, or its answers have a wrong shape or are NaN.

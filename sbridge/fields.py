@@ -18,7 +18,7 @@ from sbridge.storage import Storable
 __all__ = ["Confined", "Corrected", "Drifts", "Field", "Framed", "Half", "Reversed", "VectorField", "working_dtype"]
 
 _TINY = 1e-12  # keeps the derivative of a norm finite at zero
-_SOON = 0.01  # time left to an end, below which a drift towards it grows no more
+_SOON = 0.01  # time left to an end, below which the correction does not grow
 
 VectorField = Callable[[Tensor, Tensor], Tensor]
 """(t, x) ↦ a vector at every x: a `Field`, or a plain function called like one."""
@@ -71,15 +71,15 @@ class Corrected(Drifts):
 
 
 class Confined(Drifts):
-    """Drifts that lead to where the data are.
+    """Drifts whose predicted endpoints stay near the data.
 
-    Between x0 and x1 a bridge goes by b_F(t, x) = (E[x1|x_t = x] − x)/(1−t) and b_B(t, x) = (x − E[x0|x_t = x])/t, and
-    a mean of points lies among them.  A network is another matter: where it has seen no point it may be far off, and
-    carry one that gets there away at an exponential rate.  So where x + (1−t) b_F or x − t b_B is farther than `reach`
-    from the origin, the drift is the one that leads to the end of that reach, on the same ray.
+    A bridge between x0 and x1 has b_F(t, x) = (E[x1|x_t = x] − x)/(1−t) and b_B(t, x) = (x − E[x0|x_t = x])/t, and a
+    mean of points lies among them.  A network may be far off where it has seen no point, and carry a point that gets
+    there away at an exponential rate.  So where the predicted endpoint, x + (1−t) b_F or x − t b_B, is farther than
+    `reach` from the origin, it is moved along its ray to that distance.
 
     Args:
-        drifts: of a bridge between data centred at the origin.
+        drifts: of a bridge between data that are centred at the origin.
         reach: largest distance of a mean of the data from the origin.
     """
 
@@ -94,7 +94,7 @@ class Confined(Drifts):
         return torch.cat([there - past1 / left, back + past0 / gone], dim=-1)
 
     def _beyond(self, end: Tensor) -> Tensor:
-        """What of an end is out of reach."""
+        """The part of a predicted endpoint beyond the reach."""
         return end * (1 - self.reach * (end.square().sum(-1, keepdim=True) + _TINY).rsqrt()).clamp_min(0)
 
 
@@ -129,7 +129,7 @@ class Reversed(Field):
 
 
 class Framed(Field):
-    """A drift found in a `Frame`'s coordinates, seen from the user's.
+    """A drift of a `Frame`'s coordinates, in the user's coordinates.
 
     With y = (x − m_t)/a and m_t = (1−t)m₀ + t m₁, a drift ũ(t, y) becomes a·ũ(t, y) + (m₁ − m₀).  y is of order one
     whatever x is, so the inner field may work in less precision than x has.

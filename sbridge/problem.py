@@ -22,13 +22,13 @@ _POINTS = ("x0", "x1", "test0", "test1")
 
 @dataclass(frozen=True)
 class Problem:
-    """Two datasets, ε, and points kept apart to judge the answer by.
+    """Two datasets, ε, and held-out points to evaluate the answer on.
 
     Args:
         x0, x1: training points, (n0, d) and (n1, d), of one floating dtype and device.
         epsilon: ε of dX = u dt + √(2ε) dW, in squared units of the data.
         test0, test1: held-out points; they default to the training points of problems too small to split.
-        name: what tables call it.
+        name: its name in tables.
         truth: the exact bridge, where it is known.
 
     Raises:
@@ -55,19 +55,19 @@ class Problem:
         return self.x0.shape[1]
 
     def to(self, device: torch.device | str) -> Problem:
-        """The problem with its points and its truth on a device; this one stays where it is."""
+        """A copy of the problem with its points and its truth on a device."""
         points = {label: getattr(self, label).to(device) for label in _POINTS}
         return replace(self, **points, truth=self.truth and copy.deepcopy(self.truth).to(device))
 
     def exchanged(self) -> Problem:
-        """The problem with x0 and x1 in each other's place; its truth is left behind."""
+        """The problem from x1 to x0, without the truth."""
         return Problem(self.x1, self.x0, self.epsilon, self.test1, self.test0, self.name)
 
     @staticmethod
     def split(
         x0: Tensor, x1: Tensor, epsilon: float, held_out: float, generator: torch.Generator, name: str = "data"
     ) -> Problem:
-        """A problem that keeps the fraction `held_out` of each dataset apart, chosen at random."""
+        """A problem that holds out the fraction `held_out` of each dataset, chosen at random."""
         (a, a_test), (b, b_test) = (_shuffle_and_cut(x, held_out, generator) for x in (x0, x1))
         return Problem(a, b, epsilon, a_test, b_test, name)
 
@@ -118,7 +118,7 @@ class Frame:
         return Frame(x0.mean(0), x1.mean(0), scale)
 
     def inside(self, problem: Problem) -> Problem:
-        """The problem in this frame's coordinates (its truth is left behind)."""
+        """The problem in this frame's coordinates, without the truth."""
         x0, test0 = ((x - self.shift0).div(self.scale).to(x) for x in (problem.x0, problem.test0))
         x1, test1 = ((x - self.shift1).div(self.scale).to(x) for x in (problem.x1, problem.test1))
         return Problem(x0, x1, problem.epsilon / self.scale**2, test0, test1, problem.name)
@@ -128,7 +128,7 @@ class Frame:
         return self.scale**2 * inside + 0.5 * (self.shift1 - self.shift0).square().sum()
 
     def outside(self, bridge: Bridge) -> Bridge:
-        """A bridge found in this frame's coordinates, in the user's."""
+        """A bridge of this frame's coordinates, in the user's coordinates."""
         frame = (self.shift0, self.shift1, self.scale)
         return Bridge(
             Framed(bridge.forward_field, *frame),

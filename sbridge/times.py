@@ -1,4 +1,4 @@
-"""Laws of the times at which a training looks at its interpolant.
+"""Laws of the times at which a training evaluates its interpolant.
 
 The minimiser of ∫E[½|f|² − f·target] w(t) dt is the same field for every weight w > 0, so a training may draw times
 from any density p and needs no weights (w = p).  Where p is large the field is fitted more accurately: the error of a
@@ -23,15 +23,15 @@ __all__ = ["Arcsine", "GammaMatched", "LossVariance", "TimeDensity", "Uniform"]
 _EDGE = 0.005
 _ARCSINE_EDGE = 0.045  # share of the arcsine law of times left out at either end: t stays in [0.005, 0.995]
 _BINS = 64
-_FLOOR = 0.1  # least density of a learned law, of the uniform one's and before normalising: no time goes unseen
+_FLOOR = 0.1  # smallest density of a learned law over the uniform one, before normalising: no time is left out
 _MEMORY = 0.02  # share of a new batch in the running variances
 
 
 class TimeDensity(nn.Module):
-    """A law of times; what it has learned is in its `state_dict`.
+    """A law of times; its `state_dict` holds what it has learned.
 
     Args:
-        interpolant: the one whose times are drawn.
+        interpolant: the interpolant that is evaluated at these times.
     """
 
     def __init__(self, interpolant: Interpolant) -> None:
@@ -46,11 +46,11 @@ class TimeDensity(nn.Module):
         raise NotImplementedError
 
     def learn(self, t: Tensor, losses: Tensor) -> None:
-        """Take note of losses (groups, points) at times t (groups, 1, 1); a given law does not."""
+        """Adapt to losses (groups, points) at times t (groups, 1, 1); fixed laws ignore them."""
 
 
 class Uniform(TimeDensity):
-    """p = 1: accuracy where the path divergence (1/4ε)∫E|û − u|²dt asks for it."""
+    """p = 1: the weight of the path divergence (1/4ε)∫E|û − u|²dt."""
 
     def quantile(self, uniform: Tensor) -> Tensor:
         return _EDGE + (1 - 2 * _EDGE) * uniform

@@ -33,6 +33,7 @@ from sbridge.couplings.self_consistent import Simulated
 from sbridge.errors import InputError
 from sbridge.evaluation import COLUMNS, FLOOR, TRUTH, Effort, column_named
 from sbridge.evaluation.table import Row
+from sbridge.networks import ResidualNetwork
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import ShiftedGaussian
 from sbridge.problems.planar import NormalToMoons
@@ -310,7 +311,7 @@ def test_a_budget_that_is_too_small_still_trains(settings: dict[str, float]) -> 
     assert 50 <= fit.steps <= 52
 
 
-SMALL = {"width": 8, "depth": 1, "batch": 32}
+SMALL = {"network": ResidualNetwork(8, 1), "batch": 32}
 TRAINED: list[Regression] = [
     MaxMin(**SMALL, group=8, coupling=Independent),
     MarkovianFitting(**SMALL, coupling=partial(Simulated, points=20, steps=5, uses=1)),

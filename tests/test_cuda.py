@@ -21,6 +21,7 @@ from sbridge.couplings import Coupling
 from sbridge.evaluation import Effort
 from sbridge.evaluation.metrics import path_kl
 from sbridge.io import Run
+from sbridge.networks import ResidualNetwork
 from sbridge.plans import entropic_plan
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import Gaussian
@@ -30,7 +31,7 @@ from sbridge.times import TimeDensity
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
-SMALL: dict[str, Any] = {"steps": 60, "batch": 64, "group": 16, "width": 16, "depth": 2}
+SMALL: dict[str, Any] = {"steps": 60, "batch": 64, "group": 16, "network": ResidualNetwork(16, 2)}
 
 SOLVERS: dict[str, Solver] = {
     "all learned": sbridge.MaxMin(learn_gamma=True, coupling=sbridge.Independent, **SMALL),

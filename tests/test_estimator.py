@@ -16,7 +16,8 @@ from sbridge.errors import InputError
 from sbridge.interpolants import ClosedForm
 from sbridge.problems.gaussian import GaussianBridge
 
-SHORT = {"steps": 30, "width": 16, "depth": 2, "batch": 128, "group": 32, "coupling": sbridge.Independent}
+NETWORK = sbridge.ResidualNetwork(16, 2)
+SHORT = {"steps": 30, "network": NETWORK, "batch": 128, "group": 32, "coupling": sbridge.Independent}
 
 
 def cloud(n: int, shift: float = 0.0, scale: float = 1.0, seed: int = 0) -> NDArray[np.float64]:
@@ -112,7 +113,8 @@ def test_generation_and_noising_go_through_the_same_fit(interpolant: type[Closed
     """The mean and the spread of the data, from noise or from the data themselves."""
     data = cloud(1000, 2.0, 0.5, 1)
     start = data if interpolant is sbridge.Mirror else cloud(1000)
-    solver = sbridge.Regression(interpolant=interpolant, **{**SHORT, "steps": 300, "width": 32})
+    settings = {**SHORT, "steps": 300, "network": sbridge.ResidualNetwork(32, 2)}
+    solver = sbridge.Regression(interpolant=interpolant, **settings)
     model = sbridge.SchrodingerBridge(epsilon=0.3, solver=solver).fit(start, data)
     made = model.transport(start, diffusion=lambda t: 0.3 * t * (1 - t), random_state=0, quiet_end=True)
     np.testing.assert_allclose(made.mean(0), [2, 2], atol=0.15)

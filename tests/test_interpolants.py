@@ -49,7 +49,7 @@ from sbridge.interpolants import (
     TwoSided,
     VariancePreserving,
 )
-from sbridge.networks import DriftPair
+from sbridge.networks import DriftPair, ResidualNetwork
 from sbridge.objectives import Drift
 from sbridge.problem import Problem
 from sbridge.solvers.regression import Regression
@@ -433,7 +433,7 @@ def test_mirrors_refuse_two_laws(kind: type[ClosedForm], make: Callable[[Tensor]
 
 # In a training
 
-TINY: dict[str, Any] = {"steps": 6, "width": 8, "depth": 1, "batch": 32, "group": 16}
+TINY: dict[str, Any] = {"steps": 6, "network": ResidualNetwork(8, 1), "batch": 32, "group": 16}
 
 
 @EVERY_KIND

@@ -1,4 +1,4 @@
-"""What datasets an interpolant may join, seen by Kolmogorov–Smirnov tests.
+"""Which datasets an interpolant can join, checked by Kolmogorov–Smirnov tests.
 
 A refusal needs a p-value below 10⁻⁶ over all tests made: samples of the right law are practically never refused.
 """
@@ -14,7 +14,7 @@ from sbridge.errors import InputError
 __all__ = ["check_alike", "check_gaussian"]
 
 _LEVEL = 1e-6
-_POINTS = 20_000  # looked at
+_POINTS = 20_000  # tested at most
 
 
 def check_gaussian(x: Tensor) -> None:

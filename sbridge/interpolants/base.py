@@ -1,4 +1,4 @@
-"""What every stochastic interpolant x_t = I(t, x0, x1) + γ(t) z is: two functions, and all that follows from them.
+"""A stochastic interpolant x_t = I(t, x0, x1) + γ(t) z is two functions; everything else follows from them.
 
 `mean` = I and `variance` = γ²; γ itself may have an infinite slope at the ends, γ² is smooth.  Rates of change, x_t and
 every regression target follow from these two (`Path`).
@@ -101,7 +101,7 @@ class Path:
         The pair axis (−2) is a group that shares one t.  Given the group, x came from pair j with probability w_j ∝
         exp(−|x − I_j|²/2γ²).  Averaging a target over j (Rao–Blackwell) keeps its conditional expectation given x,
         which is all a regression sees, and removes variance where γ is wide beside the distances of the points; where
-        it is narrow, some of what ±z cancel comes back (`experiments/theory_variance.py` measures both).
+        it is narrow, some of what ±z cancel comes back.
         """
         x = self.antithetic().x
         weight = torch.softmax(torch.cdist(x, self.mean).square() / (-2 * self.variance), dim=-1)

@@ -24,10 +24,10 @@ class ClosedForm(Interpolant):
 
     @staticmethod
     def admit(x0: Tensor, x1: Tensor) -> None:
-        """Check that centred datasets (n0, d) and (n1, d) may be joined; most interpolants join any.
+        """Check that the interpolant can join centred datasets (n0, d) and (n1, d); most join any.
 
         Raises:
-            InputError: they may not.
+            InputError: it cannot.
         """
 
 

@@ -11,7 +11,7 @@ __all__ = ["FramedInterpolant"]
 
 
 class FramedInterpolant(Interpolant):
-    """An interpolant found in a `Frame`'s coordinates, seen from the user's: I ↦ m_t + a·I, γ² ↦ a²γ²."""
+    """An interpolant of a `Frame`'s coordinates, in the user's coordinates: I ↦ m_t + a·I, γ² ↦ a²γ²."""
 
     def __init__(self, inner: Interpolant, shift0: Tensor, shift1: Tensor, scale: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Interpolants that are learned: networks on top of any other."""
+"""Learned interpolants: networks that correct any other interpolant."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class LearnedMean(Interpolant):
     """I = base mean + Σ_k φ_k(t) N_k(x0, x1), k = 1 … `modes`: a curve's correction to the base; γ² is the base's.
 
     The φ_k are polynomials that vanish at both ends and have orthonormal derivatives, so Σ_k |N_k|² is the energy
-    ∫|∂t correction|² dt.  Max–min is over an action, and in its own metric ascent is as fast near the ends, where a
-    correction is small but its rate is not, as in the middle.  The coefficients come from a network that starts at
-    zero.  A correction that were free to vary faster in time than the drift network resolves would go unseen by it.
+    ∫|∂t correction|² dt.  Max–min optimises an action; in the metric of that action, ascent is as fast near the ends,
+    where a correction is small but its rate is not, as in the middle.  The coefficients come from a network that
+    starts at zero.  Few modes are used on purpose: the drift network would not see a correction that varies faster in
+    time than it resolves.
 
     Args:
         base: the interpolant to start from.

@@ -20,7 +20,7 @@ __all__ = ["PROBLEMS", "Family"]
 
 
 class Family(Protocol):
-    """Anything that builds a problem, and does so alike for equal options."""
+    """Anything that builds a problem; equal options give equal problems."""
 
     name: ClassVar[str]
 

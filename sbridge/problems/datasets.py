@@ -1,4 +1,4 @@
-"""Real data that comes with scikit-learn, so that nothing is downloaded.  The bridges are not known."""
+"""Real data that scikit-learn contains, so that nothing is downloaded.  The bridges are not known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PICTURES = ("china", "flower")
 
 @dataclass(frozen=True)
 class Photos:
-    """Colours of one photograph carried to those of another: scikit-learn's china.jpg and flower.jpg.
+    """The colours of one photograph transported to those of another: scikit-learn's china.jpg and flower.jpg.
 
     A point is the red, green and blue of a pixel, each in [0, 1]; a picture has 273,280.  The default ε leaves a noise
     of √(ε/2) = 0.05 in each channel half-way between two given colours: far less than the palettes' spread of 0.2–0.35,
@@ -84,7 +84,7 @@ class Digits:
     epsilon: float = 0.05
     """ε of dX = u dt + √(2ε) dW, in squared units of a pixel that runs from 0 to 1."""
     held_out: float = 0.2
-    """Fraction of the images kept apart for judging."""
+    """Fraction of the images that is held out."""
     seed: int = 0
     """Seed of the split."""
 

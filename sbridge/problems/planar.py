@@ -1,8 +1,8 @@
-"""Transport in the plane between familiar shapes; the bridge is not known.
+"""Transport in the plane between the shapes of the literature; the bridge is not known.
 
 The shapes are those of the SF²M experiments (Tong et al., arXiv 2307.03672; code of torchcfm).  Parts of a shape have
-equal masses, to within a point: random masses would differ between training and held-out points, and a metric between
-those would mostly see that.
+equal masses, to within a point: random masses would differ between training and held-out points, and a metric would
+mostly measure that difference.
 
 `normal`, `eight_gaussians`, `moons` and `s_curve` are public: each draws n points of one shape, (n, 2) in float32, from
 a generator.  The last three have their log-densities beside them, (n, 2) → (n,) in float64; that of noise about a curve

@@ -1,4 +1,4 @@
-"""What the problem families have in common whose points are drawn from two laws."""
+"""Problem families whose points are drawn from two laws."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Law = Callable[[int, torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Sampled:
-    """The options of such a family."""
+    """The options that these families share."""
 
     name: ClassVar[str]
 

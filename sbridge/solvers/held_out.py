@@ -1,8 +1,8 @@
 """Held-out points: how well a pair of drifts does on them.
 
-A fixed set of held-out points x_t with their targets gives the drifts' quadratic objective the same noise at every
-check. Over 2ε it is, up to a constant, the path KL to the law of those points in nats: it tells iterates apart and
-rises when a network starts to memorise its training points.
+The drifts' quadratic objective is evaluated on a fixed set of held-out points x_t with their targets, so that its noise
+is the same at every check.  Divided by 2ε it is, up to a constant, the path KL to the law of those points in nats.  It
+compares iterates, and rises when a network starts to memorise its training points.
 
 For the search for the Schrödinger bridge that law is the entropic plan between held-out points with a Brownian bridge
 on each pair (`bridge_pairs`).  The plan of a finite sample is biased, so the value is no measure of the distance to
@@ -36,7 +36,7 @@ def drift_losses(value: Tensor, target: Tensor, epsilon: float) -> Tensor:
 
 
 def set_aside(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Split x (n, d) at random into training points and a tenth of them, 2048 at most, to check on."""
+    """Split x (n, d) at random into training points and held-out points: a tenth of all, 2,048 at most."""
     order = torch.randperm(len(x), generator=generator, device=generator.device)
     count = min(POINTS, len(x) // 10)
     return x[order[count:]], x[order[:count]]
@@ -50,7 +50,7 @@ class Monitor:
         epsilon: the bridge's ε.
 
     Attributes:
-        scale: the size of the losses, in nats: what the mean squared velocity and the noise make of them.
+        scale: the typical size of the losses in nats, from the mean squared velocity and the noise.
     """
 
     def __init__(self, path: Path, epsilon: float) -> None:

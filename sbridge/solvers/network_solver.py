@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from torch.optim import Optimizer
@@ -19,13 +18,12 @@ from sbridge.solvers.answer import LatestNotWorse, MakeRule
 from sbridge.solvers.base import Listener, Solver
 from sbridge.solvers.data import Data
 from sbridge.solvers.method import MakeCoupling, Method
-from sbridge.solvers.soap import Soap
+from sbridge.solvers.soap import decaying_soap
 from sbridge.solvers.training import Schedule, Training, warm_cosine
 
 __all__ = ["MakeOptimiser", "NetworkSolver"]
 
 _NETWORK = ResidualNetwork()
-_OPTIMISER = partial(Soap, decay=0.01)  # ten times the decay costs accuracy at small epsilon
 
 MakeOptimiser = Callable[..., Optimizer]
 """Makes an optimiser from (parameters, lr=rate): a class of torch.optim, or a partial of one."""
@@ -60,7 +58,7 @@ class NetworkSolver(ABC):
     rate: float = 0.012
     memory: float = 0.1
     network: NetworkFactory = _NETWORK
-    optimiser: MakeOptimiser = _OPTIMISER
+    optimiser: MakeOptimiser = decaying_soap
     schedule: Schedule = warm_cosine
     answer: MakeRule = LatestNotWorse
     prior: Solver | None = None
