@@ -18,7 +18,6 @@ from sbridge.estimates import Estimate, alone, with_error
 from sbridge.evaluation import energy_distance
 from sbridge.io.settings import environment
 from sbridge.problems.sampled import Law
-from sbridge.report.style import png
 
 __all__ = ["COLOURS", "RESULTS", "Cell", "Rows", "energy_floor", "mean_of", "save"]
 
@@ -109,7 +108,7 @@ def _commit() -> str:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as a png file."""
-    path.write_bytes(png(figure))
+    figure.savefig(path, dpi=160)
 
 
 def mean_of(values: Sequence[float]) -> Estimate:
