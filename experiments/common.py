@@ -6,7 +6,6 @@ default) and keeps finished rows there, so an interrupted experiment continues w
 
 from __future__ import annotations
 
-import csv
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,11 +17,12 @@ from sbridge.estimates import Estimate, alone, with_error
 from sbridge.evaluation import energy_distance
 from sbridge.io.settings import environment
 from sbridge.problems.sampled import Law
+from sbridge.report.style import PALETTE as COLOURS
+from sbridge.tables import markdown, read_csv, write_csv
 
 __all__ = ["COLOURS", "RESULTS", "Cell", "Rows", "energy_floor", "mean_of", "save"]
 
 RESULTS = Path(__file__).parent.parent / "results"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 Cell = str | float | Estimate
 Row = Mapping[str, str]
 
@@ -35,8 +35,7 @@ class Rows:
         self.path = folder / f"{name}.csv"
         self.rows: list[dict[str, str]] = []
         if self.path.exists():
-            with open(self.path, newline="", encoding="utf-8") as file:
-                self.rows = list(csv.DictReader(file))
+            self.rows = read_csv(self.path)
 
     def find(self, **key: str | float) -> list[dict[str, str]]:
         """The rows with these values."""
@@ -52,32 +51,21 @@ class Rows:
         if not self.find(**key):
             print(self.path.stem, *(f"{name} {value}" for name, value in key.items()), sep="  ", flush=True)
             self.rows += [_texts({**key, **row}) for row in compute()]
-            self._write()
+            write_csv(self.path, self.rows)
 
     def replace(self, rows: Iterable[Mapping[str, Cell]]) -> None:
         """Write these rows in place of all others: a summary, which costs nothing to compute again."""
         self.rows = [_texts(row) for row in rows]
-        self._write()
+        write_csv(self.path, self.rows)
 
     def table(self, titles: Mapping[str, str], note: str = "") -> str:
         """A Markdown table of the columns in `titles`, with a note below it and what the rows were made with."""
-        lines = [list(titles.values()), ["---"] * len(titles)]
-        lines += [[_shown(row, name) for name in titles] for row in self.rows]
-        text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        text = markdown([{title: _shown(row, name) for name, title in titles.items()} for row in self.rows])
         text += f"\n{note.strip()}\n" if note else ""
         text += f"\nCommit {_commit()}; {', '.join(f'{name} {version}' for name, version in environment().items())}.\n"
         self.path.with_suffix(".md").write_text(text, encoding="utf-8")
         print(text)
         return text
-
-    def _write(self) -> None:
-        temporary = self.path.with_suffix(".part")
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            names = list(dict.fromkeys(name for row in self.rows for name in row))
-            writer = csv.DictWriter(file, names, restval="")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        temporary.replace(self.path)
 
 
 def _texts(cells: Mapping[str, Cell]) -> dict[str, str]:

@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sbridge import Brownian, Independent, Linear, Problem, Regression
-from sbridge.conversions import ScoreFromDrifts, VelocityFromDrifts
 from sbridge.fields import VectorField
 from sbridge.theory.control import best_diffusion, gap, sde_bound
+from sbridge.theory.conversions import score_from_drifts, velocity_from_drifts
 from sbridge.theory.line import Line, average, diffusion_law, flow_law, kl
 from sbridge.theory.oracle import MixtureOracle
 
@@ -156,7 +156,7 @@ def fitted(steps: int, seed: int) -> Iterator[dict[str, Cell]]:
     solver = Regression(coupling=Independent, steps=steps)
     bridge = solver.solve(Problem(x0, x1, EPSILON, test0, test1), random_state=seed)
     drifts = (bridge.forward_field, bridge.backward_field)
-    velocity, score = VelocityFromDrifts(*drifts), ScoreFromDrifts(*drifts, EPSILON)
+    velocity, score = velocity_from_drifts(*drifts), score_from_drifts(*drifts, EPSILON)
     t, x, line = *points(20_000, 1), Line(-7, 7, 700)
     gap_b, gap_s = gap(velocity, TRUTH.velocity, t, x), gap(score, TRUTH.score, t, x)
     best = best_diffusion(gap_b, gap_s)

@@ -118,7 +118,7 @@ DESIGNS = {
     "linear, times ∝ 1/γ": Design(times=GammaMatched),
     "linear, times by the loss's variance": Design(times=LossVariance),
 }
-ERRORS = {"gap_b": "½∫E\\|b̂−b\\|²dt", "gap_s": "½∫E\\|ŝ−s\\|²dt", "path": "path error (nats)"}
+ERRORS = {"gap_b": "½∫E|b̂−b|²dt", "gap_s": "½∫E|ŝ−s|²dt", "path": "path error (nats)"}
 ERRORS |= {"ode": "energy distance, ODE", "sde": "SDE"}
 
 
@@ -146,7 +146,7 @@ def gaps(bridge: Bridge, design: Design) -> dict[str, float]:
     x0, x1 = design.start.sample(JUDGED, generator), THREE.sample(JUDGED, generator)
     z = torch.randn(JUDGED, 2, dtype=torch.float64, generator=generator)
     x = bridge.interpolant.path(t, x0, x1, z).detach().x
-    off_b, off_s = bridge.velocity(t, x) - oracle.velocity(t, x), bridge.score(t, x) - oracle.score(t, x)
+    off_b, off_s = bridge.velocity(t, x) - oracle.velocity(t, x), bridge.marginal_score(t, x) - oracle.score(t, x)
     errors = {"gap_b": off_b, "gap_s": off_s, "path": (off_b + EPSILON * off_s) / sqrt(2 * EPSILON)}
     return {name: float(0.5 * (1 - 2 * EDGE) * off.square().sum(-1).mean()) for name, off in errors.items()}
 
@@ -220,7 +220,7 @@ def samplers(out: Path) -> None:
 
 MIRRORS = [(0.05, Brownian), (0.5, Brownian), (2.0, Brownian), (8.0, Brownian), (0.5, Parabolic), (0.5, SineSquared)]
 MIRROR = {"gamma": "γ", "epsilon": "ε", "end": "energy distance at t = 1", "middle": "at t = 1/2, to exact points"}
-MIRROR |= {"travel": "E\\|x₁−x₀\\|", "free": "√(πε)", "correlation": "correlation of x₁ and x₀", "returned": "ODE"}
+MIRROR |= {"travel": "E|x₁−x₀|", "free": "√(πε)", "correlation": "correlation of x₁ and x₀", "returned": "ODE"}
 
 
 def mirrored(epsilon: float, gamma: type[Gamma]) -> dict[str, Cell]:

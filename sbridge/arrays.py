@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,19 +12,33 @@ from torch import Tensor
 
 from sbridge.errors import InputError
 
-__all__ = ["Array", "as_points", "in_kind", "seeded"]
+__all__ = ["Array", "RandomState", "as_points", "in_kind", "seed_of", "seeded"]
 
 Array = TypeVar("Array", NDArray[Any], Tensor)
+RandomState = int | np.integer[Any] | np.random.RandomState | np.random.Generator | None
+"""What may seed random numbers, as in scikit-learn; None takes a new seed from the operating system."""
 
 
-def seeded(random_state: int | None, device: torch.device) -> torch.Generator:
-    """A generator on `device` with that seed, or with one from the operating system."""
-    generator = torch.Generator(device)
+def seed_of(random_state: RandomState) -> int:
+    """A seed: the number itself, one drawn from a generator, or one from the operating system for None.
+
+    Raises:
+        InputError: it is none of these.
+    """
     if random_state is None:
-        generator.seed()
-    else:
-        generator.manual_seed(random_state)
-    return generator
+        return torch.Generator().seed()
+    if isinstance(random_state, numbers.Integral):
+        return int(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    raise InputError(f"random_state must be None, a whole number or a NumPy generator, not {random_state!r}")
+
+
+def seeded(random_state: RandomState, device: torch.device) -> torch.Generator:
+    """A generator on `device` with the seed of a random state (`seed_of`)."""
+    return torch.Generator(device).manual_seed(seed_of(random_state))
 
 
 def as_points(x: NDArray[Any] | Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from numpy.typing import NDArray
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, MultivariateNormal
 
@@ -138,6 +137,8 @@ def fit_mixture(samples: Tensor) -> MixtureSameFamily:
     Raises:
         InputError: fewer than 10 points, a value that is not finite, or a coordinate that does not vary.
     """
+    from sklearn.mixture import GaussianMixture  # here, because importing it takes long
+
     _check_samples(samples)
     rows = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))[:_POINTS]
     chosen = samples.detach()[rows].double()

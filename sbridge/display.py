@@ -1,28 +1,28 @@
-"""What a person sees while something long works: a bar on a terminal, a few plain lines elsewhere."""
+"""Progress of long computations: a bar on a terminal, a few plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn, track
+from rich.progress import Progress as Bar
 
-from sbridge.solvers import training
+from sbridge.solvers.base import Listener, Progress
 
 __all__ = ["note", "tracked", "training_display"]
 
 T = TypeVar("T")
 
-Update = Callable[[training.Progress], None]
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 def note(text: str) -> None:
-    """A line about what happens now."""
+    """Print a line to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -33,26 +33,31 @@ def tracked(name: str, parts: Sequence[T]) -> Iterable[T]:
 
 
 @contextmanager
-def training_display(name: str, done: int, steps: int) -> Iterator[Update]:
-    """Gives a function that shows each `Progress` of a training that stands at `done` of `steps`."""
+def training_display(name: str, done: int = 0) -> Iterator[Listener]:
+    """A function that shows each `Progress` of a training which starts, or continues, after `done` steps."""
     console = Console(stderr=True)
-    with (_bar(console, name, done, steps) if console.is_terminal else _lines(name, done)) as update:
+    with (_bar(console, name, done) if console.is_terminal else _lines(name, done)) as update:
         yield update
 
 
 @contextmanager
-def _bar(console: Console, name: str, done: int, steps: int) -> Iterator[Update]:
+def _bar(console: Console, name: str, done: int) -> Iterator[Listener]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[values]}"), console=console) as bar:
-        task = bar.add_task(name, total=steps, completed=done, values="")
-        yield lambda progress: bar.update(task, completed=progress.step, values=_values(progress, ["reference_loss"]))
+    with Bar(*columns, TextColumn("{task.fields[values]}"), console=console) as bar:
+        task = bar.add_task(name, total=None, completed=done, values="")
+
+        def update(progress: Progress) -> None:
+            values = _values(progress, ["reference_loss"])
+            bar.update(task, total=progress.steps, completed=progress.step, values=values)
+
+        yield update
 
 
 @contextmanager
-def _lines(name: str, done: int) -> Iterator[Update]:
+def _lines(name: str, done: int) -> Iterator[Listener]:
     begin = last = perf_counter()
 
-    def update(progress: training.Progress) -> None:
+    def update(progress: Progress) -> None:
         nonlocal last
         now = perf_counter()
         if now - last >= _SECONDS_BETWEEN_LINES:
@@ -64,7 +69,7 @@ def _lines(name: str, done: int) -> Iterator[Update]:
     yield update
 
 
-def _values(progress: training.Progress, names: Iterable[str]) -> str:
+def _values(progress: Progress, names: Iterable[str]) -> str:
     """The named values of the last check, if there was one."""
     shown = [name for name in names if name in progress.values and name != "step"]
     return "  ".join(f"{name.replace('_', ' ')} {progress.values[name]:.4g}" for name in shown)

@@ -1,8 +1,9 @@
-"""SchrodingerBridge: the package's door in the shape of a scikit-learn estimator."""
+"""SchrodingerBridge: a scikit-learn estimator for the Schrödinger bridge between two samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,20 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sbridge.arrays import Array, as_points
+from sbridge.arrays import Array, RandomState, as_points, seed_of
 from sbridge.bridge import Bridge, Direction
 from sbridge.densities import Base
 from sbridge.display import training_display
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.statement import Certificate
+from sbridge.evaluation.distances import energy_distance
 from sbridge.likelihood import End, LogDensity
+from sbridge.parameters import nested_parameters, with_parameters
 from sbridge.problem import Problem
-from sbridge.solvers import Solver
+from sbridge.sampling import Simulation
+from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.maxmin import MaxMin
-from sbridge.solvers.regression import Regression
 
 __all__ = ["SchrodingerBridge", "device_named"]
 
@@ -31,19 +34,24 @@ __all__ = ["SchrodingerBridge", "device_named"]
 class SchrodingerBridge(BaseEstimator):
     """The Schrödinger bridge between two samples, for dX = u dt + √(2ε) dW.
 
-    Before the fit each dataset is centred and both are divided by one scale, which leaves the bridge what it is and ε
-    in the units of the data (`sbridge.problem.Frame`).
+    Before the fit each dataset is centred and both are divided by one scale.  The bridge stays the same, and ε is in
+    the units of the data (`sbridge.problem.Frame`).
+
+    A solver's own settings are parameters too: `set_params(solver__steps=500)`.  With as many points in x0 as in x1,
+    scikit-learn's searches work with x0 as X and x1 as y: `GridSearchCV(model, {"epsilon": [0.1, 1.0]}).fit(x0, x1)`.
+    They compare the settings by `score`.
 
     Args:
-        epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise a point meets on its
-            way.
-        solver: what finds the bridge; by default max–min over the interpolant (`sbridge.MaxMin`).
-        random_state: seed of the fit.
+        epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.
+        solver: the method; by default max–min over the interpolant (`sbridge.MaxMin`).
+        random_state: seed of the fit: a whole number, a NumPy generator, or None for a new seed every time.
         device: where to fit, as torch names it ("cpu", "cuda", "cuda:1").
-        verbose: whether a training shows how far it is, on stderr.
+        verbose: whether to show the progress of a training on stderr.
 
     Attributes:
         bridge_: the fitted `sbridge.Bridge`, which also has everything below.
+        history_: the values of each check during the training, one dictionary per check; empty without a training.
+        n_features_in_: dimension d of the data.
     """
 
     bridge_: Bridge
@@ -51,41 +59,97 @@ class SchrodingerBridge(BaseEstimator):
     def __init__(
         self,
         epsilon: float = 0.5,
-        solver: Solver | None = None,
-        random_state: int = 0,
+        solver: Solver = MaxMin(),
+        random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
     ) -> None:
         self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
         self.verbose = verbose
 
-    def fit(self, x0: NDArray[Any] | Tensor, x1: NDArray[Any] | Tensor) -> SchrodingerBridge:
-        """Find the bridge from x0 (n0, d) to x1 (n1, d).
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments; with `deep`, the solver's settings too, as solver__name."""
+        params: dict[str, Any] = super().get_params(deep=False)
+        nested = nested_parameters(self.solver) if deep else {}
+        return {**params, **{f"solver__{name}": value for name, value in nested.items()}}
+
+    def set_params(self, **params: Any) -> SchrodingerBridge:
+        """Change parameters, solver__name for a setting of the solver.
 
         Raises:
-            InputError: shapes disagree, a value is no finite number, fewer than 10 points, ε is not positive, or the
-                device is not there.
+            ValueError: there is no parameter or setting of that name, or the solver refuses the value.
+        """
+        prefix = "solver__"
+        super().set_params(**{name: value for name, value in params.items() if not name.startswith(prefix)})
+        settings = {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
+        if settings:
+            self.solver = with_parameters(self.solver, settings)
+        return self
+
+    def fit(
+        self, x0: NDArray[Any] | Tensor, x1: NDArray[Any] | Tensor, callbacks: Sequence[Listener] = ()
+    ) -> SchrodingerBridge:
+        """Find the bridge from x0 (n0, d) to x1 (n1, d).
+
+        Args:
+            x0, x1: the two samples; a row is a point.
+            callbacks: functions that are given each `Progress` of the training.
+
+        Raises:
+            InputError: shapes disagree, a value is not finite, a sample has fewer than 10 points, ε is not positive, or
+                the device is not available.
             DivergenceError: the training became unstable.
         """
         device = device_named(self.device)
         start, end = (as_points(x).to(device) for x in (x0, x1))
         end = end.to(start)
-        self._x0, self._x1 = start, end
         problem = Problem(start, end, self.epsilon, start, end)
-        solver = MaxMin() if self.solver is None else self.solver
-        if self.verbose and isinstance(solver, Regression):
-            self.bridge_ = _watched(solver, problem, self.random_state)
-        else:
-            self.bridge_ = solver.solve(problem, self.random_state)
+        self._x0, self._x1, self.n_features_in_ = start, end, problem.dim
+        self.history_: list[dict[str, float]] = []
+        with ExitStack() as stack:
+            display = [stack.enter_context(training_display(self.solver.name))] if self.verbose else []
+            listeners = [self._remember, *display, *callbacks]
+            self.bridge_ = self.solver.solve(problem, seed_of(self.random_state), listeners)
         return self
 
-    def transport(self, x: Array, direction: Direction = "forward", **options: Any) -> Array:
-        """Move points x (n, d) from one end to the other; options as in `Bridge.transport`."""
-        return self._fitted().transport(x, direction, **options)
+    def _remember(self, progress: Progress) -> None:
+        """Keep the values of each check once; `progress` repeats them until the next check."""
+        if progress.values and progress.values not in self.history_[-1:]:
+            self.history_.append(dict(progress.values))
 
-    def trajectories(self, x: Array, times: Sequence[float], **options: Any) -> Array:
-        """Paths through x (n, d) at times[0], (len(times), n, d); options as in `Bridge.trajectories`."""
-        return self._fitted().trajectories(x, times, **options)
+    def score(self, x0: Array, x1: Array) -> float:
+        """Goodness of fit: minus the energy distances at both ends, in the units of the data; 0 is the best.
+
+        x0 (n0, d) is moved forward and compared with x1 (n1, d), and x1 is moved backward and compared with x0.  The
+        distances are unbiased, so the score of an exact bridge is positive about as often as negative.
+        """
+        bridge, seed = self._fitted(), seed_of(self.random_state)
+        start, end = as_points(x0), as_points(x1)
+        there = energy_distance(bridge.transport(start, random_state=seed), end)
+        back = energy_distance(bridge.transport(end, "backward", random_state=seed), start)
+        return -there - back
+
+    def transport(
+        self,
+        x: Array,
+        direction: Direction = "forward",
+        simulation: Simulation = Simulation(),
+        random_state: RandomState = None,
+        **options: Any,
+    ) -> Array:
+        """Move points x (n, d) from one end to the other, (n, d); arguments as in `Bridge.transport`."""
+        return self._fitted().transport(x, direction, simulation, random_state, **options)
+
+    def trajectories(
+        self,
+        x: Array,
+        times: Sequence[float],
+        simulation: Simulation = Simulation(),
+        random_state: RandomState = None,
+        **options: Any,
+    ) -> Array:
+        """Paths through x (n, d) at times[0], (len(times), n, d); arguments as in `Bridge.trajectories`."""
+        return self._fitted().trajectories(x, times, simulation, random_state, **options)
 
     def forward_drift(self, t: float | Array, x: Array) -> Array:
         """b_F(t, x) of dX = b_F dt + √(2ε) dW: t a number or (n, 1), x (n, d) → (n, d)."""
@@ -99,9 +163,9 @@ class SchrodingerBridge(BaseEstimator):
         """b = (b_F + b_B)/2: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().velocity(t, x)
 
-    def score(self, t: float | Array, x: Array) -> Array:
-        """s = ∇log ρ_t: t a number or (n, 1), x (n, d) → (n, d).  Not scikit-learn's goodness of fit."""
-        return self._fitted().score(t, x)
+    def marginal_score(self, t: float | Array, x: Array) -> Array:
+        """s = ∇log ρ_t, the score of the law at time t: t a number or (n, 1), x (n, d) → (n, d)."""
+        return self._fitted().marginal_score(t, x)
 
     def log_prob(self, x: Array, at: End = "x1", *, base: Base | None = None, **options: Any) -> LogDensity[Array]:
         """log ρ̂ at points x (n, d), in nats; options as in `Bridge.log_prob`.
@@ -114,11 +178,11 @@ class SchrodingerBridge(BaseEstimator):
         """−E log ρ̂ over the law of the points x (n, d), in nats; arguments as in `log_prob`."""
         return self._fitted().cross_entropy(x, at, base=self._base(at) if base is None else base, **options)
 
-    def certificate(self, x0: Array, x1: Array, random_state: int | None = None) -> Certificate:
+    def certificate(self, x0: Array, x1: Array, random_state: RandomState = None) -> Certificate:
         """How far the fit is from a Schrödinger bridge, in nats; arguments as in `Bridge.certificate`.
 
-        Keep some points apart from the fit and give them here.  There is no default, because on the points it was
-        fitted to the bridge looks better than it is.
+        Give it points that were not used in the fit.  There is no default, because on its training points the bridge
+        looks better than it is.
         """
         return self._fitted().certificate(x0, x1, random_state)
 
@@ -133,15 +197,6 @@ class SchrodingerBridge(BaseEstimator):
     def _fitted(self) -> Bridge:
         check_is_fitted(self)
         return self.bridge_
-
-
-def _watched(solver: Regression, problem: Problem, random_state: int) -> Bridge:
-    """What `solver.solve` gives, with a display of the training."""
-    training = solver.start(problem, random_state)
-    with training_display(solver.name, 0, training.steps) as update:
-        for progress in training:
-            update(progress)
-    return training.bridge()
 
 
 def device_named(name: str) -> torch.device:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from sbridge.storage import Storable
 
-__all__ = ["Confined", "Corrected", "Drifts", "Field", "Framed", "Half", "Reversed", "VectorField", "working_dtype"]
+__all__ = ["Confined", "Corrected", "Drifts", "Field", "Framed", "Half", "Reversed", "VectorField", "common_pair"]
+__all__ += ["side_by_side", "working_dtype"]
 
 _TINY = 1e-12  # keeps the derivative of a norm finite at zero
 _SOON = 0.01  # time left to an end, below which the correction does not grow
@@ -101,7 +102,7 @@ class Confined(Drifts):
 class Half(Field):
     """The forward (index 0) or backward (index 1) drift of a pair."""
 
-    def __init__(self, pair: Drifts, index: int) -> None:
+    def __init__(self, pair: Drifts | Framed, index: int) -> None:
         super().__init__()
         self.pair, self.index = pair, index
 
@@ -111,6 +112,21 @@ class Half(Field):
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return self.pair(t, x).chunk(2, dim=-1)[self.index]
+
+
+def common_pair(forward_field: Field, backward_field: Field) -> Drifts | Framed | None:
+    """The pair whose two halves these fields are, if there is one."""
+    halves = [field for field in (forward_field, backward_field) if isinstance(field, Half)]
+    is_pair = [half.index for half in halves] == [0, 1] and halves[0].pair is halves[1].pair
+    return halves[0].pair if is_pair else None
+
+
+def side_by_side(forward_field: Field, backward_field: Field) -> VectorField:
+    """Both drifts at once, (t, x) ↦ (..., 2d); a network that gives both is evaluated once."""
+    pair = common_pair(forward_field, backward_field)
+    if pair is not None:
+        return pair
+    return lambda t, x: torch.cat([forward_field(t, x), backward_field(t, x)], dim=-1)
 
 
 class Reversed(Field):
@@ -132,10 +148,10 @@ class Framed(Field):
     """A drift of a `Frame`'s coordinates, in the user's coordinates.
 
     With y = (x − m_t)/a and m_t = (1−t)m₀ + t m₁, a drift ũ(t, y) becomes a·ũ(t, y) + (m₁ − m₀).  y is of order one
-    whatever x is, so the inner field may work in less precision than x has.
+    whatever x is, so the inner field may work in less precision than x has.  An inner pair of drifts stays a pair.
     """
 
-    def __init__(self, inner: Field, shift0: Tensor, shift1: Tensor, scale: float) -> None:
+    def __init__(self, inner: Field | Drifts, shift0: Tensor, shift1: Tensor, scale: float) -> None:
         super().__init__()
         self.inner, self.scale = inner, scale
         self.shift0: Tensor
@@ -151,7 +167,8 @@ class Framed(Field):
         centre = (1 - t) * self.shift0 + t * self.shift1
         y = (x - centre) / self.scale
         dtype = working_dtype(self.inner, y)
-        return self.scale * self.inner(t.to(dtype), y.to(dtype)).to(y) + (self.shift1 - self.shift0)
+        value = self.scale * self.inner(t.to(dtype), y.to(dtype)).to(y)
+        return value + (self.shift1 - self.shift0).repeat(value.shape[-1] // self.dim)
 
 
 def working_dtype(module: nn.Module, x: Tensor) -> torch.dtype:

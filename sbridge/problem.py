@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
-from sbridge.fields import Framed
+from sbridge.fields import Field, Framed, Half, common_pair
 from sbridge.interpolants import FramedInterpolant
 
 __all__ = ["Frame", "Problem"]
@@ -130,10 +130,12 @@ class Frame:
     def outside(self, bridge: Bridge) -> Bridge:
         """A bridge of this frame's coordinates, in the user's coordinates."""
         frame = (self.shift0, self.shift1, self.scale)
-        return Bridge(
-            Framed(bridge.forward_field, *frame),
-            Framed(bridge.backward_field, *frame),
-            bridge.epsilon * self.scale**2,
-            bridge.interpolant and FramedInterpolant(bridge.interpolant, *frame),
-            bridge.remark,
-        )
+        pair = common_pair(bridge.forward_field, bridge.backward_field)
+        if pair is None:
+            there: Field = Framed(bridge.forward_field, *frame)
+            back: Field = Framed(bridge.backward_field, *frame)
+        else:
+            shared = Framed(pair, *frame)
+            there, back = Half(shared, 0), Half(shared, 1)
+        interpolant = bridge.interpolant and FramedInterpolant(bridge.interpolant, *frame)
+        return Bridge(there, back, bridge.epsilon * self.scale**2, interpolant, bridge.remark)

@@ -17,10 +17,10 @@ from t = 1 to 0: a negative step turns the drift's sign around and leaves the si
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from math import asin, inf, pi, sqrt
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,8 +28,8 @@ from torch import Tensor
 from sbridge.errors import InputError
 from sbridge.fields import VectorField
 
-__all__ = ["EULER", "HEUN", "RK4", "Adaptive", "Diffusion", "Integrator", "PiecewiseLinear", "Stepper"]
-__all__ += ["even", "graded", "integrate", "through"]
+__all__ = ["EULER", "HEUN", "RK4", "Adaptive", "Diffusion", "Integrator", "PiecewiseLinear", "Simulation"]
+__all__ += ["Stepper", "even", "graded", "integrate", "through"]
 
 Diffusion = float | Callable[[Tensor], Tensor]
 """D, or a function of times (in a tensor of any shape) that gives D(t) ≥ 0."""
@@ -159,6 +159,65 @@ def through(values: Sequence[float]) -> Diffusion | None:
         return None
     line = PiecewiseLinear(tuple(values))
     return line if len(values) > 1 else values[0]
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """How a bridge moves points: the process, its steps, and how many points move at once.
+
+    Args:
+        steps: steps from t = 0 to 1, shorter near both ends (`graded`).
+        diffusion: D ≥ 0 of the process dX = (b ± D s) dt + √(2D) dW, in squared units of the data.  It is a number, or
+            a function that takes a tensor of times and gives a tensor.  None means ε, the bridge's own law.  0 is the
+            probability-flow ODE.  The marginals are the same for every D.
+        stepper: `EULER`, `HEUN` or `RK4`; with D = 0 also `Adaptive`, which chooses its own steps.
+        batch: points moved at once, which bounds memory.
+        quiet_end: follow the probability flow for the last 1/steps of time before t = 1 (or 0), so that no noise is
+            added there.  The law is the same, and a narrow law is blurred less.
+
+    Raises:
+        InputError: steps or batch is below 1, or D is negative or not finite at some time.
+    """
+
+    steps: int = 100
+    diffusion: Diffusion | None = None
+    stepper: Integrator = EULER
+    batch: int = 32_768
+    quiet_end: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("steps", self.steps), ("batch", self.batch)):
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}")
+        if self.diffusion is not None:
+            _check_diffusion(self.diffusion)
+
+    def changed(self, **options: Any) -> Simulation:
+        """The same with other values of some fields.
+
+        Raises:
+            InputError: there is no field of that name, or a value cannot be used.
+        """
+        names = [field.name for field in fields(self)]
+        unknown = [name for name in options if name not in names]
+        if unknown:
+            raise InputError(f"a simulation has no option {unknown[0]!r}; it has {', '.join(names)}")
+        return replace(self, **options)
+
+    def grids(self, start: float, stop: float, diffusion: Diffusion) -> list[tuple[Tensor, Diffusion]]:
+        """The steps from start to stop and their D, in one or two pieces; with `quiet_end` the last piece has D = 0."""
+        times = graded(start, stop, self.steps)
+        if not self.quiet_end or stop not in (0, 1):
+            return [(times, diffusion)]
+        first = int(((times - stop).abs() > 1 / self.steps).sum())
+        pieces: list[tuple[Tensor, Diffusion]] = [(times[: first + 1], diffusion), (times[first:], 0.0)]
+        return [piece for piece in pieces if len(piece[0]) > 1]
+
+
+def _check_diffusion(diffusion: Diffusion) -> None:
+    values = torch.as_tensor(diffusion(torch.linspace(0, 1, 101)) if callable(diffusion) else diffusion)
+    if not (values.isfinite() & (values >= 0)).all():
+        raise InputError(f"diffusion must be ≥ 0 and finite at all times, not {values.min().item():g}")
 
 
 def even(start: float, stop: float, steps: int) -> Tensor:

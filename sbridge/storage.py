@@ -45,27 +45,47 @@ class Storable(nn.Module):
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
 
-def _describe(value: Any) -> Any:
+def _describe(value: Any, prefix: str, places: dict[int, str]) -> Any:
+    """A value in JSON; a module that was described before is named by its first place in the tree."""
     if isinstance(value, Storable):
-        arguments = {name: _describe(v) for name, v in value.arguments().items()}
+        if id(value) in places:
+            return {"same": places[id(value)]}
+        places[id(value)] = prefix
+        arguments = {name: _describe(v, _join(prefix, name), places) for name, v in value.arguments().items()}
         return {"class": type(value).__name__, "module": type(value).__module__, "arguments": arguments}
     if isinstance(value, nn.Module):
         return {"own module": type(value).__name__}
     return {"tensor": True} if isinstance(value, Tensor) else value
 
 
-def _build(description: Any, tensors: dict[str, Tensor], prefix: str, like: nn.Module | None) -> Any:
+def _build(
+    description: Any, tensors: dict[str, Tensor], prefix: str, like: nn.Module | None, built: dict[str, Any]
+) -> Any:
     if not isinstance(description, dict):
         return description
     if "tensor" in description:
         return tensors[prefix]
+    if "same" in description:
+        return built[description["same"]]
     if "own module" in description:
         return _own(description["own module"], like)
     arguments = {
-        name: _build(inner, tensors, f"{prefix}.{name}" if prefix else name, like)
+        name: _build(inner, tensors, _join(prefix, name), like, built)
         for name, inner in description["arguments"].items()
     }
-    return _class(description["class"], description["module"])(**arguments)
+    built[prefix] = _class(description["class"], description["module"])(**arguments)
+    return built[prefix]
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _repeated(module: nn.Module) -> dict[str, str]:
+    """The names in the module's state whose tensor has an earlier name, and that name; shared modules have them."""
+    first: dict[int, str] = {}
+    names = {name: first.setdefault(id(tensor), name) for name, tensor in module.state_dict(keep_vars=True).items()}
+    return {name: earlier for name, earlier in names.items() if name != earlier}
 
 
 def _own(name: str, like: nn.Module | None) -> nn.Module:
@@ -98,8 +118,10 @@ def replace_atomically(path: Path, write: Any) -> None:
 
 def save(module: Storable, path: str | Path) -> None:
     """Write `module` to a safetensors file at `path`."""
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
-    header = {_HEADER: json.dumps(_describe(module))}
+    repeated = _repeated(module)
+    state = {name: tensor for name, tensor in module.state_dict().items() if name not in repeated}
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    header = {_HEADER: json.dumps({"module": _describe(module, "", {}), "repeated": repeated})}
     # As bytes, because safetensors writes files that nobody else may read.
     content = serialise(tensors, metadata=header)
     replace_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
@@ -117,9 +139,10 @@ def load(path: str | Path, like: nn.Module | None = None) -> Storable:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {})[_HEADER]
+            header = json.loads((file.metadata() or {})[_HEADER])
         tensors = load_file(path)
-        module: Storable = _build(json.loads(header), tensors, "", like)
+        tensors |= {name: tensors[earlier] for name, earlier in header["repeated"].items()}
+        module: Storable = _build(header["module"], tensors, "", like, {})
         module.load_state_dict(tensors, assign=True)  # assigned, not copied: the precision is the file's
     except InputError as error:
         raise InputError(f"{path}: {error}") from None

@@ -12,8 +12,8 @@ import pytest
 import sbridge
 
 ROOT = Path(sbridge.__file__).parent
-LAYERS = ["errors", "estimates", "arrays", "storage", "units", "fields", "networks", "interpolants", "times"]
-LAYERS += ["conversions", "plans", "sampling", "couplings", "objectives", "densities", "likelihood", "bridge"]
+LAYERS = ["errors", "estimates", "arrays", "parameters", "storage", "tables", "units", "fields", "networks"]
+LAYERS += ["interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities", "likelihood", "bridge"]
 LAYERS += ["problem", "solvers", "potentials", "baselines", "problems", "theory", "evaluation", "display", "estimator"]
 LAYERS += ["io", "report", "bench", "tuning", "cli", "__main__", "experiments"]
 LATE = {("bridge", "evaluation.certificate")}  # imported inside a method, when it is called

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
 from math import nan
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction
@@ -17,7 +21,7 @@ from sbridge.interpolants import Brownian, Linear
 from sbridge.networks import DriftPair
 from sbridge.problem import Frame, Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Diffusion, PiecewiseLinear, Stepper, graded
+from sbridge.sampling import HEUN, RK4, Adaptive, Diffusion, PiecewiseLinear, Simulation, graded
 
 FLOAT, EPSILON = torch.float64, 0.3
 GAUSSIANS = (
@@ -54,15 +58,14 @@ def test_epsilon_must_be_positive(epsilon: float) -> None:
         Problem(x, x, epsilon, x, x)
 
 
-@pytest.mark.parametrize("which", ["x0", "x1", "test0", "test1"])
 @pytest.mark.parametrize(
-    ("bad", "message"),
+    ("which", "bad", "message"),
     [
-        (torch.zeros(20), r"must have shape \(n, d\), not \(20,\)"),
-        (torch.zeros(20, 1, 1), r"must have shape \(n, d\)"),
-        (torch.zeros(9, 2), "has 9 points; at least 10 are needed"),
-        (torch.full((20, 2), nan), "has 20 rows with NaN or infinite values"),
-        (torch.zeros(20, 2).index_fill(0, torch.tensor([3]), torch.inf), "has 1 rows with NaN or infinite"),
+        ("x0", torch.zeros(20), r"must have shape \(n, d\), not \(20,\)"),
+        ("x1", torch.zeros(20, 1, 1), r"must have shape \(n, d\)"),
+        ("test0", torch.zeros(9, 2), "has 9 points; at least 10 are needed"),
+        ("test1", torch.full((20, 2), nan), "has 20 rows with NaN or infinite values"),
+        ("x0", torch.zeros(20, 2).index_fill(0, torch.tensor([3]), torch.inf), "has 1 rows with NaN or infinite"),
     ],
     ids=["vector", "cube", "few", "nan", "infinite"],
 )
@@ -128,7 +131,7 @@ def _framed_exact(frame: Frame) -> Bridge:
 def test_bridges_are_equivariant_under_frames(t: float) -> None:
     bridge = _framed_exact(Frame(X[0], X[1], 2.7))
     assert bridge.epsilon == pytest.approx(EPSILON)
-    for of in ("forward_drift", "backward_drift", "velocity", "score"):
+    for of in ("forward_drift", "backward_drift", "velocity", "marginal_score"):
         torch.testing.assert_close(getattr(bridge, of)(t, X), getattr(EXACT, of)(t, X))
 
 
@@ -144,11 +147,13 @@ def test_frames_carry_interpolant_and_remark() -> None:
 
 # Bridge: what goes in and what comes out
 
-METHODS = ["forward_drift", "backward_drift", "velocity", "score"]
+METHODS = ["forward_drift", "backward_drift", "velocity", "marginal_score"]
 
 
-@pytest.mark.parametrize("bridge", [EXACT, GaussianBridge(*(v.float() for v in GAUSSIANS), EPSILON)], ids=["64", "32"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+SINGLE = GaussianBridge(*(v.float() for v in GAUSSIANS), EPSILON)
+
+
+@pytest.mark.parametrize(("bridge", "dtype"), [(EXACT, np.float32), (SINGLE, np.float64)], ids=["32 in 64", "64 in 32"])
 def test_arrays_come_back_as_arrays_and_tensors_as_tensors(bridge: Bridge, dtype: type) -> None:
     array = X.numpy().astype(dtype)
     for method in METHODS:
@@ -172,7 +177,66 @@ def test_each_point_may_have_its_own_time() -> None:
 def test_velocity_and_score_are_mean_and_difference_of_the_drifts() -> None:
     forward, backward = EXACT.forward_drift(0.4, X), EXACT.backward_drift(0.4, X)
     torch.testing.assert_close(EXACT.velocity(0.4, X), (forward + backward) / 2)
-    torch.testing.assert_close(EXACT.score(0.4, X), (forward - backward) / (2 * EPSILON))
+    torch.testing.assert_close(EXACT.marginal_score(0.4, X), (forward - backward) / (2 * EPSILON))
+
+
+class Counted(DriftPair):
+    """A network that counts its evaluations."""
+
+    calls = 0
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        type(self).calls += 1
+        return super().forward(t, x)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_network_of_both_drifts_is_evaluated_once(
+    direction: Direction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For velocity, score and any diffusion, in the user's units, and again after the bridge was saved and loaded."""
+    pair = Counted(2, 1.0, 1.0, 0.5, width=4, depth=1)
+    fitted = Frame(X[0], X[1], 2.0).outside(Bridge(Half(pair, 0), Half(pair, 1), 0.5))
+    fitted.save(tmp_path / "bridge")
+    copies = Bridge(deepcopy(fitted.forward_field), deepcopy(fitted.backward_field), fitted.epsilon)
+    calls: list[Callable[[Bridge], Tensor]] = [
+        lambda bridge: bridge.velocity(0.3, X),
+        lambda bridge: bridge.marginal_score(0.3, X),
+        lambda bridge: bridge.transport(X, direction, steps=1, diffusion=0.1, random_state=0),
+        lambda bridge: bridge.transport(X, direction, steps=1, random_state=0),
+    ]
+    for call in calls:
+        for bridge in (fitted, Bridge.load(tmp_path / "bridge")):
+            monkeypatch.setattr(Counted, "calls", 0)
+            found = call(bridge)
+            assert Counted.calls == 1
+            torch.testing.assert_close(found, call(copies))
+
+
+def test_a_shared_network_is_saved_once(tmp_path: Path) -> None:
+    pair = DriftPair(2, 1.0, 1.0, 0.5, width=4, depth=1)
+    Bridge(Half(pair, 0), Half(pair, 1), 0.5).save(tmp_path / "bridge")
+    with safe_open(tmp_path / "bridge", framework="pt") as file:
+        assert len(list(file.keys())) == len(pair.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, not 0"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"step": 3}, "no option 'step'; it has steps, diffusion, stepper, batch, quiet_end"),
+    ],
+)
+def test_bad_simulations_are_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        EXACT.transport(X, **options)
+
+
+def test_options_change_a_simulation() -> None:
+    wanted = EXACT.transport(X, "forward", Simulation(7, 0.2, HEUN), 1)
+    found = EXACT.transport(X, simulation=Simulation(50, 0.2), random_state=1, steps=7, stepper=HEUN)
+    assert torch.equal(found, wanted)
 
 
 def test_no_gradient_is_kept() -> None:
@@ -237,14 +301,10 @@ def test_diffusion_must_be_finite_and_not_negative(diffusion: Diffusion) -> None
 DIRECTIONS = pytest.mark.parametrize("times", [(0.0, 1.0), (1.0, 0.0)], ids=["forward", "backward"])
 
 
-@DIRECTIONS
-@pytest.mark.parametrize("stepper", [EULER, HEUN], ids=["euler", "heun"])
-@pytest.mark.parametrize("level", [0.0, 0.7])
-def test_a_constant_function_is_the_same_as_its_value(
-    times: tuple[float, float], stepper: Stepper, level: float
-) -> None:
+@pytest.mark.parametrize(("direction", "level"), [("forward", 0.0), ("forward", 0.7), ("backward", 0.7)])
+def test_a_constant_function_is_the_same_as_its_value(direction: Direction, level: float) -> None:
     number, constant, line = (
-        EXACT.trajectories(X, times, diffusion, steps=8, stepper=stepper, random_state=1)
+        EXACT.transport(X, direction, Simulation(8, diffusion, HEUN), random_state=1)
         for diffusion in (level, PiecewiseLinear((level,)), lambda t: level + 0 * t)
     )
     torch.testing.assert_close(constant, number)
@@ -260,14 +320,14 @@ def test_a_diffusion_is_that_of_its_time(times: tuple[float, float], early: bool
         return (0.5 - t if early else t - 0.5).clamp(min=0)
 
     for span in ((times[0], 0.5), (0.5, times[1])):
-        noisy, flow = (EXACT.trajectories(X, span, d, steps=20, random_state=1)[1] for d in (level, 0.0))
+        noisy, flow = (EXACT.trajectories(X, span, Simulation(20, d), random_state=1)[1] for d in (level, 0.0))
         still = (0.0 in span) != early
         assert ((noisy - flow).abs().max() < 1e-12) == still
 
 
 def test_adaptive_steps_move_along_the_flow_only() -> None:
     there = EXACT.trajectories(X, (0.2, 0.9), diffusion=0, stepper=Adaptive())[1]
-    torch.testing.assert_close(there, EXACT.trajectories(X, (0.2, 0.9), 0, 100, RK4)[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(there, EXACT.trajectories(X, (0.2, 0.9), Simulation(100, 0, RK4))[1], atol=1e-5, rtol=0)
     with pytest.raises(InputError, match="adaptive steps are for the probability flow"):
         EXACT.transport(X, stepper=Adaptive())
 
@@ -305,15 +365,28 @@ def test_only_ends_are_quiet(times: tuple[float, float]) -> None:
 
 @DIRECTIONS
 def test_the_flow_is_quiet_anyway(times: tuple[float, float]) -> None:
-    quiet, plain = (EXACT.trajectories(X, times, 0.0, steps=10, quiet_end=q) for q in (True, False))
+    quiet, plain = (EXACT.trajectories(X, times, Simulation(10, 0.0, quiet_end=q)) for q in (True, False))
     torch.testing.assert_close(quiet, plain)
 
 
 def test_seeds_fix_the_noise_and_none_does_not() -> None:
-    first, again, other = (EXACT.transport(X, steps=5, random_state=seed) for seed in (3, 3, 4))
+    first, again, other = (EXACT.transport(X, steps=5, random_state=seed) for seed in (3, np.int64(3), 4))
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
     assert not torch.allclose(EXACT.transport(X, steps=5), EXACT.transport(X, steps=5))
+
+
+@pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState])
+def test_numpy_generators_seed_and_advance(make: Callable[[int], np.random.Generator]) -> None:
+    one, same = make(0), make(0)
+    first, again, other = (EXACT.transport(X, steps=5, random_state=state) for state in (one, same, one))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+def test_other_seeds_are_refused() -> None:
+    with pytest.raises(InputError, match="random_state must be None, a whole number or a NumPy generator, not '3'"):
+        EXACT.transport(X, random_state=cast(int, "3"))
 
 
 def test_global_generator_is_left_alone() -> None:
@@ -346,20 +419,32 @@ def test_flow_forward_and_back_is_the_identity() -> None:
 def _moments_at(t: float) -> tuple[Tensor, Tensor]:
     """Mean and covariance of ρ_t, from the score, which is −Σ_t⁻¹(x − m_t)."""
     rows = torch.cat([torch.zeros(1, 2, dtype=FLOAT), torch.eye(2, dtype=FLOAT)])
-    values = EXACT.score(t, rows)
+    values = EXACT.marginal_score(t, rows)
     precision = values[0] - values[1:]
     return torch.linalg.solve(precision, values[0]), torch.linalg.inv(precision)
 
 
-@pytest.mark.parametrize("quiet_end", [False, True], ids=["", "quiet end"])
-@pytest.mark.parametrize("diffusion", [0.0, 0.5 * EPSILON, EPSILON, 2 * EPSILON, PiecewiseLinear((0.1, 1.0, 0.0))])
-@pytest.mark.parametrize("times", [(0.0, 0.4, 1.0), (1.0, 0.4, 0.0)], ids=["forward", "backward"])
+FORWARD, BACKWARD, UNEVEN = (0.0, 0.4, 1.0), (1.0, 0.4, 0.0), PiecewiseLinear((0.1, 1.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("diffusion", "times", "quiet_end"),
+    [
+        (0.0, FORWARD, False),
+        (0.5 * EPSILON, BACKWARD, False),
+        (EPSILON, FORWARD, True),
+        (EPSILON, BACKWARD, False),
+        (2 * EPSILON, FORWARD, False),
+        (UNEVEN, FORWARD, False),
+        (UNEVEN, BACKWARD, True),
+    ],
+)
 def test_every_diffusion_has_the_marginals_of_the_bridge(
     diffusion: Diffusion, times: tuple[float, ...], quiet_end: bool
 ) -> None:
     start = GAUSSIANS[:2] if times[0] == 0 else GAUSSIANS[2:]
     x, n = _sample(*start, 20_000), 20_000
-    path = EXACT.trajectories(x, times, diffusion, steps=30, stepper=HEUN, random_state=2, quiet_end=quiet_end)
+    path = EXACT.trajectories(x, times, Simulation(30, diffusion, HEUN, quiet_end=quiet_end), random_state=2)
     for t, states in zip(times, path, strict=True):
         mean, cov = _moments_at(t)
         spread = cov.diagonal().sqrt()

@@ -72,7 +72,7 @@ def potential(seed: int, epsilon: float = 0.5, dim: int = 2) -> MixtureDrift:
     source = generator(seed)
     centres = torch.randn(3, dim, dtype=FLOAT, generator=source)
     variances = 0.2 + torch.rand(3, dim, dtype=FLOAT, generator=source)
-    return MixtureDrift(torch.full((3,), 1 / 3, dtype=FLOAT), centres, variances, epsilon)
+    return MixtureDrift(torch.zeros(3, dtype=FLOAT), centres, variances, epsilon)
 
 
 def walked(drift: Field, references: list[Field], epsilon: float = 0.5, paths: int = 1000) -> tuple[Walk, Walk]:

@@ -631,7 +631,7 @@ BAD_SAMPLES: dict[str, tuple[list[object], str]] = {
     "other direction": (["--input", "a.npy", "--out", "to.npy", "--direction", "up"], "--direction"),
     "noise below zero": (["--input", "a.npy", "--out", "to.npy", "--diffusion=-1"], "must be one or more numbers ≥ 0"),
     "two noises": (["--input", "a.npy", "--out", "to.npy", "--ode", "--diffusion", 1], "--ode means --diffusion 0"),
-    "no steps": (["--input", "a.npy", "--out", "to.npy", "--steps", 0], "--steps must be at least 1"),
+    "no steps": (["--input", "a.npy", "--out", "to.npy", "--steps", 0], "steps must be at least 1"),
 }
 
 

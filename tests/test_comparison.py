@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from dataclasses import replace
@@ -20,11 +19,23 @@ from torch import Tensor
 from sbridge.baselines.sinkhorn import PotSinkhorn
 from sbridge.bridge import Bridge
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evaluation import COLUMNS, FLOOR, TRUTH, Comparison, Effort, Judge, Method, column_named, compare, merge
+from sbridge.evaluation import (
+    COLUMNS,
+    FLOOR,
+    TRUTH,
+    Candidate,
+    Comparison,
+    Effort,
+    Evaluator,
+    column_named,
+    compare,
+    merge,
+)
 from sbridge.evaluation.table import Row
 from sbridge.fields import Field
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
+from sbridge.tables import read_csv
 
 EPSILON = 0.3
 MEAN0, COV0 = torch.tensor([0.5, -1.0]), torch.tensor([[1.0, 0.4], [0.4, 0.7]])
@@ -92,7 +103,7 @@ def _untimed(comparison: Comparison) -> dict[str, dict[str, float | str]]:
 
 
 PROBLEM = _problem()
-METHODS: dict[str, Method] = {"exact": EXACT, "wrong": WRONG, "sinkhorn": SINKHORN}
+METHODS: dict[str, Candidate] = {"exact": EXACT, "wrong": WRONG, "sinkhorn": SINKHORN}
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +184,14 @@ def test_without_a_truth_there_are_no_figures_against_it() -> None:
 
 def test_held_out_points_that_are_the_training_points_give_no_floor() -> None:
     problem = replace(PROBLEM, test0=PROBLEM.x0, test1=PROBLEM.x1)
-    floor = Judge.of(problem, effort=SMALL).floor()
+    floor = Evaluator.of(problem, effort=SMALL).floor()
     assert "forward_energy" not in floor
     assert floor["remark"] == "no distances: the held-out points are the training points"
     assert _figure(floor, "bw_uvp") > 0
 
 
 def test_sizes_are_cut_to_the_data() -> None:
-    effort = Judge.of(PROBLEM, effort=Effort()).effort
+    effort = Evaluator.of(PROBLEM, effort=Effort()).effort
     assert (effort.points, effort.matched, effort.starts) == (350, 350, 200)
 
 
@@ -209,10 +220,10 @@ def test_what_is_no_method_is_refused_before_anything_runs() -> None:
 def test_a_failing_method_spares_the_others(comparison: Comparison) -> None:
     field = Runaway(torch.tensor(1e30))
     other = GaussianBridge(MEAN0, COV0, MEAN1, COV1, 2 * EPSILON)
-    broken: dict[str, Method] = {"a": Diverging(), "b": Bridge(field, field, EPSILON), "c": other}
+    broken: dict[str, Candidate] = {"a": Diverging(), "b": Bridge(field, field, EPSILON), "c": other}
     found = compare({**broken, "exact": EXACT}, PROBLEM, effort=SMALL)
     assert found.rows["a"] == {"remark": "failed: the loss is NaN at step 7"}
-    assert str(found.rows["b"]["remark"]).startswith("failed: the forward process moves 300 of 300 points")
+    assert str(found.rows["b"]["remark"]).startswith("failed: the forward process gives 300 of 300 points")
     assert found.rows["c"] == {"remark": "failed: its epsilon is 0.6, the problem's 0.3"}
     assert _untimed(found)["exact"] == _untimed(comparison)["exact"]
 
@@ -250,13 +261,12 @@ def test_json_comes_back_equal(comparison: Comparison, tmp_path: Path) -> None:
 def test_csv_holds_every_figure(comparison: Comparison, tmp_path: Path) -> None:
     path = tmp_path / "comparison.csv"
     comparison.to_csv(path)
-    with open(path, newline="") as file:
-        read = {row.pop("method"): row for row in csv.DictReader(file)}
+    read = {row.pop("method"): row for row in read_csv(path)}
     assert list(read) == list(comparison.rows)
     for name, row in comparison.rows.items():
-        assert {key: text for key, text in read[name].items() if text} == {
-            key: str(value) for key, value in row.items() if value != ""
-        }
+        figures = {key: float(text) for key, text in read[name].items() if text and key != "remark"}
+        assert figures == {key: value for key, value in row.items() if key != "remark"}
+        assert read[name]["remark"] == row["remark"]
 
 
 def test_markdown_has_a_line_a_method_and_the_shown_columns(comparison: Comparison) -> None:

@@ -172,8 +172,7 @@ def _exact_gap(truth: GaussianTruth, error: Errors, weight: Diffusion = lambda t
     return _integral(lambda t: weight(t) * error(t).paired(error(t), *truth.law(t)) / 2)
 
 
-@pytest.mark.parametrize("dim", [1, 3])
-@pytest.mark.parametrize("epsilon", [0.05, 0.5, 3.0])
+@pytest.mark.parametrize(("dim", "epsilon"), [(3, 0.05), (1, 0.5), (3, 3.0)])
 def test_sde_is_controlled_in_closed_form(dim: int, epsilon: float) -> None:
     """400 affine errors; half of them keep ŝ exact, where the divergence comes closest to the bound."""
     truth, b, s = GaussianTruth(dim), _errors(400, dim, 0), _errors(400, dim, 50)
@@ -204,8 +203,7 @@ def test_sde_with_a_diffusion_that_changes_is_controlled(dim: int) -> None:
     _near(found, float(_exact_gap(truth, lambda t: one, lambda t: 1 / (2 * epsilon(t)))))
 
 
-@pytest.mark.parametrize("dim", [1, 3])
-@pytest.mark.parametrize("epsilon", [0.05, 0.5, 3.0])
+@pytest.mark.parametrize(("dim", "epsilon"), [(3, 0.05), (1, 0.5), (3, 3.0)])
 def test_sde_is_controlled_by_mean_velocity_and_score(dim: int, epsilon: float) -> None:
     """b_F = v + (ε − γγ̇)s, γγ̇ = 0.4(1 − 2t)."""
     truth, v, s = GaussianTruth(dim), _errors(300, dim, 0), _errors(300, dim, 50)
@@ -228,9 +226,8 @@ def _shifted(exact: FieldLike, error: Affine) -> FieldLike:
     return lambda t, x: exact(t, x) + error.at(x)
 
 
-@pytest.mark.parametrize("dim", [1, 3])
-def test_flow_identity_and_bound_in_closed_form(dim: int) -> None:
-    truth, b = GaussianTruth(dim), _errors(300, dim, 0)
+def test_flow_identity_and_bound_in_closed_form() -> None:
+    truth, b = GaussianTruth(3), _errors(300, 3, 0)
     model = _model_moments(truth, lambda t: b, lambda t: 0.0)
 
     def score_error(t: float) -> Affine:
@@ -254,9 +251,8 @@ def test_flow_identity_and_bound_in_closed_form(dim: int) -> None:
     _near(flow_bound(gap(velocity, exact, t, x), found), float(cauchy[1]))
 
 
-@pytest.mark.parametrize("dim", [1, 3])
-def test_gaps_of_samples_are_those_in_closed_form_and_form_a_chain(dim: int) -> None:
-    truth, b, s = GaussianTruth(dim), _errors(8, dim, 0), _errors(8, dim, 50)
+def test_gaps_of_samples_are_those_in_closed_form_and_form_a_chain() -> None:
+    truth, b, s = GaussianTruth(3), _errors(8, 3, 0), _errors(8, 3, 50)
     oracle, (t, x) = truth.oracle, truth.points(2000)
     for i in range(8):
         b_error, s_error = (Affine(error.slope[i], error.shift[i]) for error in (b, s))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, OnlineSinkhorn, WholePlan, whole
 from sbridge.errors import InputError
-from sbridge.plans import annealed_potential, entropic_plan, extended, log_sinkhorn_step
+from sbridge.plans import Plan, entropic_plan
 
 COUPLINGS = [Independent, MinibatchSinkhorn, OnlineSinkhorn, WholePlan]
 EPSILON = 0.3
@@ -136,46 +136,26 @@ def test_draws_of_the_whole_plan_may_be_larger_than_what_is_drawn_ahead() -> Non
 def test_one_minibatch_plan_gives_every_x0_its_pairs_before_the_next_is_made() -> None:
     coupling, generator = MinibatchSinkhorn(*_data(), EPSILON, batch=256, partners=3), _generator()
     a = torch.cat([coupling.pairs(192, generator)[0] for _ in range(4)])
-    anchors = coupling.anchors.clone()
+    rows = coupling.pool.rows.clone()
     assert (a[:, 0].unique(return_counts=True)[1] % 3 == 0).all()  # a point may be drawn twice into a minibatch
     coupling.pairs(1, generator)
-    assert not torch.equal(coupling.anchors, anchors)
+    assert not torch.equal(coupling.pool.rows, rows)
 
 
 def test_whole_plan_that_does_not_converge_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole, "_TOLERANCE", 0.0)
-    with pytest.raises(InputError, match=r"did not converge.*use OnlineSinkhorn"):
-        WholePlan(*_data(100), EPSILON).pairs(10, _generator())
+    """At every draw, not at the first only."""
+    monkeypatch.setattr(whole, "PLAN_TOLERANCE", 0.0)
+    coupling = WholePlan(*_data(100), EPSILON)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"did not converge.*use OnlineSinkhorn"):
+            coupling.pairs(10, _generator())
 
 
 @pytest.mark.parametrize("epsilon", [0.02, 0.2, 2.0])
 def test_later_minibatches_stay_converged(epsilon: float) -> None:
     coupling, generator = MinibatchSinkhorn(*_data(), epsilon, batch=256, iterations=100), _generator()
     for _ in range(6):
-        a, b = (x[torch.randint(len(x), (256,), generator=generator)] for x in (coupling.x0, coupling.x1))
-        plan = coupling._plan(a, b)
-        assert (plan.sum(0) - 1).abs().max() < 1e-4
-        assert (plan.sum(1) - 1).abs().mean() < 0.05
-
-
-def test_annealing_starts_sinkhorn_close_to_its_fixed_point() -> None:
-    x0, x1 = _data(300)
-    cost = torch.cdist(x0, x1).square() / (4 * 0.01)
-
-    def error(g: Tensor) -> Tensor:
-        f, g = log_sinkhorn_step(g, cost)
-        return (torch.exp(f[:, None] + g - cost).sum(1) - 1).abs().mean()
-
-    assert error(annealed_potential(cost)) < 0.3 * error(torch.zeros(300))
-
-
-def test_a_plan_extended_to_its_own_points_is_itself() -> None:
-    """Half a step from an exact plan's potential gives its other potential, and partners by its rows."""
-    x0, x1 = _data(300)
-    plan = entropic_plan(x0.double(), x1.double(), EPSILON, 1e-9)
-    potential, partners = extended(x0.double(), x1.double(), plan.g, EPSILON, 2000, _generator())
-    torch.testing.assert_close(potential, plan.f, rtol=0, atol=1e-7)
-    law = torch.exp(plan.f[:, None] + plan.g - torch.cdist(x0, x1).square() / (4 * EPSILON)).float() / 300
-    mean = law @ x1[:, 0]
-    spread = (law @ x1[:, 0].square() - mean**2).sqrt()
-    assert ((x1[partners, 0].mean(1) - mean) / spread).abs().max() < 5 / 2000**0.5
+        coupling.planned(generator)
+        i, j = (torch.randint(len(x), (256,), generator=generator) for x in (coupling.x0, coupling.x1))
+        a, b = coupling.x0[i], coupling.x1[j]
+        assert Plan.of_potential(a, b, epsilon, coupling._potential(a, b)).error < 0.05

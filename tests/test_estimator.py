@@ -1,20 +1,33 @@
-"""The door: fit, move and judge, with arrays or tensors, and the theory's other interpolants through the same fit."""
+"""The estimator: scikit-learn's conventions, fits by callbacks, scores, densities, and the other interpolants."""
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import Any, ClassVar
+
+import joblib
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils import estimator_checks
 from torch.distributions import MultivariateNormal
 
 import sbridge
 from sbridge import display
+from sbridge.bridge import Bridge
 from sbridge.errors import InputError
+from sbridge.evaluation import energy_distance
 from sbridge.interpolants import ClosedForm
+from sbridge.likelihood import End
 from sbridge.problems.gaussian import GaussianBridge
+from sbridge.solvers.base import Listener, Progress
 
 NETWORK = sbridge.ResidualNetwork(16, 2)
 SHORT = {"steps": 30, "network": NETWORK, "batch": 128, "group": 32, "coupling": sbridge.Independent}
@@ -23,6 +36,28 @@ SHORT = {"steps": 30, "network": NETWORK, "batch": 128, "group": 32, "coupling":
 def cloud(n: int, shift: float = 0.0, scale: float = 1.0, seed: int = 0) -> NDArray[np.float64]:
     """N(shift, scale² I) in the plane."""
     return shift + scale * np.random.default_rng(seed).normal(size=(n, 2))
+
+
+@dataclass(frozen=True)
+class Given:
+    """A solver that knows the answer."""
+
+    bridge: Bridge
+    name: ClassVar[str] = "given"
+
+    def solve(self, problem: sbridge.Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> Bridge:
+        return self.bridge
+
+
+def pickled(value: object) -> object:
+    return pickle.loads(pickle.dumps(value))
+
+
+def joblibbed(value: object) -> object:
+    file = BytesIO()
+    joblib.dump(value, file)
+    file.seek(0)
+    return joblib.load(file)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +77,7 @@ def test_answers_are_of_the_kind_of_the_question(fitted: sbridge.SchrodingerBrid
 
 @pytest.mark.parametrize(("at", "points"), [("x1", 500), ("x0", 400)])
 def test_the_base_is_fitted_to_the_training_points_of_the_other_end(
-    fitted: sbridge.SchrodingerBridge, at: sbridge.likelihood.End, points: int
+    fitted: sbridge.SchrodingerBridge, at: End, points: int
 ) -> None:
     x = cloud(12, 1.0, seed=2)
     found = fitted.log_prob(x, at)
@@ -54,14 +89,23 @@ def test_the_base_is_fitted_to_the_training_points_of_the_other_end(
     assert not np.allclose(found.value, given.value)
 
 
-def test_a_fit_that_is_watched_is_the_same_and_says_how_far_it_is(
+def test_a_watched_fit_is_the_same_and_shows_its_progress(
     fitted: sbridge.SchrodingerBridge, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(display, "_SECONDS_BETWEEN_LINES", 0.0)
     x0, x1, x = cloud(500), cloud(400, 2.0, 0.5, 1), cloud(9, seed=2)
-    watched = sbridge.SchrodingerBridge(epsilon=0.5, solver=sbridge.Regression(**SHORT), verbose=True).fit(x0, x1)
+    heard: list[Progress] = []
+    model = sbridge.SchrodingerBridge(epsilon=0.5, solver=sbridge.Regression(**SHORT), verbose=True)
+    watched = model.fit(x0, x1, callbacks=[heard.append])
     assert "fixed interpolant: step 30/30" in capsys.readouterr().err
     np.testing.assert_array_equal(watched.forward_drift(0.5, x), fitted.forward_drift(0.5, x))
+    assert [progress.step for progress in heard] == list(range(3, 31, 3))
+    assert watched.history_ == [progress.values for progress in heard] == fitted.history_
+
+
+def test_a_solver_without_steps_has_no_history() -> None:
+    model = sbridge.SchrodingerBridge(solver=sbridge.PotSinkhorn(points=50), verbose=True)
+    assert model.fit(cloud(60), cloud(50, 1.0, 1.0, 1)).history_ == []
 
 
 @pytest.mark.parametrize("method", ["ode", "sde", "tilted-bound"])
@@ -102,10 +146,103 @@ def test_nothing_is_known_before_the_fit() -> None:
         sbridge.SchrodingerBridge().log_prob(cloud(5))
 
 
+# scikit-learn's conventions
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_estimator_cloneable,
+        estimator_checks.check_estimator_repr,
+        estimator_checks.check_get_params_invariance,
+        estimator_checks.check_set_params,
+        estimator_checks.check_no_attributes_set_in_init,
+        estimator_checks.check_estimator_tags_renamed,
+        estimator_checks.check_valid_tag_types,
+    ],
+    ids=lambda check: check.__name__,
+)
+def test_it_passes_the_checks_of_scikit_learn(check: Callable[[str, object], None]) -> None:
+    check("SchrodingerBridge", sbridge.SchrodingerBridge())
+
+
 def test_settings_survive_a_clone() -> None:
     solver = sbridge.Regression(interpolant=sbridge.Mirror, gamma=sbridge.Parabolic, times=sbridge.Arcsine)
     settings = {"epsilon": 0.2, "solver": solver, "random_state": 3, "device": "cpu", "verbose": True}
-    assert clone(sbridge.SchrodingerBridge(**settings)).get_params() == settings
+    copied = clone(sbridge.SchrodingerBridge(**settings))
+    assert copied.get_params(deep=False) == settings
+    assert copied.get_params() == sbridge.SchrodingerBridge(**settings).get_params()
+
+
+def test_settings_of_the_solver_are_parameters() -> None:
+    model = sbridge.SchrodingerBridge()
+    assert model.set_params(solver__steps=50, solver__network__width=7, epsilon=0.1) is model
+    assert model.epsilon == 0.1
+    assert model.solver == sbridge.MaxMin(steps=50, network=replace(sbridge.MaxMin().network, width=7))
+    assert (model.get_params()["solver__steps"], model.get_params()["solver__network__width"]) == (50, 7)
+    model.set_params(solver=sbridge.Regression(), solver__batch=64)
+    assert model.solver == sbridge.Regression(batch=64)
+    assert sbridge.SchrodingerBridge().solver == sbridge.MaxMin()
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"solver__setps": 3}, "MaxMin has no setting 'setps'; it has .*steps"),
+        ({"solver__network__widht": 3}, "ResidualNetwork has no setting 'widht'"),
+        ({"solver__steps__more": 3}, "int has no setting 'more'; it has none"),
+        ({"epsilno": 3}, "Invalid parameter 'epsilno'"),
+    ],
+)
+def test_unknown_parameters_are_refused(params: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sbridge.SchrodingerBridge().set_params(**params)
+
+
+def test_a_grid_search_chooses_by_the_score() -> None:
+    """ε = 50 leaves 30 steps no chance; the best setting is fitted again on all points."""
+    x0, x1 = cloud(200), cloud(200, 2.0, 0.5, 1)
+    folds = [(np.arange(150), np.arange(150, 200))]
+    model = sbridge.SchrodingerBridge(solver=sbridge.Regression(**SHORT))
+    grid = {"epsilon": [0.5, 50.0], "solver__steps": [20, 30]}
+    search = GridSearchCV(model, grid, cv=folds, error_score="raise").fit(x0, x1)
+    tried = search.cv_results_["params"]
+    wanted = clone(model).set_params(**tried[0]).fit(x0[:150], x1[:150]).score(x0[150:], x1[150:])
+    assert search.cv_results_["mean_test_score"][0] == pytest.approx(wanted)
+    assert len(tried) == 4 and search.best_params_["epsilon"] == 0.5
+    assert search.n_features_in_ == search.best_estimator_.n_features_in_ == 2
+
+
+def test_the_score_is_minus_the_energy_distances_of_both_ends() -> None:
+    """Points moved by an exact bridge are samples of the other end; a shift between two normals costs what it costs."""
+    zero, one = torch.zeros(2), torch.eye(2)
+    model = sbridge.SchrodingerBridge(solver=Given(GaussianBridge(zero, one, zero, one, 0.5))).fit(cloud(10), cloud(10))
+    x0, x1 = cloud(1000, seed=3), cloud(1000, seed=4)
+    assert abs(model.score(x0, x1)) < 0.02
+    assert model.score(x0, x1) == model.score(x0, x1)
+    both = 2 * energy_distance(torch.from_numpy(x0), torch.from_numpy(x1 + 1))
+    assert model.score(x0, x1 + 1) == pytest.approx(-both, rel=0.3)
+
+
+@pytest.mark.parametrize("dump", [pickled, joblibbed])
+def test_a_fit_survives_pickle_and_joblib(fitted: sbridge.SchrodingerBridge, dump: Callable[[object], Any]) -> None:
+    copied, x = dump(fitted), cloud(5)
+    np.testing.assert_array_equal(copied.velocity(0.5, x), fitted.velocity(0.5, x))
+    assert copied.history_ == fitted.history_
+
+
+@pytest.mark.parametrize("make", [int, np.int64, np.random.default_rng, np.random.RandomState])
+def test_equal_random_states_give_equal_fits(make: Callable[[int], Any]) -> None:
+    x0, x1, solver = cloud(100), cloud(100, 1.0, 1.0, 1), sbridge.Regression(**{**SHORT, "steps": 3})
+    first, again, other = (
+        sbridge.SchrodingerBridge(solver=solver, random_state=make(seed)).fit(x0, x1).velocity(0.5, x0)
+        for seed in (7, 7, 8)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+# Other interpolants
 
 
 @pytest.mark.parametrize("interpolant", [sbridge.OneSidedLinear, sbridge.VariancePreserving, sbridge.Mirror])

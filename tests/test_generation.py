@@ -30,7 +30,7 @@ from torch import Tensor
 from sbridge.bridge import Bridge, Direction
 from sbridge.fields import Field
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.sampling import HEUN, Diffusion, PiecewiseLinear
+from sbridge.sampling import HEUN, Diffusion, PiecewiseLinear, Simulation
 from sbridge.theory.oracle import MixtureOracle
 
 EVERY_CLOSED_FORM = pytest.mark.parametrize("name", closed_forms())
@@ -179,7 +179,7 @@ def _moved(bridge: Bridge, law0: Law, law1: Law, forward: bool, diffusion: Diffu
     start, target = (law0, law1) if forward else (law1, law0)
     x = sample(start, POINTS, source=generator(3))
     direction: Direction = "forward" if forward else "backward"
-    found = bridge.transport(x, direction, diffusion, STEPS, HEUN, random_state=4, quiet_end=quiet_end)
+    found = bridge.transport(x, direction, Simulation(STEPS, diffusion, HEUN, quiet_end=quiet_end), random_state=4)
     return _gap(found, target)
 
 
@@ -215,7 +215,7 @@ def test_a_quiet_end_does_not_blur_a_narrow_law(forward: bool, diffusion: Diffus
     def blur(quiet_end: bool) -> float:
         """Root mean square distance to the narrow law's mean."""
         direction: Direction = "forward" if forward else "backward"
-        found = bridge.transport(x, direction, diffusion, 40, random_state=1, quiet_end=quiet_end)
+        found = bridge.transport(x, direction, Simulation(40, diffusion, quiet_end=quiet_end), random_state=1)
         return (found - 1).square().mean().sqrt().item()
 
     assert blur(quiet_end=False) > 0.03

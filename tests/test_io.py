@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sbridge.baselines.sinkhorn import PotSinkhorn
 from sbridge.errors import InputError
-from sbridge.evaluation import Effort, Judge
+from sbridge.evaluation import Effort, Evaluator
 from sbridge.io import FileProblem, Run, check_vacant, read_points, write_points
 from sbridge.problem import Problem
 
@@ -234,7 +234,7 @@ def test_a_run_gives_back_its_results(run: Run) -> None:
     bridge = solver.solve(run.problem)
     bridge.save(run.path("pot-sinkhorn.safetensors"))
     run.record(solver.name, fit_seconds=1.5)
-    judge = Judge.of(run.problem, effort=Effort(points=20, projections=8, steps=10))
+    judge = Evaluator.of(run.problem, effort=Effort(points=20, projections=8, steps=10))
     table = judge.table({solver.name: judge.row(bridge)})
     table.to_json(run.path("comparison.json"))
     run.write_history([{"step": 1.0, "loss": 0.5}, {"step": 2.0, "loss": -1e-7}])

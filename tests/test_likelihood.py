@@ -25,19 +25,19 @@ from sbridge.fields import Field, Reversed
 from sbridge.interpolants import Brownian, Linear
 from sbridge.likelihood import (
     METHODS,
+    DensityMethod,
     End,
     FeynmanKac,
     Hutchinson,
     LogDensity,
-    Method,
     PathMethod,
     ProbabilityFlow,
     Tilted,
     TiltedBound,
-    as_method,
     base,
     bits_per_dimension,
     cross_entropy,
+    density_method,
 )
 from sbridge.potentials.exact import MixtureBridge
 from sbridge.problems.gaussian import Gaussian, GaussianBridge
@@ -63,7 +63,7 @@ class Case:
     x: Tensor
     log_density: Tensor
 
-    def error(self, method: Method, seed: int = 0) -> tuple[Tensor, LogDensity[Tensor]]:
+    def error(self, method: DensityMethod, seed: int = 0) -> tuple[Tensor, LogDensity[Tensor]]:
         """log ρ̂ less the truth, and log ρ̂ itself."""
         found = method.log_density(self.model, self.x, self.at, self.base, generator(seed))
         return found.value - self.log_density, found
@@ -239,24 +239,24 @@ def test_clusters_are_the_oracles() -> None:
 # Probability flow
 
 
-@BOTH_ENDS
-@pytest.mark.parametrize("dtype", [torch.float32, FLOAT], ids=["float32", "float64"])
+@pytest.mark.parametrize(("at", "dtype"), [("x1", torch.float32), ("x0", FLOAT)], ids=["float32", "float64"])
 def test_flow_is_right_to_a_thousandth(at: End, dtype: torch.dtype) -> None:
     error, found = gaussian(at, 500, dtype).error(ProbabilityFlow())
     assert error.abs().max() < 1e-3
     assert found.value.dtype == dtype and not found.standard_error.any()
 
 
-@BOTH_ENDS
-@pytest.mark.parametrize("stepper", [RK4, Adaptive(1e-7, 1e-7)], ids=["rk4", "adaptive"])
+@pytest.mark.parametrize(("at", "stepper"), [("x1", RK4), ("x0", Adaptive(1e-7, 1e-7))], ids=["rk4", "adaptive"])
 def test_flow_is_exact_for_mixtures(at: End, stepper: Integrator) -> None:
     if isinstance(stepper, Adaptive):
         pytest.importorskip("torchdiffeq")
     assert mixture(at).error(ProbabilityFlow(steps=60, stepper=stepper))[0].abs().max() < 1e-4
 
 
-@BOTH_ENDS
-@pytest.mark.parametrize(("stepper", "order"), [(EULER, 1), (HEUN, 2), (RK4, 4)], ids=["euler", "heun", "rk4"])
+ORDERS = [(EULER, 1, "x0"), (HEUN, 2, "x1"), (RK4, 4, "x0")]
+
+
+@pytest.mark.parametrize(("stepper", "order", "at"), ORDERS, ids=["euler", "heun", "rk4"])
 def test_order_of_the_flow(stepper: Integrator, order: int, at: End) -> None:
     case = gaussian(at)
 
@@ -298,9 +298,10 @@ def test_probes_are_exact_where_coordinates_do_not_mix() -> None:
 # Paths
 
 
-@BOTH_ENDS
 @DENSITIES
-@pytest.mark.parametrize("make", [mixture, affine], ids=["mixture", "unrelated linear drifts"])
+@pytest.mark.parametrize(
+    ("make", "at"), [(mixture, "x1"), (affine, "x0"), (affine, "x1")], ids=["mixture", "linear", "linear, other end"]
+)
 def test_weighted_paths_have_the_density_of_the_drift_towards_the_end(
     make: Callable[[End, int], Case], method: PathMethod, at: End
 ) -> None:
@@ -383,7 +384,7 @@ def test_stratonovich_weights_are_itos(at: End) -> None:
 
 
 @EVERY_METHOD
-def test_the_ends_are_symmetric_in_time(method: Method) -> None:
+def test_the_ends_are_symmetric_in_time(method: DensityMethod) -> None:
     case = affine("x1")
     turned = Bridge(Reversed(case.model.backward_field), Reversed(case.model.forward_field), EPSILON)
     forward = method.log_density(case.model, case.x, "x1", case.base, generator())
@@ -406,7 +407,7 @@ def test_standard_error_is_the_scatter_of_the_answer(method: PathMethod) -> None
 
 
 @EVERY_METHOD
-def test_blocks_change_nothing(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_change_nothing(method: DensityMethod, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exactly without noise; with it, another block is another draw."""
     case = affine("x1", 7)
     whole = case.error(method)[1]
@@ -419,7 +420,7 @@ def test_blocks_change_nothing(method: Method, monkeypatch: pytest.MonkeyPatch) 
 
 
 @EVERY_METHOD
-def test_constant_drifts_carry_the_base_along(method: Method) -> None:
+def test_constant_drifts_carry_the_base_along(method: DensityMethod) -> None:
     """A field without a graph: log ρ̂1(x) is the base's log-density, widened by 2ε, at x less the displacement."""
     push = torch.tensor([1.0, -2.0], dtype=FLOAT)
     still = Constant(push)
@@ -430,7 +431,7 @@ def test_constant_drifts_carry_the_base_along(method: Method) -> None:
 
 
 @EVERY_METHOD
-def test_no_graph_is_left(method: Method) -> None:
+def test_no_graph_is_left(method: DensityMethod) -> None:
     layer = torch.nn.Linear(2, 2).double()
     model = Bridge(Network(layer), Network(layer), EPSILON)
     case = affine("x1", 2)
@@ -440,14 +441,14 @@ def test_no_graph_is_left(method: Method) -> None:
 
 
 @EVERY_METHOD
-def test_paths_that_end_nowhere_are_refused(method: Method) -> None:
+def test_paths_that_end_nowhere_are_refused(method: DensityMethod) -> None:
     case, wild = affine("x1"), Waves(1e300, 1e300, 0.0)
-    with pytest.raises(InputError, match="paths end at no finite place"):
+    with pytest.raises(InputError, match="paths end with infinite or NaN"):
         replace(case, model=Bridge(wild, wild, EPSILON)).error(method)
 
 
 @EVERY_METHOD
-def test_exact_divergences_of_high_dimensions_name_the_alternative(method: Method) -> None:
+def test_exact_divergences_of_high_dimensions_name_the_alternative(method: DensityMethod) -> None:
     x = normal(2, 257)
     law = as_density(lambda x: x.sum(-1), x)
     with pytest.raises(InputError, match="Hutchinson"):
@@ -455,7 +456,7 @@ def test_exact_divergences_of_high_dimensions_name_the_alternative(method: Metho
 
 
 @EVERY_METHOD
-def test_unknown_ends_are_refused(method: Method) -> None:
+def test_unknown_ends_are_refused(method: DensityMethod) -> None:
     case: Any = affine("x1")
     with pytest.raises(InputError, match="at must be x1 or x0"):
         replace(case, at="x2").error(method)
@@ -468,7 +469,7 @@ def test_unknown_ends_are_refused(method: Method) -> None:
         (lambda: Tilted(paths=1), "paths must be at least 2"),
         (lambda: FeynmanKac(steps=0), "steps must be at least 1"),
         (lambda: ProbabilityFlow(steps=0), "steps must be at least 1"),
-        (lambda: as_method("flow"), "method must be one of ode, sde, feynman-kac, tilted-bound"),
+        (lambda: density_method("flow"), "method must be one of ode, sde, feynman-kac, tilted-bound"),
         (lambda: cross_entropy(LogDensity(torch.zeros(1), torch.zeros(1), "")), "number of points must be at least 2"),
     ],
 )
@@ -478,8 +479,8 @@ def test_bad_settings_are_refused(make: Callable[[], object], message: str) -> N
 
 
 def test_methods_go_by_name_or_as_they_are() -> None:
-    assert as_method("sde") == Tilted() and as_method("ode") == ProbabilityFlow()
-    assert as_method(TiltedBound(3)) == TiltedBound(3)
+    assert density_method("sde") == Tilted() and density_method("ode") == ProbabilityFlow()
+    assert density_method(TiltedBound(3)) == TiltedBound(3)
 
 
 @BOTH_ENDS
@@ -498,17 +499,16 @@ def test_bits_are_nats_over_log_two() -> None:
     assert (bits.value, bits.standard_error) == pytest.approx((2.0, 0.5))
 
 
-@pytest.mark.parametrize("epsilon", [0.5, 5.0])
-def test_the_benchmarks_bridge_has_the_density_of_its_end(epsilon: float) -> None:
-    """ρ1(y) = ∫ρ0(x) π(y|x) dx on a line; at large ε the clusters are narrow beside the noise: the drift is stiff."""
-    truth = Mixture(dim=1, epsilon=epsilon, components=3, samples=10, test_samples=10).build().truth
+def test_the_benchmarks_bridge_has_the_density_of_its_end() -> None:
+    """ρ1(y) = ∫ρ0(x) π(y|x) dx on a line; at large ε clusters are narrower than the noise: a stiff drift."""
+    truth = Mixture(dim=1, epsilon=5.0, components=3, samples=10, test_samples=10).build().truth
     assert isinstance(truth, MixtureBridge)
     truth = truth.double()
     grid = torch.linspace(-5, 5, 2001, dtype=FLOAT)[:, None]
-    shares = torch.softmax(truth.forward_field.log_terms(torch.zeros(1, 1, dtype=FLOAT), grid), dim=-1)
+    shares = truth.forward_field.shares(grid)
     y = truth.endpoints(0.5 * normal(4, 1), generator(3))
-    ends = truth.centres + truth.forward_field.slopes * grid[:, None, :]
-    clusters = Normal(ends[..., 0], truth.variances[:, 0].sqrt()).log_prob(y[:, None]).exp()
+    ends = truth.forward_field.means(grid)
+    clusters = Normal(ends[..., 0], truth.forward_field.variances[:, 0].sqrt()).log_prob(y[:, None]).exp()
     start = Normal(torch.zeros(1, dtype=FLOAT), 0.5)
     density = torch.trapezoid((shares * clusters).sum(-1) * start.log_prob(grid)[:, 0].exp(), grid[:, 0], dim=-1)
     base = Independent(start, 1)

@@ -332,7 +332,7 @@ def test_pairs_are_renewed_when_each_has_served() -> None:
 
 
 @pytest.mark.parametrize(("uses", "simulations"), [(1, 7), (4, 4)])
-def test_imf_simulates_no_pairs_before_the_last_are_worn(uses: int, simulations: int) -> None:
+def test_imf_simulates_no_pairs_before_the_last_are_used_up(uses: int, simulations: int) -> None:
     """Of 300 steps with 128 pairs each, 2000 pairs that serve four times last 63."""
     coupling = partial(Simulated, points=1000, steps=2, uses=uses)
     training = _run(MarkovianFitting(**NET, coupling=coupling, iterations=8, steps=STEPS).start(_problem()))
@@ -342,7 +342,7 @@ def test_imf_simulates_no_pairs_before_the_last_are_worn(uses: int, simulations:
 def test_drifts_that_blow_up_are_refused_and_leave_the_pairs() -> None:
     problem = _problem()
     coupling = Simulated(problem.x0, problem.x1, EPSILON, points=50)
-    with pytest.raises(DivergenceError, match="no finite place"):
+    with pytest.raises(DivergenceError, match="not finite"):
         coupling.simulate(lambda t, x: torch.full_like(x, torch.inf).repeat(1, 2), _generator())
     assert not coupling.simulations
 

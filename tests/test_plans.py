@@ -1,4 +1,4 @@
-"""Entropic plans by blocks: against POT and dense iterations, their symmetries, and the law of their pairs."""
+"""Entropic plans: against POT and a dense iteration, their symmetries, and the law of their pairs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sbridge import plans
 from sbridge.estimates import Estimate
-from sbridge.plans import Plan, entropic_plan, entropic_plans, kinetic_energy, log_sinkhorn_step, scaled_cost
+from sbridge.plans import (
+    Plan,
+    annealed_potential,
+    cost,
+    drawn_partners,
+    entropic_plan,
+    entropic_plans,
+    extended,
+    kinetic_energy,
+    refined,
+    scaled_cost,
+)
+from sbridge.plans.iteration import Anderson
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.units import pot_reg
 
@@ -34,8 +45,15 @@ def _samples(n0: int = 130, n1: int = 170, dtype: torch.dtype = FLOAT, seed: int
 
 def _matrix(plan: Plan) -> Tensor:
     """The plan itself, (n0, n1), in double precision."""
-    cost = scaled_cost(plan.x0.double(), plan.x1.double(), plan.epsilon)
-    return torch.exp(plan.f[:, None] + plan.g - cost) / cost.numel()
+    costs = scaled_cost(plan.x0.double(), plan.x1.double(), plan.epsilon)
+    return torch.exp(plan.f[:, None] + plan.g - costs) / costs.numel()
+
+
+def _dense_step(g: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
+    """Sinkhorn's iteration written out: f with exact rows, and then g with exact columns."""
+    n0, n1 = costs.shape
+    f = log(n1) - torch.logsumexp(g - costs, dim=1)
+    return f, log(n0) - torch.logsumexp(f[:, None] - costs, dim=0)
 
 
 @pytest.mark.parametrize("epsilon", [0.03, 0.4, 5.0])
@@ -63,14 +81,28 @@ def test_error_is_that_of_the_plans_marginal(dtype: torch.dtype, iterations: int
     assert (plan.remark(1e-3) == "") == (plan.error <= 1e-3) == (iterations == 1000)
 
 
-def test_one_pass_is_one_dense_step() -> None:
-    """f for a g, and Sinkhorn's next g from the masses: those of the matrix in the log domain."""
-    x0, x1 = _samples(120, 120)
-    g = torch.randn(120, generator=_generator(), dtype=FLOAT)
-    f, after = log_sinkhorn_step(g, scaled_cost(x0, x1, EPSILON))
-    first, second = islice(plans._sinkhorn(x0, x1, EPSILON, g + log(120)), 2)
-    torch.testing.assert_close(first.f, f)
-    torch.testing.assert_close(second.g, after + log(120))
+@pytest.mark.parametrize("steps", [1, 4])
+def test_iterations_are_dense_ones(steps: int) -> None:
+    """Half a step, the first plans of the blockwise iteration, and the iteration on exponentials that are held."""
+    x0, x1 = _samples()
+    costs, start = scaled_cost(x0, x1, EPSILON), torch.randn(170, generator=_generator(), dtype=FLOAT)
+    f, g = _dense_step(start, costs)
+    plan = Plan.of_potential(x0, x1, EPSILON, start)
+    torch.testing.assert_close(plan.f, f)
+    torch.testing.assert_close(extended(x0, x1, start, EPSILON), f)
+    assert plan.error == pytest.approx(torch.expm1(start - g).abs().mean().item())
+    for _ in range(steps - 1):
+        _, g = _dense_step(g, costs)
+    torch.testing.assert_close(refined(x0, x1, start, EPSILON, steps), g)
+
+
+def test_potentials_do_not_depend_on_the_sizes() -> None:
+    """Of samples in which each point stands several times."""
+    x0, x1 = _samples()
+    once, often = entropic_plan(x0, x1, EPSILON, 1e-10), entropic_plan(x0.repeat(2, 1), x1.repeat(3, 1), EPSILON, 1e-10)
+    shift = (once.g - often.g[:170]).mean()
+    torch.testing.assert_close(often.f, once.f.repeat(2) + shift, rtol=0, atol=1e-7)
+    torch.testing.assert_close(often.g, once.g.repeat(3) - shift, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("elements", [1, 500, 2**12])
@@ -79,7 +111,7 @@ def test_blocks_are_immaterial_and_never_exceeded(elements: int, monkeypatch: py
     whole = entropic_plan(x0, x1, EPSILON, tolerance=1e-9)
     seen: list[int] = []
     exp_ = Tensor.exp_
-    monkeypatch.setattr(plans, "_ELEMENTS", elements)
+    monkeypatch.setattr(cost, "_ENTRIES_AT_ONCE", elements)
     monkeypatch.setattr(Tensor, "exp_", lambda block: (seen.append(block.numel()), exp_(block))[1])
     split = entropic_plan(x0, x1, EPSILON, tolerance=1e-9)
     torch.testing.assert_close(split.g, whole.g, rtol=1e-6, atol=1e-6)
@@ -88,8 +120,7 @@ def test_blocks_are_immaterial_and_never_exceeded(elements: int, monkeypatch: py
 
 def _changed_partners(ours: Plan, theirs: Plan) -> float:
     """Share of partners, drawn with the same seed, that differ: where the plans agree, those next to a border."""
-    rows = torch.arange(len(ours.x0))
-    drawn, again = (plan.partners(rows, 50, _generator()) for plan in (ours, theirs))
+    drawn, again = (drawn_partners(p.x0, p.x1, p.g, p.epsilon, 50, _generator())[1] for p in (ours, theirs))
     return float((drawn != again).float().mean())
 
 
@@ -140,15 +171,21 @@ def test_small_epsilon_converges_where_the_plain_iteration_does_not() -> None:
     assert scaled_cost(x0, x1, epsilon).max() > 1000
     plan = entropic_plan(x0, x1, epsilon, iterations=1000)
     assert plan.error <= 1e-3
-    cost, g = scaled_cost(x0, x1, epsilon), torch.zeros(700, dtype=FLOAT)
+    costs, g = scaled_cost(x0, x1, epsilon), torch.zeros(700, dtype=FLOAT)
     for _ in range(plan.iterations):
-        _, after = log_sinkhorn_step(g, cost)
+        _, after = _dense_step(g, costs)
         error, g = (torch.expm1(g - after)).abs().mean().item(), after
     assert error > 10 * plan.error
 
 
+def test_annealing_starts_sinkhorn_close_to_its_fixed_point() -> None:
+    x0, x1 = _samples(300, 300)
+    start = annealed_potential(x0, x1, 0.01)
+    assert Plan.of_potential(x0, x1, 0.01, start).error < 0.3 * Plan.of_potential(x0, x1, 0.01, 0 * start).error
+
+
 def test_extrapolation_that_goes_too_far_is_taken_back() -> None:
-    extrapolation = plans._Anderson()
+    extrapolation = Anderson()
     point, step = torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.5])
     extrapolation.next(point, step, 0.1)
     extrapolation.next(point + step, 0.9 * step, 0.09)
@@ -175,12 +212,15 @@ def test_pairs_have_the_plans_joint_law() -> None:
     assert abs(statistic - degrees) < 5 * (2 * degrees) ** 0.5
 
 
-def test_partners_are_drawn_given_the_rows() -> None:
-    plan = entropic_plan(*_samples(), EPSILON)
-    rows = torch.tensor([5, 5, 100])
-    law = 130 * _matrix(plan)[rows]
-    means = plan.x1[plan.partners(rows, 20_000, _generator())].mean(1)
-    torch.testing.assert_close(means, law @ plan.x1, atol=0.04, rtol=0)
+def test_a_plan_extended_to_its_own_points_is_itself() -> None:
+    """Half a step from an exact plan's potential gives its other potential, and partners by the laws of its rows."""
+    plan, uses = entropic_plan(*_samples(), EPSILON, 1e-9), 2000
+    potential, partners = drawn_partners(plan.x0, plan.x1, plan.g, EPSILON, uses, _generator())
+    torch.testing.assert_close(potential, plan.f, rtol=0, atol=1e-7)
+    law = 130 * _matrix(plan)
+    mean = law @ plan.x1
+    spread = (law @ plan.x1.square() - mean.square()).sqrt()
+    assert ((plan.x1[partners].mean(1) - mean) / spread).abs().max() < 5 / uses**0.5
 
 
 @pytest.mark.parametrize(("n", "repeats", "epsilon"), [(800, 10, 0.4), (10, 400, 0.1)])

@@ -6,6 +6,7 @@ import re
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from io import BytesIO
 from math import sqrt
@@ -22,22 +23,19 @@ from torch import Tensor
 from sbridge.baselines.sinkhorn import PotSinkhorn
 from sbridge.bridge import Bridge, Direction, ExactBridge
 from sbridge.estimates import Estimate
-from sbridge.evaluation import FLOOR, TRUTH, Comparison, Effort, Judge, column_named
+from sbridge.evaluation import FLOOR, TRUTH, Comparison, Effort, Evaluator, column_named
 from sbridge.evaluation.certificate.statement import Certificate, Distance, Meeting, Passage, Reference
 from sbridge.fields import Field
 from sbridge.interpolants import Brownian, Interpolant, LearnedMean, Linear
 from sbridge.io import Run
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.report import SECTIONS, Material, build
-from sbridge.report.content import journeys
-from sbridge.report.drift_error import drift_gaps
-from sbridge.report.endpoints import Endpoints
-from sbridge.report.interpolant import FittedInterpolant
-from sbridge.report.recolouring import Recolouring, conditional_mean, flow, process
+from sbridge.report.fit import drift_gaps, interpolant, training_curves
+from sbridge.report.material import Material, paths_of
+from sbridge.report.page import SECTIONS, build, exhibits
+from sbridge.report.points import endpoints, principal, view_of
+from sbridge.report.recolouring import conditional_mean, flow, process, recolouring
 from sbridge.report.style import colours, png
-from sbridge.report.training import Training
-from sbridge.report.views import Principal, view_of
 from sbridge.report.words import findings, question, ties, verdict
 from sbridge.solvers.maxmin import MaxMin
 
@@ -139,7 +137,7 @@ def make_run(folder: Path, kind: str) -> Run:
         [{"step": float(step), **{key: value / (1 + step) for key, value in values.items()}} for step in range(5)]
     )
     run.write_certificate(CERTIFICATE if kind == "planar" else "x0 has 60 points; a certificate needs 100")
-    judge = Judge.of(problem, effort=SMALL)
+    judge = Evaluator.of(problem, effort=SMALL)
     rows = {method: judge.row(bridge) for method, bridge in methods.items()}
     judge.table({**rows, **judge.references()}).to_json(run.path("comparison.json"))
     return run
@@ -157,7 +155,7 @@ CERTIFICATE = Certificate(
 )
 
 
-SMALL_SECTIONS = [Recolouring(pictures) if isinstance(one, Recolouring) else one for one in SECTIONS]
+SMALL_SECTIONS = [partial(recolouring, pictures=pictures) if one is recolouring else one for one in SECTIONS]
 
 
 class Page(HTMLParser):
@@ -266,7 +264,7 @@ def test_a_remark_stands_out(built: Built) -> None:
 
 def test_the_footer_says_how_to_do_it_again(built: Built) -> None:
     _, _, page = built
-    footer = page.text.partition("To do it again")[2]
+    footer = page.text.partition("How to reproduce this page")[2]
     for wanted in ("2.x", "seed", "threads", "torch", '"samples": 80'):
         assert wanted in footer
 
@@ -283,9 +281,8 @@ def test_what_a_run_lacks_is_left_out(tmp_path: Path, missing: str, gone: Sequen
     run = make_run(tmp_path, "gaussian")
     run.path(missing).unlink()
     material = Material(Run.open(run.folder))
-    assert [section.slug for section in SECTIONS if section.applies(material)] == [
-        slug for slug in EXPECTED["gaussian"] if slug not in gone
-    ]
+    shown = [exhibit.slug for exhibit in exhibits(material)]
+    assert shown == [slug for slug in EXPECTED["gaussian"] if slug not in gone]
     page = Page(build(Run.open(run.folder), []).read_text(encoding="utf-8"))
     assert ("comparison" in page.ids()) == (missing != "comparison.json")
 
@@ -306,9 +303,9 @@ def test_a_real_fit_has_a_whole_page(tmp_path: Path) -> None:
     training.bridge().save(run.path("0.safetensors"))
     run.write_history(training.history)
     material = Material(Run.open(run.folder))
-    assert [section.slug for section in SECTIONS if section.applies(material)] == CERTIFIED
-    assert len(Training().exhibit(material).figure.axes) == 3
-    assert png(FittedInterpolant().exhibit(material).figure).startswith(PNG)
+    curves, paths = training_curves(material), interpolant(material)
+    assert curves is not None and len(curves.figure.axes) == 3
+    assert paths is not None and png(paths.figure).startswith(PNG)
 
 
 def test_the_certificate_is_in_the_verdict_and_its_doubts_beside_it(built: Built) -> None:
@@ -326,8 +323,8 @@ def test_the_certificate_is_in_the_verdict_and_its_doubts_beside_it(built: Built
 def test_lost_points_are_told(tmp_path: Path) -> None:
     run = make_run(tmp_path, "planar")
     Bridge(Constant(torch.full((2,), torch.nan)), Constant(torch.zeros(2)), 0.2).save(run.path("1.safetensors"))
-    exhibit = Endpoints("forward").exhibit(Material(Run.open(run.folder)))
-    assert "POT Sinkhorn moved 60 points to no finite place" in exhibit.caption
+    exhibit = endpoints(Material(Run.open(run.folder)), "forward")
+    assert exhibit is not None and "60 endpoints of POT Sinkhorn are not finite" in exhibit.caption
     assert png(exhibit.figure).startswith(PNG)
 
 
@@ -347,9 +344,9 @@ def test_a_constant_error_has_a_constant_density() -> None:
         torch.testing.assert_close(gaps[1 - k], torch.zeros(50, 20), rtol=0, atol=1e-8)
 
 
-def test_journeys_start_at_held_out_points_and_share_their_noise() -> None:
+def test_paths_start_at_held_out_points_and_share_their_noise() -> None:
     problem, exact = problem_of(2, "planar"), gaussian(2)
-    moved = journeys(problem, {"a": exact, "b": exact})
+    moved = paths_of(problem, {"a": exact, "b": exact})
     assert moved.times[0] == 0 and moved.times[-1] == 1
     torch.testing.assert_close(moved.forward["a"][0], problem.test0, rtol=0, atol=0)
     torch.testing.assert_close(moved.backward["a"][0], problem.test1, rtol=0, atol=0)
@@ -388,7 +385,7 @@ def test_principal_components_keep_distances_in_a_plane(dim: int, seed: int) -> 
     generator = torch.Generator().manual_seed(seed)
     basis, _ = torch.linalg.qr(torch.randn(dim, 2, generator=generator, dtype=torch.float64))
     x = torch.randn(40, 2, generator=generator, dtype=torch.float64) * torch.tensor([3.0, 1.0]) @ basis.T
-    view = Principal(Problem(x[:20], x[20:], 1.0, x[:20], x[20:]))
+    view = principal(Problem(x[:20], x[20:], 1.0, x[:20], x[20:]))
     shown = torch.from_numpy(view.project([0.0], x[None])[0])
     torch.testing.assert_close(torch.cdist(shown, shown), torch.cdist(x, x), rtol=1e-6, atol=1e-6)
     share = [float(re.findall(r"\((\d+) %", label)[0]) for label in view.labels]
@@ -446,7 +443,7 @@ def test_a_larger_floor_ties_more_and_the_best_is_always_there(values: list[floa
 
 def test_the_verdict_says_who_wins_what_ties_and_what_is_unknown() -> None:
     text = verdict(table(0.1, b=0.55, a=0.5, c=0.7))
-    assert "a on 1, b on 1 and c on 0" in text[0] or "b on 1, a on 1 and c on 0" in text[0]
+    assert "b on 1, a on 1 and c on 0" in text[0]
     assert "a (0.5) and b (0.55) tie, ahead of c (0.7). The floor is 0.1." in text[1]
     assert "not known" in text[-1]
     clear = table(0.0, a=0.5, b=0.7)
@@ -459,7 +456,7 @@ def test_the_verdict_carries_remarks() -> None:
     comparison = table(0.1, a=0.5)
     rows = {**comparison.rows, "b": {"remark": "failed: ran away"}}
     text = verdict(replace(comparison, rows=rows))
-    assert "Read b with care: failed: ran away." in text
+    assert "Note on b: failed: ran away." in text
     assert [finding.best for finding in findings(replace(comparison, rows=rows))] == [["a"]]
 
 

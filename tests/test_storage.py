@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sbridge import bridge, conversions, fields, interpolants, problems, solvers, storage
+from sbridge import bridge, fields, interpolants, problems, solvers, storage
 from sbridge.baselines.sinkhorn import PlugIn
 from sbridge.bridge import Bridge
 from sbridge.errors import InputError
@@ -126,7 +126,8 @@ def _overwritten(content: bytes) -> Callable[[Path], None]:
 
 
 def _header(description: object) -> Callable[[Path], None]:
-    return lambda path: save_file({"weight": torch.zeros(2)}, path, metadata={"sbridge": json.dumps(description)})
+    header = json.dumps({"module": description, "repeated": {}})
+    return lambda path: save_file({"weight": torch.zeros(2)}, path, metadata={"sbridge": header})
 
 
 GAMMA = {"class": "Brownian", "module": "sbridge.interpolants"}
@@ -195,7 +196,7 @@ def test_a_write_replaces_the_old_file(tmp_path: Path) -> None:
 
 
 def _storables() -> list[type[Storable]]:
-    for family in (fields, interpolants, conversions, bridge, problems, solvers):
+    for family in (fields, interpolants, bridge, problems, solvers):
         for module in pkgutil.iter_modules(getattr(family, "__path__", []), f"{family.__name__}."):
             importlib.import_module(module.name)
     return [cls for cls in Storable.classes.values() if cls.__module__.startswith("sbridge.")]

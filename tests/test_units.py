@@ -18,7 +18,7 @@ from sbridge import units
 from sbridge.interpolants import Brownian
 
 SPREAD0, SPREAD1, MEAN0, MEAN1 = 0.8, 1.3, -0.4, 0.9
-EPSILONS = [0.15, 0.6, 2.0]
+EPSILONS = [0.15, 2.0]
 PAIRS = [
     (units.pot_reg, units.epsilon_from_pot_reg),
     (units.pot_reg_half, units.epsilon_from_pot_reg_half),

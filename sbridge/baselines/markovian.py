@@ -81,7 +81,7 @@ class MarkovianMethod(Method):
         """Where an iteration is due and the pairs have been used."""
         due = training.step * self.iterations // training.steps
         coupling, _ = self.simulated
-        if coupling.worn and due > coupling.simulations:
+        if coupling.used_up and due > coupling.simulations:
             for one in self.simulated:
                 one.simulate(training.averaged, training.generator)
 

@@ -8,8 +8,8 @@ whatever u is, and the forward drift is
 
 The process seen from t = 1 has the same drift in τ = 1−t with u_i and x_i in the place of v_j and y_j.
 
-Pooladian & Niles-Weed, arXiv 2408.11686 (the plug-in drift); Cuturi 2013 (Sinkhorn).  Good where samples are plenty for
-the dimension and ε; otherwise the plug-in collapses onto its data points.
+Pooladian & Niles-Weed, arXiv 2408.11686 (the plug-in drift); Cuturi 2013 (Sinkhorn).  Use it where there are many
+points for the dimension and ε; otherwise the plug-in process ends on the data points.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from math import log, sqrt
 from typing import ClassVar
 
-import ot
 import torch
-from geomloss import SamplesLoss
 from torch import Tensor
 
 from sbridge.bridge import Bridge
@@ -33,21 +31,21 @@ from sbridge.units import geomloss_blur, pot_reg
 
 __all__ = ["BlockwiseSinkhorn", "GeomlossSinkhorn", "PlugIn", "PotSinkhorn", "plug_in_bridge"]
 
-_ELEMENTS = 2**22  # of the distance matrix held at once
-_LAST = 1e-3
-_START = 1.1  # first blur of GeomLoss's annealing over the last
+_DISTANCES_AT_ONCE = 2**22  # in memory
+_SMALLEST_REST = 1e-3  # of the time to t = 1
+_FIRST_BLUR = 1.1  # of GeomLoss's annealing, over the last
 
 
 class PlugIn(Field):
-    """Drift of a discrete plan towards its end points.
+    """The drift of a discrete plan towards its end points.
 
-    t is held at 1 − 0.001 at most.  At t = 1 the weights have collapsed onto the nearest point y and the drift towards
-    it, (y − x)/(1−t), is infinite; holding it keeps that finite.  An Euler step that ends at t = 1 starts earlier and
-    lands on Σ w_j y_j; methods with a stage at t = 1 itself, such as Heun, overshoot in their last step.
+    t is at most 1 − 0.001: at t = 1 the weights collapse onto the nearest point y, and the drift towards it,
+    (y − x)/(1−t), is infinite.  An Euler step that ends at t = 1 starts earlier and ends at Σ w_j y_j; methods with a
+    stage at t = 1 itself, such as Heun, overshoot in their last step.
 
     Args:
         points: end points y, (m, d).
-        log_scaling: log v of each, (m,), the weight of the point included.
+        log_scaling: log v of each, (m,), which includes the weight of the point.
         epsilon: ε.
     """
 
@@ -64,9 +62,9 @@ class PlugIn(Field):
         return self.points.shape[1]
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        rest = (1 - t).clamp(min=_LAST).expand(*x.shape[:-1], 1).reshape(-1, 1)
+        rest = (1 - t).clamp(min=_SMALLEST_REST).expand(*x.shape[:-1], 1).reshape(-1, 1)
         rows = x.reshape(-1, x.shape[-1])
-        block = max(1, _ELEMENTS // len(self.points))
+        block = max(1, _DISTANCES_AT_ONCE // len(self.points))
         parts = zip(torch.split(rest, block), torch.split(rows, block), strict=True)
         ends = torch.cat([self._end(*part) for part in parts])
         return ((ends - rows) / rest).reshape(x.shape)
@@ -80,8 +78,8 @@ class PlugIn(Field):
 def plug_in_bridge(x0: Tensor, x1: Tensor, log_scaling: Tensor, epsilon: float, tolerance: float) -> Bridge:
     """The bridge of the plan between equally weighted points with log v = `log_scaling` (n1,) on the x1 side.
 
-    The x0 side is found by half a Sinkhorn iteration, so that x0's marginal is exact and both directions belong to one
-    plan; x1's is checked.  Where the sum of its absolute errors exceeds `tolerance` the bridge's remark says so.
+    Half a Sinkhorn step gives the x0 side, so x0's marginal is exact and both directions belong to one plan.  Where the
+    sum of absolute errors of x1's marginal exceeds `tolerance`, the bridge's remark says so.
 
     Args:
         x0, x1: points, (n0, d) and (n1, d), in float64; the bridge's fields are float32.
@@ -104,7 +102,7 @@ class Sinkhorn:
     Args:
         points: points per side at most; the libraries' memory grows with the square.
         iterations: Sinkhorn iterations at most.
-        tolerance: largest sum of absolute errors of a marginal for a plan that counts as converged.
+        tolerance: the sum of absolute errors of a marginal up to which a plan counts as converged.
     """
 
     name: ClassVar[str]
@@ -128,13 +126,15 @@ class Sinkhorn:
 class PotSinkhorn(Sinkhorn):
     """Sinkhorn in the log domain by POT (Flamary et al., JMLR 2021).
 
-    `ot.sinkhorn`'s default multiplies kernels that underflow at small ε and returns a plan of zeros.
+    The default method of `ot.sinkhorn` multiplies kernels that underflow at small ε, and returns a plan of zeros.
     """
 
     name = "POT Sinkhorn"
 
     def _bridge(self, x0: Tensor, x1: Tensor, epsilon: float) -> Bridge:
-        # POT watches the Euclidean norm of the error, which bounds the sum of absolutes by √n.
+        import ot
+
+        # POT checks the Euclidean norm of the error; the sum of absolute errors is at most √n times that.
         _, found = ot.bregman.sinkhorn_log(
             _weights(x0),
             _weights(x1),
@@ -152,10 +152,10 @@ class PotSinkhorn(Sinkhorn):
 class GeomlossSinkhorn(Sinkhorn):
     """Symmetric Sinkhorn by GeomLoss (Feydy, thesis 2020, algorithm 3.5).
 
-    GeomLoss anneals its blur from `diameter` to the last one by the ratio `scaling`, with one iteration for each value,
-    and has no stopping rule.  What it returns lags behind the last blur by an error ∝ 1 − scaling: started from the
-    data's diameter, .99 leaves marginal errors of .001–.02.  Started from 1.1 times the last blur, as many iterations
-    leave 1–3 orders less.  Too few are seen at the marginals and tried again with four times as many.  A thousand
+    GeomLoss lowers its blur from `diameter` to the last value by the ratio `scaling`, one iteration for each value,
+    and has no stopping rule.  Its result has an error ∝ 1 − scaling: from the data's diameter, a scaling of .99 leaves
+    marginal errors of .001–.02.  From 1.1 times the last blur, as many iterations leave an error 10–1,000 times
+    smaller.  Where the marginals show that the iterations were too few, four times as many are tried.  A thousand
     iterations take several times as long as POT's, hence fewer points.
     """
 
@@ -174,9 +174,9 @@ class GeomlossSinkhorn(Sinkhorn):
 
 @dataclass(frozen=True)
 class BlockwiseSinkhorn(Sinkhorn):
-    """The plan of `sbridge.plans`, which is never held as a matrix: 100,000 points per side take less than 2 GB.
+    """The plan of `sbridge.plans`, never held as a matrix: 100,000 points per side take less than 2 GB.
 
-    It is found in single precision, in which a tolerance below 1e-5 may not be reached.
+    It is computed in single precision, which may not reach a tolerance below 1e-5.
     """
 
     name = "blockwise Sinkhorn"
@@ -189,17 +189,19 @@ class BlockwiseSinkhorn(Sinkhorn):
 
 
 def geomloss_log_scaling(x0: Tensor, x1: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """log v on the x1 side: GeomLoss's potential over its regularisation, and the weight of a point."""
+    """log v (n1,) on the x1 side: GeomLoss's potential over its regularisation, plus the log weight of a point."""
+    from geomloss import SamplesLoss
+
     blur = geomloss_blur(epsilon)
     loss = SamplesLoss(
         blur=blur,
-        diameter=_START * blur,
-        scaling=_START ** (-1 / iterations),
+        diameter=_FIRST_BLUR * blur,
+        scaling=_FIRST_BLUR ** (-1 / iterations),
         debias=False,
         potentials=True,
         backend="tensorized",
     )
-    with torch.no_grad():  # GeomLoss leaves gradients switched on; this puts back what was before
+    with torch.no_grad():  # GeomLoss leaves gradients switched on; leaving this block restores the setting
         potential: Tensor = loss(x0, x1)[1]
     return potential.reshape(-1) / blur**2 - log(len(x1))
 

@@ -9,7 +9,20 @@
 from sbridge.bench.cells import Cell, plan
 from sbridge.bench.methods import METHODS, Method, chosen
 from sbridge.bench.run import bench
-from sbridge.bench.suites import SUITES, Case, Finite, Gaussians, Mixtures, Planar, Quick, Real, Suite
+from sbridge.bench.suites import SUITES, AnyShape, Case, Finite, Gaussians, Mixtures, Planar, Quick, Real, Suite
 
-__all__ = ["METHODS", "SUITES", "Case", "Cell", "Finite", "Gaussians", "Method", "Mixtures", "Planar", "Quick", "Real"]
+__all__ = [
+    "METHODS",
+    "SUITES",
+    "AnyShape",
+    "Case",
+    "Cell",
+    "Finite",
+    "Gaussians",
+    "Method",
+    "Mixtures",
+    "Planar",
+    "Quick",
+    "Real",
+]
 __all__ += ["Suite", "bench", "chosen", "plan"]

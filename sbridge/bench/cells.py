@@ -20,14 +20,14 @@ from sbridge.bench.methods import Method
 from sbridge.bench.suites import Case
 from sbridge.bridge import Bridge
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evaluation import Judge
+from sbridge.evaluation import Evaluator
 from sbridge.evaluation.table import Row
 from sbridge.io.settings import describe
 from sbridge.problem import Problem
 
 __all__ = ["FAILED", "Cell", "plan"]
 
-FAILED = "failed: "  # how the remarks of `Judge.row` begin, too
+FAILED = "failed: "  # how the remarks of `Evaluator.row` begin, too
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Cell:
         """Solve and judge; an InputError or DivergenceError becomes a remark."""
         torch.set_num_threads(self.threads)
         whole = self.case.source.build()
-        judge = Judge.of(whole, self.seed, self.case.effort)
+        judge = Evaluator.of(whole, self.seed, self.case.effort)
         if self.method is None:
             return judge.references()
         try:

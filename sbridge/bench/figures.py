@@ -8,21 +8,17 @@ from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from sbridge.evaluation import FLOOR, TRUTH, Column, column_named
-from sbridge.report.style import canvas, colours, dashes, styled
+from sbridge.report.style import GREY, canvas, colours, dashes, plain_powers, styled
 
-__all__ = ["DIMENSION", "POINTS", "TIME", "Sweep", "curves", "figures", "plain_powers"]
+__all__ = ["DIMENSION", "POINTS", "TIME", "Sweep", "curves", "figures"]
 
 _LABELS = {"case": "{}", "family": "{}", "epsilon": "ε = {:g}", "dim": "d = {}", "points": "n = {}"}
 _MARKERS = "osD^vP*X<>hd8"
-_FLOOR = "#888888"
 _WIDE = 3  # panels in a row
 _NARROW = 4  # least ratio of the ends of an axis of x
-_CROWDED = 2000  # largest over smallest value on an axis where 2 and 5 have no room between the powers of ten
 
 
 @dataclass(frozen=True)
@@ -117,21 +113,9 @@ def _widen(ax: Axes) -> None:
         ax.set_xlim(middle / _NARROW**0.5, middle * _NARROW**0.5)
 
 
-def plain_powers(axis: Axis) -> None:
-    """Write 0.01, 0.02, 0.05, 0.1 … along a logarithmic axis, or 0.01, 0.1 … if it is long.
-
-    Left alone, powers of ten are set as mathematics, which is off.
-    """
-    low, high = axis.get_view_interval()
-    subs = (1.0, 2.0, 5.0) if high < _CROWDED * low else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
 def _floor(ax: Axes, rows: pl.DataFrame, column: Column, sweep: Sweep) -> None:
     """The floor as a line."""
-    look: dict[str, Any] = {"color": _FLOOR, "linewidth": 1.0, "linestyle": ":", "label": "floor"}
+    look: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "linestyle": ":", "label": "floor"}
     if len(rows) == 1:
         ax.axhline(rows[column.name][0], **look)
     elif len(rows):

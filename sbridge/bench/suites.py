@@ -2,6 +2,7 @@
 
 gaussian   N(−0.1·1, I) → N(0.1·1, I), 2ε = 1           (Shi et al., arXiv 2303.16852)
 mixture    five clusters from N(0, I/4), 2ε = .1, 1, 10  (Gushchin et al., arXiv 2306.10161)
+shapes     rotated products of planar shapes, and real data under a known potential; the exact bridges are known
 planar     four pairs of shapes, ε = ½                   (Tong et al., arXiv 2307.03672)
 finite     the mixture from few points
 real       digits and photographs of scikit-learn
@@ -25,8 +26,10 @@ from sbridge.problems.datasets import Digits, Photos
 from sbridge.problems.gaussian import ShiftedGaussian
 from sbridge.problems.mixture import Mixture
 from sbridge.problems.planar import MoonsToEightGaussians, NormalToEightGaussians, NormalToMoons, NormalToSCurve
+from sbridge.problems.shapes import Shapes
+from sbridge.problems.sourced import KnownPotential
 
-__all__ = ["SUITES", "Case", "Finite", "Gaussians", "Mixtures", "Planar", "Quick", "Real", "Suite"]
+__all__ = ["SUITES", "AnyShape", "Case", "Finite", "Gaussians", "Mixtures", "Planar", "Quick", "Real", "Suite"]
 
 _BUDGET = 120.0
 
@@ -128,6 +131,30 @@ class Mixtures:
 
 
 @dataclass(frozen=True)
+class AnyShape:
+    """Laws of any shape with the exact bridge known: products of planar shapes, and real data as x0."""
+
+    name: ClassVar[str] = "shapes"
+    budget: ClassVar[float] = _BUDGET
+
+    dims: tuple[int, ...] = (2, 4, 8, 16)
+    """Dimensions of the products."""
+    epsilons: tuple[float, ...] = (0.05,)
+    """Values of ε of the products, in squared units of their standard deviation."""
+
+    def cases(self) -> Sequence[Case]:
+        """A case for each dimension and ε, then photographs and digits under a known potential."""
+        effort = Effort(points=2000, matched=1000, starts=50, per_start=100)
+        products = [
+            Case(f"shapes d={dim} ε={epsilon:g}", Shapes(dim=dim, epsilon=epsilon), dim, effort)
+            for dim in self.dims
+            for epsilon in self.epsilons
+        ]
+        sources = [(KnownPotential(source=source), dim) for source, dim in (("photos", 3), ("digits", 64))]
+        return products + [Case(f"known potential {source.source}", source, dim, effort) for source, dim in sources]
+
+
+@dataclass(frozen=True)
 class Planar:
     """Between familiar shapes in the plane; the bridges are not known."""
 
@@ -184,14 +211,14 @@ class Quick:
     budget: ClassVar[float] = 8.0
 
     def cases(self) -> Sequence[Case]:
-        """A Gaussian, a mixture, shapes, a mixture from 1,000 points, and digits."""
+        """A Gaussian, a mixture, shapes with and without a known bridge, a mixture from 1,000 points, and digits."""
         effort = Effort(points=1000, matched=1000, starts=50, per_start=100, steps=50)
         suites: list[Suite] = [Gaussians(dims=(5,)), Mixtures(dims=(2,), epsilons=(0.5,))]
-        suites += [Planar(), Finite(dims=(2,), points=(1000,)), Real()]
+        suites += [AnyShape(dims=(2,)), Planar(), Finite(dims=(2,), points=(1000,)), Real()]
         return [replace(suite.cases()[0], effort=effort) for suite in suites]
 
 
-_SUITES: list[type[Suite]] = [Gaussians, Mixtures, Planar, Finite, Real, Quick]
+_SUITES: list[type[Suite]] = [Gaussians, Mixtures, AnyShape, Planar, Finite, Real, Quick]
 
 SUITES: dict[str, type[Suite]] = {suite.name: suite for suite in _SUITES}
 """Every suite by its name."""

@@ -18,6 +18,7 @@ from sbridge.estimates import alone, with_error
 from sbridge.evaluation import COLUMNS, Column, column_named
 from sbridge.evaluation.table import Row
 from sbridge.storage import replace_atomically
+from sbridge.tables import markdown
 
 __all__ = ["KEYS", "of_cells", "shown", "write_table"]
 
@@ -86,16 +87,14 @@ def write_table(folder: Folder, table: pl.DataFrame) -> None:
 def _markdown(table: pl.DataFrame) -> str:
     rows = table.to_dicts()
     columns = [column_named(name) for name in _SHOWN if table[name].count()]
-    heads = ["case", "method", "budget (s)", "seeds", "steps", *(column.heading for column in columns), "remark"]
-    lines = [heads, ["---", "---", *["---:"] * (len(heads) - 3), "---"]]
-    lines += [_line(row, columns) for row in rows]
-    text = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    text = markdown([_line(row, columns) for row in rows])
     meanings = "".join(f"- {column.heading}: {column.meaning}\n" for column in columns)
     return f"{text}\nMean ± standard deviation over seeds; ± standard error where there is one seed.\n\n{meanings}"
 
 
-def _line(row: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
+def _line(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, str]:
     budget = "" if row["budget"] is None else f"{row['budget']:g}"
     steps = "" if row["steps"] is None else f"{row['steps']:.0f}"
-    figures = [shown(row, column) for column in columns]
-    return [row["case"], row["method"], budget, str(row["seeds"]), steps, *figures, row["remark"]]
+    facts = {"case": row["case"], "method": row["method"], "budget (s)": budget, "seeds": str(row["seeds"])}
+    figures = {column.heading: shown(row, column) for column in columns}
+    return {**facts, "steps": steps, **figures, "remark": row["remark"]}

@@ -1,4 +1,4 @@
-"""What can be asked of `sbridge`: one dataclass a command, whose fields are its options."""
+"""The commands of `sbridge`: a dataclass for each, whose fields are its options."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _STYLE = (
 
 
 def parse(words: Sequence[str]) -> Command:
-    """The command that the words of a command line ask for.
+    """The command of a command line.
 
     Raises:
         InputError: there is no problem of that name.
-        SystemExit: the words are no command (code 2), or ask for help (code 0).
+        SystemExit: the words are not a command (code 2), or ask for help (code 0).
     """
     with _comma_lists():
         command: Command = tyro.cli(

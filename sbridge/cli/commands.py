@@ -1,4 +1,4 @@
-"""`sbridge sample`, `likelihood`, `compare` and `report`: what can be done with a finished run."""
+"""`sbridge sample`, `likelihood`, `compare` and `report`: the commands for a finished run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from sbridge.errors import InputError
 from sbridge.evaluation import FLOOR, TRUTH, Comparison, merge
 from sbridge.io import Points, Run, check_writable, read_points, write_points
 from sbridge.likelihood import LogDensity, bits_per_dimension, cross_entropy
-from sbridge.report.page import build
-from sbridge.sampling import through
+from sbridge.sampling import Simulation, through
 
 __all__ = ["Compare", "Likelihood", "Report", "Sample"]
 
 
-_AT_ONCE = 50  # points judged between two steps of the bar
+_POINTS_PER_BAR_STEP = 50
 _OWN = "(default: the run's ε, whose paths are the bridge's)"
 
 
@@ -43,14 +42,14 @@ class Sample:
     direction: Literal["forward", "backward"] = "forward"
     """forward: the points stand at t = 0 and move to 1; backward: from t = 1 to 0."""
     times: tuple[float, ...] = ()
-    """Times in [0, 1] to report the points at, in the order of travel; only the end by default."""
+    """Times in [0, 1] at which to write the points, in the order of the direction; by default only the end."""
     ode: bool = False
     """Move without noise, along the probability flow."""
     diffusion: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint=_OWN)] = ()
     """D ≥ 0 of the noise √(2D) dW, in squared units of the data: one number, or several that D(t) goes through at
     equally spaced times, such as 0,0.5,0.  The law at every time is the same for all D."""
     quiet_end: bool = False
-    """End the way to the other end without noise, along the probability flow."""
+    """Follow the probability flow in the last step, so that no noise is added there."""
     steps: int = 100
     """Steps from one end to the other, shorter near both."""
     seed: int = 0
@@ -59,37 +58,32 @@ class Sample:
     """Columns to take from .csv and .parquet files (all by default)."""
 
     def run(self, command: str) -> None:
-        """Do it.
+        """Move the points and write them.
 
         Raises:
             InputError: the run has no bridge yet, or a file, the times or another option cannot be used.
         """
-        self._check()
+        simulation = self._simulation()
+        check_writable(self.out)
         run = Run.open(self.folder)
         bridge = _fitted(run)
         points = _points(run, self.input, self.columns)
-        states = self._move(bridge, points.values.numpy())
+        states = self._move(bridge, points.values.numpy(), simulation)
         write_points(self.out, states if self.times else states[-1], points.columns, self.times or None)
         print(f"{len(points.values)} points written to {self.out}")
 
-    def _check(self) -> None:
-        check_writable(self.out)
+    def _simulation(self) -> Simulation:
         if self.ode and self.diffusion:
             raise InputError("--ode means --diffusion 0; give one of them")
-        through(self.diffusion)
-        if self.steps < 1:
-            raise InputError(f"--steps must be at least 1, not {self.steps}")
+        diffusion = 0.0 if self.ode else through(self.diffusion)
+        return Simulation(self.steps, diffusion, quiet_end=self.quiet_end)
 
-    def _move(self, bridge: Bridge, x: NDArray[Any]) -> NDArray[Any]:
+    def _move(self, bridge: Bridge, x: NDArray[Any], simulation: Simulation) -> NDArray[Any]:
         """The states at the times asked for, (len(times), n, d)."""
         start, end = (0.0, 1.0) if self.direction == "forward" else (1.0, 0.0)
         asked = self.times or (end,)
         times = asked if asked[0] == start else (start, *asked)
-        diffusion = 0.0 if self.ode else through(self.diffusion)
-        states = bridge.trajectories(
-            x, times, diffusion, self.steps, random_state=self.seed, quiet_end=self.quiet_end
-        )
-        return states[-len(asked) :]
+        return bridge.trajectories(x, times, simulation, self.seed)[-len(asked) :]
 
 
 @dataclass(frozen=True)
@@ -99,11 +93,11 @@ class Likelihood:
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
     input: str
-    """Points to judge: a .npy, .npz, .csv or .parquet file, or FILE.npz:key."""
+    """Points: a .npy, .npz, .csv or .parquet file, or FILE.npz:key."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """File to write, of any of these kinds: the log-density of each point and its standard error, in nats."""
     at: Literal["x1", "x0"] = "x1"
-    """The end whose density is asked for.  That of the other end is a Gaussian mixture fitted to the run's data."""
+    """The end at which the density is computed.  The other end's law is a Gaussian mixture fitted to the run's data."""
     method: Literal["ode", "sde", "feynman-kac", "tilted-bound"] = "ode"
     """ode: the probability flow; sde: importance-weighted paths of the noisy process; feynman-kac: its plain average;
     tilted-bound: a lower bound on its log-density."""
@@ -113,7 +107,7 @@ class Likelihood:
     """Columns to take from .csv and .parquet files (all by default)."""
 
     def run(self, command: str) -> None:
-        """Do it.
+        """Compute the log-densities, write them and print their cross-entropy.
 
         Raises:
             InputError: the run has no bridge yet, or the file or the dimension cannot be used.
@@ -123,16 +117,16 @@ class Likelihood:
         run = Run.open(self.folder)
         bridge, points = _fitted(run), _points(run, self.input, self.columns)
         base = run.problem.x0 if self.at == "x1" else run.problem.x1
-        found = self._judge(bridge, points.values, as_density(base, points.values))
+        found = self._log_density(bridge, points.values, as_density(base, points.values))
         if self.out:
             answer = torch.stack([found.value, found.standard_error], dim=1)
             write_points(self.out, answer.numpy(), ("log_density", "standard_error"))
         print(_summary(found, run.problem.dim))
 
-    def _judge(self, bridge: Bridge, x: Tensor, base: Density) -> LogDensity[Tensor]:
+    def _log_density(self, bridge: Bridge, x: Tensor, base: Density) -> LogDensity[Tensor]:
         parts = [
             bridge.log_prob(part, self.at, base=base, method=self.method, random_state=self.seed + k)
-            for k, part in enumerate(tracked("log-density", x.split(_AT_ONCE)))
+            for k, part in enumerate(tracked("log-density", x.split(_POINTS_PER_BAR_STEP)))
         ]
         values, errors = (torch.cat([getattr(part, name) for part in parts]) for name in ("value", "standard_error"))
         return LogDensity(values, errors, base.name)
@@ -149,10 +143,10 @@ class Compare:
     """Print the comparison of one or several runs."""
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folders of the runs; those judged alike (same problem and seed) share one table."""
+    """Folders of the runs; runs of the same problem, seed and sizes share one table."""
 
     def run(self, command: str) -> None:
-        """Do it.
+        """Print the tables.
 
         Raises:
             InputError: no run is named, or one has no comparison yet.
@@ -171,11 +165,13 @@ class Report:
     """Folder of the run."""
 
     def run(self, command: str) -> None:
-        """Do it.
+        """Write the page again.
 
         Raises:
             InputError: there is no run, or a file of it is damaged.
         """
+        from sbridge.report.page import build  # here, because matplotlib takes long to import
+
         print(f"report: {build(Run.open(self.folder))}")
 
 
@@ -192,7 +188,7 @@ def _points(run: Run, file: str, columns: tuple[str, ...]) -> Points:
 def _fitted(run: Run) -> Bridge:
     path = run.path("bridge.safetensors")
     if not path.exists():
-        raise InputError(f"{run.folder} has no bridge yet; go on with: {run.config['command']} --resume")
+        raise InputError(f"{run.folder} has no bridge yet; continue with: {run.config['command']} --resume")
     return Bridge.load(path)
 
 
@@ -200,7 +196,7 @@ def _comparison(folder: Path, several: bool) -> Comparison:
     """A run's comparison; where there are several, its methods are named after it."""
     comparison = Run.open(folder).comparison()
     if comparison is None:
-        raise InputError(f"{folder} has no comparison yet; go on with its run by --resume")
+        raise InputError(f"{folder} has no comparison yet; continue its run with --resume")
     if not several:
         return comparison
     rows = {name if name in (FLOOR, TRUTH) else f"{folder.name}: {name}": row for name, row in comparison.rows.items()}
@@ -208,7 +204,7 @@ def _comparison(folder: Path, several: bool) -> Comparison:
 
 
 def _merged(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons judged alike become one."""
+    """Comparisons of the same problem, seed and sizes become one."""
     groups: dict[tuple[object, ...], list[Comparison]] = {}
     for one in comparisons:
         groups.setdefault((one.problem, one.epsilon, one.dim, one.random_state, one.effort), []).append(one)

@@ -45,7 +45,7 @@ def fit(run: Run, solver: NetworkSolver, problem: Problem, seed: int, checkpoint
 
 def _train(checkpoint: Checkpoint, solver: NetworkSolver, checkpoint_seconds: float) -> None:
     last = perf_counter()
-    with postponed() as signals, training_display(solver.name, checkpoint.training.step, solver.steps) as show:
+    with postponed() as signals, training_display(solver.name, checkpoint.training.step) as show:
         for progress in checkpoint.training:
             show(progress)
             if signals:

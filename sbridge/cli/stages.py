@@ -9,7 +9,7 @@ from sbridge.bridge import Bridge
 from sbridge.cli.fitting import fit, fit_divided
 from sbridge.display import note
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evaluation import FLOOR, Effort, Judge
+from sbridge.evaluation import FLOOR, Effort, Evaluator
 from sbridge.evaluation.table import Row
 from sbridge.io import Run
 from sbridge.problem import Problem
@@ -65,7 +65,7 @@ def _solve(run: Run, baseline: Solver, problem: Problem, seed: int) -> None:
 
 def _judge(run: Run, problem: Problem, seed: int) -> None:
     """Fill comparison.json row by row, the rows of reference last; comparison.csv when all are there."""
-    judge = Judge.of(problem, seed, Effort(diffusion=tuple(run.config["settings"]["diffusion"])))
+    judge = Evaluator.of(problem, seed, Effort(diffusion=tuple(run.config["settings"]["diffusion"])))
     before = run.comparison()
     rows: dict[str, Row] = dict(before.rows) if before else {}
     for name, facts in run.fits().items():
@@ -81,7 +81,7 @@ def _judge(run: Run, problem: Problem, seed: int) -> None:
         judge.table(rows).to_csv(run.path("comparison.csv"))
 
 
-def _row(run: Run, judge: Judge, name: str) -> Row:
+def _row(run: Run, judge: Evaluator, name: str) -> Row:
     path = run.path(run.config["methods"][name])
     return judge.row(Bridge.load(path).to(judge.problem.x0.device)) if path.exists() else {}
 

@@ -1,4 +1,4 @@
-"""Comparisons on a terminal."""
+"""Comparison tables on a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sbridge.evaluation import Comparison
-from sbridge.report.page import heads, table
+from sbridge.report.words import comparison_rows, heads
 
 __all__ = ["print_comparison"]
 
@@ -18,12 +18,12 @@ _PLAIN_WIDTH = 140  # characters, where the output goes to a file or a pipe
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """One line a measure, one column a method, remarks below; the best is bold, what ties with it of its colour."""
+    """A line for each measure, a column for each method, remarks below; the best is bold, ties have its colour."""
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     names = heads(comparison)
     shown = Table("", *names, title=f"{comparison.problem}, d = {comparison.dim}, ε = {comparison.epsilon:.4g}")
-    for line in table(comparison):
-        shown.add_row(line.column.heading, *(Text(cell, _STYLES[rank]) for cell, rank in line.cells))
+    for row in comparison_rows(comparison):
+        shown.add_row(row.column.heading, *(Text(cell, _STYLES[rank]) for cell, rank in row.cells.values()))
     for column in shown.columns[1:]:
         column.justify = "right"
     console.print(shown)

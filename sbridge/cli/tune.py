@@ -1,7 +1,7 @@
-"""`sbridge tune`: search for the settings of max–min that do best on points kept apart, on one machine or a cluster.
+"""`sbridge tune`: search for the best settings of max–min on held-out points, on one machine or a cluster.
 
-The folder is a run folder like that of `sbridge recover`: its bridge is the best trial's, judged once, on test points
-that no trial and no choice among trials has seen.
+The folder is a run folder like that of `sbridge recover`: its bridge is the best trial's, evaluated on test points that
+neither the trials nor the choice among them has used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison
 from sbridge.display import note
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evaluation import Judge
+from sbridge.evaluation import Evaluator
 from sbridge.io import Run, check_vacant
 from sbridge.problem import Problem
 from sbridge.problems import Family
@@ -34,7 +34,7 @@ F = TypeVar("F", bound=Family)
 
 @dataclass(frozen=True)
 class Tune(Generic[F]):
-    """Search for the hyperparameters of max–min that do best on held-out points, with Ray: on two cores or a cluster.
+    """Search for the best hyperparameters of max–min on held-out points, with Ray: on this machine or a cluster.
 
     Give a bundled problem's name, or your own files: sbridge tune --x0 FILE --x1 FILE --epsilon NUMBER
     """
@@ -45,22 +45,22 @@ class Tune(Generic[F]):
     )
     """Run folder to write: the best bridge, trials.csv, figures and report.html."""
     resume: bool = False
-    """Go on with the search in the folder: finished trials are kept, others go on from their checkpoints."""
+    """Continue the search in the folder: finished trials are kept, others resume from their checkpoints."""
     space: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """JSON file of what to vary: {"rate": {"low": 0.005, "high": 0.02}, "width": [64, 128], "batch": 512}.
-    What it does not name keeps its default range."""
+    Hyperparameters that it does not name keep their default range."""
     trials: int = 24
-    """Trials; the first has the solver's own settings."""
+    """Number of trials; the first has the solver's own settings."""
     steps: int = MaxMin.steps
-    """Gradient steps of a trial with the default batch; every trial sees as many points."""
+    """Gradient steps of a trial with the default batch; all trials see as many points."""
     search: Literal["random", "optuna"] = "random"
     """How settings are chosen: at random, or by Optuna from the trials before."""
     scheduler: Literal["asha", "none"] = "asha"
     """asha: trials below the median after a quarter or half of their training are stopped."""
     sweep_epsilon: bool = False
-    """Instead of searching, fit for ten ε with the solver's own settings, and show what ε does."""
+    """Instead of a search, fit for ten ε with the solver's own settings, and show the effect of ε."""
     concurrent: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as many as fit)")] = None
-    """Trials at once."""
+    """Trials at the same time."""
     cpus_per_trial: float = 1
     """CPUs of a trial, which are its threads."""
     gpus_per_trial: float = 0
@@ -68,20 +68,20 @@ class Tune(Generic[F]):
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="(default: this machine)")] = (
         None
     )
-    """A Ray cluster: auto for the one that RAY_ADDRESS or this machine knows of, or its address.  By default a private
-    Ray is started, which nothing outside this machine reaches, and stopped."""
+    """Address of a Ray cluster, or auto for the one of RAY_ADDRESS or this machine.  By default a private Ray is
+    started, which cannot be reached from outside this machine, and stopped at the end."""
     storage: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="(default: the run folder)")] = None
-    """Where the trials are kept: a path or URL (s3://…) that all machines of the cluster reach."""
+    """Where the trials are stored: a path or URL (s3://…) that all machines of the cluster reach."""
     seed: int = 0
-    """Seed of the search, of every trial and of the judging."""
+    """Seed of the search, of every trial and of the evaluation."""
 
     def run(self, command: str) -> None:
-        """Do it.
+        """Search, evaluate the best bridge, and write the report.
 
         Raises:
-            InputError: something asked for cannot be done; without Ray, what to install.
+            InputError: an option cannot be used, or Ray is not installed.
             DivergenceError: there are results, but some trials failed; the message says why.
-            Stopped: by a signal; the folder holds what was found so far.
+            Stopped: by a signal; the folder holds the results so far.
         """
         from sbridge import tuning  # not at the head: everything else works without Ray
 
@@ -93,7 +93,8 @@ class Tune(Generic[F]):
                 study = self._ask(tuning, folder, command)
         except (KeyboardInterrupt, Stopped):
             again = command if self.resume else f"{command} --resume"
-            raise Stopped(signal.SIGINT, f"{folder / 'trials.csv'} has what was found; go on with: {again}") from None
+            results = folder / "trials.csv"
+            raise Stopped(signal.SIGINT, f"{results} has the results so far; continue with: {again}") from None
         print(f"{study.counted()} trials: {folder / 'search.html'}, {folder / 'trials.csv'}")
         if study.failed:
             raise DivergenceError(f"{len(study.failed)} trials failed, the first by: {study.failed[0].failure}")
@@ -102,7 +103,7 @@ class Tune(Generic[F]):
         placement = tuning.Placement(self.cpus_per_trial, self.gpus_per_trial, self.concurrent, self.address)
         space = tuning.read_space(self.space) if self.space else tuning.Space()
         problem = self.problem.build()
-        with tuning.connected(placement, problem):  # before there is a folder, in case there is no room for a trial
+        with tuning.connected(placement, problem):  # before the folder is made: it may raise
             if self.sweep_epsilon:
                 return self._sweep(tuning, folder, problem, placement)
             return self._search(tuning, folder, problem, placement, space, command)
@@ -112,11 +113,11 @@ class Tune(Generic[F]):
         return {**found, "resume": self.resume, "random_state": self.seed, "say": note}
 
     def _sweep(self, tuning: Any, folder: Path, problem: Problem, placement: Any) -> Any:
-        sweep = tuning.sweep_epsilon(problem, **self._shared(folder, placement))
-        if sweep.recommended is not None:
-            low, high = sweep.recommended
+        found = tuning.sweep_epsilon(problem, **self._shared(folder, placement))
+        if found.recommended is not None:
+            low, high = found.recommended
             print(f"recommended: ε from {low:.3g} to {high:.3g}")
-        return sweep.study
+        return found.study
 
     def _search(self, tuning: Any, folder: Path, problem: Problem, placement: Any, space: Any, command: str) -> Any:
         run = self._open(folder, problem, space, command)
@@ -140,7 +141,7 @@ class Tune(Generic[F]):
 
 @contextmanager
 def _as_interrupt(number: int) -> Iterator[None]:
-    """Within, the signal is taken for Ctrl-C, which Ray handles: an exception in one of its calls would be lost."""
+    """Within, the signal acts as Ctrl-C, which Ray handles; another exception inside one of its calls would be lost."""
     before = signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
@@ -149,8 +150,8 @@ def _as_interrupt(number: int) -> Iterator[None]:
 
 
 def _judge(run: Run, best: Any, seed: int) -> None:
-    """The best bridge beside the references, on the run's own test points."""
-    judge = Judge.of(run.problem, seed)
+    """Compare the best bridge with the references, on the run's own test points."""
+    judge = Evaluator.of(run.problem, seed)
     name = next(iter(run.config["methods"]))
     row = {**judge.row(best.bridge()), "fit_seconds": best.seconds}
     comparison = judge.table({name: row, **judge.references()})

@@ -11,7 +11,7 @@ __all__ = ["Coupling", "Independent", "Planned", "rows_of"]
 
 
 class Coupling(nn.Module):
-    """A rule that draws pairs from two datasets; what it remembers between draws is in its `state_dict`.
+    """A rule that draws pairs from two datasets; its state between draws is in its `state_dict`.
 
     Args:
         x0, x1: the datasets, (n0, d) and (n1, d).
@@ -27,11 +27,11 @@ class Coupling(nn.Module):
         raise NotImplementedError
 
     def reference(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """n pairs of the law that drifts trained on `pairs` are judged by, (n, d) each: the same, unless it changes."""
+        """n pairs (n, d) to evaluate drifts on that were trained on `pairs`: of the same law, unless that changes."""
         return self.pairs(n, generator)
 
     def follow(self, drifts: VectorField, generator: torch.Generator) -> None:
-        """Hear of the drifts trained so far, (t, x) ↦ (b_F, b_B) side by side; trainings call it before every round.
+        """Use the drifts trained so far, (t, x) ↦ (b_F, b_B) side by side; called before every round of training.
 
         Most couplings do not depend on them.
         """
@@ -45,7 +45,7 @@ class Independent(Coupling):
 
 
 class Planned(Coupling):
-    """Pairs from plans that are made now and then: many are drawn at once, and handed out in random order.
+    """Pairs from plans: many pairs are drawn from a plan at once, and returned in random order.
 
     Args:
         ahead: pairs drawn at once.
@@ -56,7 +56,7 @@ class Planned(Coupling):
         self.queue: Tensor
         self.used: Tensor
         self.register_buffer("queue", torch.zeros(ahead, 2, dtype=torch.int32, device=x0.device))
-        self.register_buffer("used", torch.tensor(ahead))  # on the CPU, where it is asked for
+        self.register_buffer("used", torch.tensor(ahead))  # stays on the CPU, where it is read
 
     def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         i, j = self._next(n, generator).T
@@ -75,7 +75,7 @@ class Planned(Coupling):
         return torch.cat([rest, self._next(n - len(rest), generator)])
 
     def planned(self, generator: torch.Generator) -> Tensor:
-        """Pairs of rows of the datasets that a plan gives, (ahead, 2)."""
+        """Rows of both datasets for `ahead` pairs of a plan, (ahead, 2)."""
         raise NotImplementedError
 
 

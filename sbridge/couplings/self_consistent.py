@@ -1,12 +1,12 @@
-"""Pairs that a process makes itself: from data at one end, simulated to the other.
+"""Pairs that a process simulates itself: from data at one end to the other end.
 
 The Schrödinger bridge is the one Markov process that is also a mixture of Brownian bridges.  Regressing drifts on the
-Brownian bridges between pairs makes the process Markov, pairing anew by simulating it makes a mixture of bridges again;
-the two in turn converge to the Schrödinger bridge (iterative Markovian fitting).
+Brownian bridges between pairs makes the process Markov; new pairs simulated by it give a mixture of bridges again.
+Repeating both converges to the Schrödinger bridge (iterative Markovian fitting).
 
-A simulated end has the law that the drifts give it, not the data's.  Half of the pairs start from x0 and half from x1,
-so that each half keeps one marginal (`Simulated`).  Where both drifts are trained on all pairs this is not enough:
-errors of the marginals feed on themselves.  `SelfConsistent` puts every simulated end on a data point.
+A simulated end has the law of the drifts, not the data's.  Half of the pairs start from x0 and half from x1, so that
+each half has one correct marginal (`Simulated`).  Where both drifts are trained on all pairs this is not enough: errors
+of the marginals grow from one simulation to the next.  `SelfConsistent` moves every simulated end to a data point.
 
 Shi, De Bortoli, Campbell, Doucet, arXiv 2303.16852; Peluchetti, arXiv 2304.00917.
 """
@@ -14,7 +14,6 @@ Shi, De Bortoli, Campbell, Doucet, arXiv 2303.16852; Peluchetti, arXiv 2304.0091
 from __future__ import annotations
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sbridge.couplings.base import Coupling, Independent, rows_of
@@ -25,18 +24,18 @@ from sbridge.sampling import EULER, graded
 
 __all__ = ["SelfConsistent", "Simulated"]
 
-_BATCH = 4096  # points moved at once; more of them leave a processor's cache
-_MATCHED = 512  # points matched at once; more of them move less far, and the time for each grows in proportion
+_SIMULATED_AT_ONCE = 4096  # points; more do not fit into a processor's cache
+_MATCHED_AT_ONCE = 512  # points; with more, each moves less far, but takes more time in proportion to their number
 
 
 class Simulated(Coupling):
-    """Pairs of the last process that was simulated; before the first, those of a starting coupling.
+    """Pairs of the last simulation; before the first, pairs of a starting coupling.
 
     Args:
         start: the starting coupling.
-        points: paths simulated from each end at a time, and no more than one for each data point of the larger set.
+        points: paths simulated from each end at a time, at most the number of points of the larger dataset.
         steps: Euler–Maruyama steps of a path.
-        uses: how often each pair serves, on average, before it is `worn` and others should be simulated.
+        uses: how often each pair is drawn, on average, before the pairs are `used_up` and new ones are simulated.
     """
 
     def __init__(
@@ -58,12 +57,12 @@ class Simulated(Coupling):
         empty = x0.new_zeros(min(points, max(len(x0), len(x1))), 2, x0.shape[1])
         self.register_buffer("ends0", empty)  # [:, 0] of the paths from x0, [:, 1] of those from x1
         self.register_buffer("ends1", empty.clone())
-        self.register_buffer("simulations", torch.zeros((), dtype=torch.long))  # on the CPU, where it is asked for
+        self.register_buffer("simulations", torch.zeros((), dtype=torch.long))  # stays on the CPU, where it is read
         self.register_buffer("drawn", torch.zeros((), dtype=torch.long))  # pairs since the last of them
 
     @property
-    def worn(self) -> bool:
-        """Whether each pair has served as often as it should."""
+    def used_up(self) -> bool:
+        """Whether each pair has been drawn `uses` times on average."""
         return bool(self.drawn >= 2 * self.uses * len(self.ends0))
 
     def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -76,61 +75,63 @@ class Simulated(Coupling):
         return x0, x1
 
     def reference(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """n pairs of what the pairs converge to, the entropic plan: (n, d) each."""
+        """n pairs of the entropic plan, to which the pairs converge: (n, d) each."""
         batch = min(n, max(len(self.x0), len(self.x1)))
         plans = MinibatchSinkhorn(self.x0, self.x1, self.epsilon, batch, partners=1, iterations=30)
         return plans.pairs(n, generator)
 
     def simulate(self, drifts: VectorField, generator: torch.Generator) -> None:
-        """Make new pairs with (t, x) ↦ (b_F, b_B) side by side.
+        """Simulate new pairs with (t, x) ↦ (b_F, b_B) side by side.
 
         Raises:
-            DivergenceError: a path ends at no finite place; the pairs are what they were.
+            DivergenceError: the end of a path is not finite; the pairs stay as they were.
         """
         x0, x1 = (rows_of(x, len(self.ends0), generator) for x in (self.x0, self.x1))
         after, before = self._moved(drifts, x0, 0, generator), self._moved(drifts, x1, 1, generator)
         if not (after.isfinite().all() and before.isfinite().all()):
-            raise DivergenceError("the drifts trained so far move pairs to no finite place; lower the rate")
-        self.ends0.copy_(torch.stack([x0, self.landed(before, self.x0, generator)], dim=1))
-        self.ends1.copy_(torch.stack([self.landed(after, self.x1, generator), x1], dim=1))
+            raise DivergenceError("pairs simulated with the drifts trained so far are not finite; lower the rate")
+        self.ends0.copy_(torch.stack([x0, self.kept_ends(before, self.x0, generator)], dim=1))
+        self.ends1.copy_(torch.stack([self.kept_ends(after, self.x1, generator), x1], dim=1))
         self.simulations += 1
         self.drawn.zero_()
 
-    def landed(self, ends: Tensor, data: Tensor, generator: torch.Generator) -> Tensor:
-        """The simulated ends (points, d) that are kept, beside data (n, d) of the law they should have."""
+    def kept_ends(self, ends: Tensor, data: Tensor, generator: torch.Generator) -> Tensor:
+        """The ends (points, d) that pairs get for simulated ends, which should have the law of data (n, d)."""
         return ends
 
     def _moved(self, drifts: VectorField, x: Tensor, origin: int, generator: torch.Generator) -> Tensor:
         """Points (n, d) at t = `origin` moved to the other end by the drift that starts there."""
 
-        def drift(t: Tensor, place: Tensor) -> Tensor:
-            return drifts(t, place).chunk(2, dim=-1)[origin]
+        def drift(t: Tensor, points: Tensor) -> Tensor:
+            return drifts(t, points).chunk(2, dim=-1)[origin]
 
         times = graded(origin, 1 - origin, self.steps)
         with torch.no_grad():
-            parts = [EULER.advance(drift, part, times, self.epsilon, generator) for part in x.split(_BATCH)]
+            parts = [EULER.advance(drift, part, times, self.epsilon, generator) for part in x.split(_SIMULATED_AT_ONCE)]
         return torch.cat(parts)
 
 
 class SelfConsistent(Simulated):
-    """Pairs simulated with the drifts trained so far, whenever they are worn, with the data's own marginals.
+    """Pairs with the data's marginals, simulated with the drifts trained so far whenever the last pairs are used up.
 
-    Simulated ends are matched one to one with as many data points, minibatch by minibatch, at the least sum of squared
-    distances.  At the Schrödinger bridge they have the data's law already and move by the sampling error only.
+    Each minibatch of simulated ends is matched one to one with data points, so that the sum of squared distances is
+    smallest.  At the Schrödinger bridge the ends have the data's law already and move by the sampling error only.
     """
 
     def follow(self, drifts: VectorField, generator: torch.Generator) -> None:
-        if self.worn:
+        if self.used_up:
             self.simulate(drifts, generator)
 
-    def landed(self, ends: Tensor, data: Tensor, generator: torch.Generator) -> Tensor:
+    def kept_ends(self, ends: Tensor, data: Tensor, generator: torch.Generator) -> Tensor:
         """The data points that the ends are matched with."""
         points = rows_of(data, len(ends), generator)
-        parts = zip(ends.split(_MATCHED), points.split(_MATCHED), strict=True)
+        parts = zip(ends.split(_MATCHED_AT_ONCE), points.split(_MATCHED_AT_ONCE), strict=True)
         return torch.cat([_matched(*part) for part in parts])
 
 
 def _matched(ends: Tensor, points: Tensor) -> Tensor:
     """The points (n, d) in the order that brings them closest to the ends (n, d), by an optimal assignment."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     _, order = linear_sum_assignment(torch.cdist(ends, points).square().cpu().numpy())
     return points[torch.as_tensor(order, device=points.device)]

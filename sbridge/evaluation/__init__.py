@@ -1,7 +1,7 @@
-"""Evidence: how good a bridge is, beside the truth and beside other methods."""
+"""How good a bridge is, compared with the exact one and with other methods."""
 
 from sbridge.evaluation.certificate.estimate import certify
-from sbridge.evaluation.comparison import Fitted, Judge, Method, compare
+from sbridge.evaluation.comparison import Candidate, Evaluator, Fitted, compare
 from sbridge.evaluation.distances import (
     bures_wasserstein,
     energy_distance,
@@ -25,12 +25,12 @@ __all__ = [
     "COLUMNS",
     "FLOOR",
     "TRUTH",
+    "Candidate",
     "Column",
     "Comparison",
     "Effort",
+    "Evaluator",
     "Fitted",
-    "Judge",
-    "Method",
     "bures_wasserstein",
     "bw_uvp",
     "cbw_uvp",

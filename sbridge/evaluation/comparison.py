@@ -1,9 +1,8 @@
-"""Several methods on one problem, sampled and judged in exactly the same way.
+"""Several bridges for one problem, measured in the same way.
 
-Every bridge moves the same held-out points, with the same number of steps and the same random numbers, and is measured
-by the same metrics.  Beside them stand each metric between two independent true samples of the same sizes (the floor:
-a method is as good as the metric can tell once it is there) and, where the exact bridge is known, the exact bridge
-judged like every other one, discretisation included.
+Every bridge moves the same held-out points, with the same number of steps and the same random numbers.  Next to it
+stands the value of each metric between two independent true samples of the same sizes (the floor): no method can be
+shown to be better than that.  Where the exact bridge is known, it has a row too, with the same time steps.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from sbridge.evaluation.distances import energy_distance, energy_p_value, sliced
 from sbridge.evaluation.table import FLOOR, TRUTH, Comparison, Effort, Row, unique
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.sampling import through
+from sbridge.sampling import Simulation
 from sbridge.solvers import Solver
 
-__all__ = ["Fitted", "Judge", "Method", "compare"]
+__all__ = ["Candidate", "Evaluator", "Fitted", "compare"]
 
 T = TypeVar("T")
-_SALT = 0x5B81D6E  # keeps the judging's random numbers from being those a problem of the same seed drew its data with
+_SALT = 0x5B81D6E  # a problem of the same seed must not have drawn its data with the same random numbers
 
 
 @runtime_checkable
@@ -42,66 +41,67 @@ class Fitted(Protocol):
     bridge_: Bridge
 
 
-Method = Bridge | Solver | Fitted
+Candidate = Bridge | Solver | Fitted
+"""What can be compared."""
 
 
 def compare(
-    methods: Sequence[Method] | Mapping[str, Method],
+    methods: Sequence[Candidate] | Mapping[str, Candidate],
     problem: Problem,
     random_state: int = 0,
     effort: Effort | None = None,
 ) -> Comparison:
-    """Solve the problem with each method where it is not solved yet, and judge all bridges alike.
+    """Solve the problem with each solver, and measure all bridges in the same way.
 
     Args:
         methods: bridges, solvers (which are timed) and fitted estimators, by name or with the names they have.
-        problem: judged on problem.test0 and problem.test1, and against problem.truth where there is one.
-        random_state: seed of every solver and of the judging; a row doesn't depend on the rows around it.
-        effort: sizes; the default judges a bridge of two small networks in about ten seconds on one thread.
+        problem: bridges are measured on problem.test0 and problem.test1, and against problem.truth if it is known.
+        random_state: seed of every solver and of the metrics; a row does not depend on the other rows.
+        effort: sizes; with the default, a bridge of two small networks takes about ten seconds on one thread.
 
     Raises:
-        InputError: something in `methods` is no method, or takes a reserved name.  An InputError or DivergenceError of
-            one method becomes the remark of its row, and the other methods go on.
+        InputError: something in `methods` cannot be compared, or has a reserved name.  An InputError or DivergenceError
+            of one method becomes the remark of its row, and the comparison continues.
     """
     named = _named(methods)
-    judge = Judge.of(problem, random_state, effort or Effort())
-    rows = {**{name: judge.row(method) for name, method in named.items()}, **judge.references()}
-    return judge.table(rows)
+    evaluator = Evaluator.of(problem, random_state, effort or Effort())
+    rows = {**{name: evaluator.row(method) for name, method in named.items()}, **evaluator.references()}
+    return evaluator.table(rows)
 
 
-def _named(methods: Sequence[Method] | Mapping[str, Method]) -> dict[str, Method]:
+def _named(methods: Sequence[Candidate] | Mapping[str, Candidate]) -> dict[str, Candidate]:
     if isinstance(methods, Mapping):
         named = dict(methods)
     else:
         names = unique(getattr(method, "name", type(method).__name__) for method in methods)
         named = dict(zip(names, methods, strict=True))
     for name, method in named.items():
-        _check_method(name, method)
+        _check_candidate(name, method)
     return named
 
 
-def _check_method(name: str, method: Method) -> None:
+def _check_candidate(name: str, candidate: Candidate) -> None:
     if name in (FLOOR, TRUTH):
         raise InputError(f"{name!r} is the name of a reference row; give the method another name")
-    if not (isinstance(method, Bridge | Fitted) or hasattr(method, "solve")):
+    if not (isinstance(candidate, Bridge | Fitted) or hasattr(candidate, "solve")):
         raise InputError(f"{name} is no bridge, solver or fitted estimator; if it is an estimator, fit it first")
 
 
 @dataclass(frozen=True)
-class Judge:
-    """One problem's court: the points, sizes and seed with which every bridge is judged (see `Judge.of`)."""
+class Evaluator:
+    """The points, sizes and seed with which every bridge of a problem is measured (see `Evaluator.of`)."""
 
     problem: Problem
     random_state: int
     effort: Effort
 
     @staticmethod
-    def of(problem: Problem, random_state: int = 0, effort: Effort | None = None) -> Judge:
-        """A judge whose sizes are cut to the points there are, the same number of true and of moved points."""
+    def of(problem: Problem, random_state: int = 0, effort: Effort | None = None) -> Evaluator:
+        """Sizes are cut to the number of points, so that there are as many true points as moved ones."""
         wanted = effort or Effort()
         points = min(wanted.points, *map(len, (problem.x0, problem.x1, problem.test0, problem.test1)))
         matched, starts = min(wanted.matched, points), min(wanted.starts, points)
-        return Judge(problem, random_state, replace(wanted, points=points, matched=matched, starts=starts))
+        return Evaluator(problem, random_state, replace(wanted, points=points, matched=matched, starts=starts))
 
     @cached_property
     def test(self) -> tuple[Tensor, Tensor]:
@@ -109,26 +109,26 @@ class Judge:
         return self._draw(self.problem.test0), self._draw(self.problem.test1)
 
     def table(self, rows: Mapping[str, Row]) -> Comparison:
-        """Rows of this judge as a comparison."""
+        """The rows as a comparison."""
         problem = self.problem
         return Comparison(problem.name, problem.epsilon, problem.dim, self.random_state, self.effort, rows)
 
-    def row(self, method: Method) -> Row:
-        """The method's row; an InputError or DivergenceError becomes its remark."""
+    def row(self, candidate: Candidate) -> Row:
+        """The row of one method; an InputError or DivergenceError becomes its remark."""
         row: dict[str, float | str] = {}
         try:
-            bridge = self._solve(method, row)
-            row |= self.judge(bridge)
+            bridge = self._solve(candidate, row)
+            row |= self.measure(bridge)
         except (InputError, DivergenceError) as error:
             row["remark"] = f"failed: {error}"
         return row
 
-    def judge(self, bridge: Bridge) -> Row:
-        """Every figure of one bridge; figures that are not finite are left out and named in the remark.
+    def measure(self, bridge: Bridge) -> Row:
+        """Every metric of one bridge; values that are not finite are left out and named in the remark.
 
         Raises:
             InputError: the bridge is for another ε.
-            DivergenceError: it moves points to no finite place.
+            DivergenceError: a moved point has infinite or NaN coordinates.
         """
         if not isclose(bridge.epsilon, self.problem.epsilon, rel_tol=1e-5):
             raise InputError(f"its epsilon is {bridge.epsilon:g}, the problem's {self.problem.epsilon:g}")
@@ -142,15 +142,15 @@ class Judge:
         return _settled(row | {"move_seconds": seconds}, bridge.remark)
 
     def references(self) -> dict[str, Row]:
-        """The row of the truth, where it is known, and the floor: each metric between two true samples."""
+        """The row of the exact bridge, if it is known, and the floor."""
         truth = self.problem.truth
-        return ({} if truth is None else {TRUTH: self.judge(truth)}) | {FLOOR: self.floor()}
+        return ({} if truth is None else {TRUTH: self.measure(truth)}) | {FLOOR: self.floor()}
 
     def floor(self) -> Row:
-        """Each metric between held-out points and as many training points; against the truth, its own sampled moments.
+        """Each metric between held-out points and as many training points.
 
-        Path KL has the floor 0 by definition.  Where the held-out points are the training points there are no two
-        independent samples, and the distances are left out.
+        Metrics against the exact bridge compare it with its own sampled moments; path KL is 0.  Where the held-out
+        points are the training points there are no two independent samples, and the distances are left out.
         """
         generator, problem = self._generator(), self.problem
         row: dict[str, float] = {}
@@ -164,24 +164,23 @@ class Judge:
             row |= self._sampled_truth(problem.truth, generator)
         return _settled(row, remark)
 
-    def _solve(self, method: Method, row: dict[str, float | str]) -> Bridge:
-        if isinstance(method, Bridge):
-            return method
-        if isinstance(method, Fitted):
-            return method.bridge_
-        bridge, row["fit_seconds"] = _timed(lambda: method.solve(self.problem, self.random_state))
+    def _solve(self, candidate: Candidate, row: dict[str, float | str]) -> Bridge:
+        if isinstance(candidate, Bridge):
+            return candidate
+        if isinstance(candidate, Fitted):
+            return candidate.bridge_
+        bridge, row["fit_seconds"] = _timed(lambda: candidate.solve(self.problem, self.random_state))
         return bridge
 
     def _generator(self) -> torch.Generator:
         return torch.Generator(self.problem.x0.device).manual_seed(_SALT + self.random_state)
 
     def _draw(self, x: Tensor) -> Tensor:
-        """The judge's number of different rows of x."""
+        """`effort.points` different rows of x."""
         return x[torch.randperm(len(x), generator=self._generator(), device=x.device)[: self.effort.points]]
 
     def _move(self, bridge: Bridge, x: Tensor, direction: Direction, generator: torch.Generator) -> Tensor:
-        diffusion = through(self.effort.diffusion)
-        return metrics.move(bridge, x, generator, self.effort.steps, direction, diffusion)
+        return metrics.move(bridge, x, generator, self.effort.simulation, direction)
 
     def _distances(self, label: str, moved: Tensor, true: Tensor, generator: torch.Generator) -> dict[str, float]:
         matched = self.effort.matched
@@ -201,14 +200,14 @@ class Judge:
     def _against(
         self, truth: ExactBridge, bridge: Bridge, moved: Tensor, generator: torch.Generator
     ) -> dict[str, float]:
-        x0, effort = self.test[0], self.effort
+        x0, effort, own = self.test[0], self.effort, Simulation(self.effort.steps)
         starts = x0[: effort.starts]
         row = _figures("path_kl", metrics.path_kl(bridge, truth, x0, generator, effort.times))
-        row |= _figures("cbw_uvp", metrics.cbw_uvp(bridge, truth, starts, effort.per_start, generator, effort.steps))
+        row |= _figures("cbw_uvp", metrics.cbw_uvp(bridge, truth, starts, effort.per_start, generator, own))
         if isinstance(bridge, ExactBridge):
             row |= _figures("cbw_uvp_exact", metrics.cbw_uvp_exact(bridge, truth, starts))
         if isinstance(truth, GaussianBridge):
-            row |= _gaussian(metrics.own_paths(bridge, x0, generator, steps=effort.steps), truth)
+            row |= _gaussian(metrics.own_paths(bridge, x0, generator, simulation=own), truth)
         return row | {"bw_uvp": metrics.bw_uvp(moved, *truth.endpoint_moments())}
 
     def _sampled_truth(self, truth: ExactBridge, generator: torch.Generator) -> dict[str, float]:

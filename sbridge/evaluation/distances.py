@@ -11,7 +11,6 @@ All of them compute in float64, whatever the samples' type.
 
 from __future__ import annotations
 
-import ot
 import torch
 from torch import Tensor
 
@@ -116,6 +115,8 @@ def wasserstein(x: Tensor, y: Tensor) -> float:
     between two true samples of the same sizes.  Time grows like n³ (about a second for n = m = 2,000, ten for 4,000)
     and memory like n·m, so pass a subsample.
     """
+    import ot  # here, because importing it takes long
+
     x, y = _centred(x, y)
     cost = torch.cdist(x, y).square().cpu().numpy()
     return float(ot.emd2([], [], cost, numItermax=10_000_000) ** 0.5)

@@ -22,7 +22,7 @@ from sbridge.errors import DivergenceError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.distances import bures_wasserstein, moments
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.sampling import EULER, Diffusion, graded
+from sbridge.sampling import EULER, Simulation, graded
 
 __all__ = ["HORIZON", "bw_uvp", "cbw_uvp", "cbw_uvp_exact", "cbw_uvp_floor", "diagonal_kl", "endpoint_covariance_error"]
 __all__ += ["exact_energy", "exact_paths", "kinetic_energy", "move", "own_paths", "path_energy", "path_kl"]
@@ -113,28 +113,29 @@ def move(
     bridge: Bridge,
     x: Tensor,
     generator: torch.Generator,
-    steps: int = 100,
+    simulation: Simulation = Simulation(),
     direction: Direction = "forward",
-    diffusion: Diffusion | None = None,
 ) -> Tensor:
-    """Points x (n, d) moved to the other end in Euler–Maruyama steps, by the bridge's own process unless D is given.
+    """Points x (n, d) moved to the other end, in batches of 4,096 whatever the simulation says.
 
     Raises:
-        DivergenceError: a point ends at no finite place.
+        DivergenceError: a moved point has infinite or NaN coordinates.
     """
     seed = int(torch.randint(2**62, (), device=generator.device, generator=generator))
-    moved = bridge.transport(x, direction, diffusion, steps, random_state=seed, batch=_BATCH)
+    moved = bridge.transport(x, direction, simulation, seed, batch=_BATCH)
     lost = int((~torch.isfinite(moved)).any(-1).sum())
     if lost:
-        raise DivergenceError(f"the {direction} process moves {lost} of {len(x)} points to no finite place")
+        raise DivergenceError(f"the {direction} process gives {lost} of {len(x)} points infinite or NaN coordinates")
     return moved
 
 
-def own_paths(bridge: Bridge, x0: Tensor, generator: torch.Generator, times: int = 20, steps: int = 100) -> Tensor:
-    """The bridge's own forward process from x0 (n, d), simulated, at times 0, 1/times, …, 1: (times + 1, n, d)."""
+def own_paths(
+    bridge: Bridge, x0: Tensor, generator: torch.Generator, times: int = 20, simulation: Simulation = Simulation()
+) -> Tensor:
+    """Simulated forward paths from x0 (n, d) at times 0, 1/times, …, 1: (times + 1, n, d)."""
     seed = int(torch.randint(2**62, (), device=generator.device, generator=generator))
     grid = [k / times for k in range(times + 1)]
-    return bridge.trajectories(x0, grid, steps=steps, random_state=seed, batch=_BATCH)
+    return bridge.trajectories(x0, grid, simulation, seed, batch=_BATCH)
 
 
 def exact_paths(truth: ExactBridge, x0: Tensor, generator: torch.Generator, times: int = 20) -> Tensor:
@@ -177,7 +178,12 @@ def bw_uvp(samples: Tensor, mean: Tensor, covariance: Tensor) -> float:
 
 
 def cbw_uvp(
-    bridge: Bridge, truth: ExactBridge, x0: Tensor, per_point: int, generator: torch.Generator, steps: int = 100
+    bridge: Bridge,
+    truth: ExactBridge,
+    x0: Tensor,
+    per_point: int,
+    generator: torch.Generator,
+    simulation: Simulation = Simulation(),
 ) -> Estimate:
     """cBW₂²-UVP, in percent, with the bridge's conditional moments estimated from `per_point` endpoints for each x0.
 
@@ -186,9 +192,9 @@ def cbw_uvp(
     Args:
         x0: starting points (n, d); about 200 are enough.
         per_point: endpoints simulated from each.
-        steps: Euler–Maruyama steps.
+        simulation: of the endpoints; the measure is of the bridge's own process, so D stays ε.
     """
-    ends = move(bridge, x0.repeat_interleave(per_point, dim=0), generator, steps)
+    ends = move(bridge, x0.repeat_interleave(per_point, dim=0), generator, simulation)
     return _conditional_uvp(truth, x0, *moments(ends.reshape(len(x0), per_point, -1)))
 
 

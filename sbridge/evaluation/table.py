@@ -1,8 +1,7 @@
-"""The table that a comparison fills: its columns, its rows, and their files."""
+"""The table of a comparison: its columns, its rows, and their files."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +9,9 @@ from pathlib import Path
 
 from sbridge.errors import InputError
 from sbridge.estimates import alone, with_error
+from sbridge.sampling import Simulation, through
 from sbridge.storage import replace_atomically
+from sbridge.tables import markdown, write_csv
 
 __all__ = ["COLUMNS", "FLOOR", "TRUTH", "Column", "Comparison", "Effort", "Row", "column_named", "merge", "unique"]
 
@@ -21,15 +22,15 @@ TRUTH = "truth"
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of every method.
+    """One measure of every method.
 
     Args:
         name: key in rows and in files.
-        title: heading for people.
-        unit: of the figure; x is the unit of the data.
+        title: heading without the unit.
+        unit: of the value; x is the unit of the data.
         meaning: one sentence.
-        lower_is_better: whether the smallest figure is the best one.
-        error: key of the figure's standard error, where it has one.
+        lower_is_better: whether the smallest value is the best.
+        error: key of the value's standard error, if it has one.
     """
 
     name: str
@@ -46,11 +47,11 @@ class Column:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The keys this column reads: the figure's and its error's."""
+        """The keys of the value and of its standard error."""
         return (self.name, self.error) if self.error else (self.name,)
 
     def cell(self, row: Row) -> str:
-        """What a table shows: three digits, or digits that match the standard error; empty where there is no figure."""
+        """The text of a cell: three digits, or digits that match the standard error; empty if there is no value."""
         value, error = row.get(self.name, ""), row.get(self.error, "")
         if not isinstance(value, float):
             return value
@@ -128,12 +129,12 @@ COLUMNS: Sequence[Column] = (
     Column("fit_seconds", "fit", "s", "Wall time of the fit; empty where a fitted bridge was handed in."),
     Column("peak_memory", "memory", "MB", "Largest resident memory of a process that made this fit and no other."),
     Column("move_seconds", "move", "s", "Wall time to move the held-out points forward."),
-    Column("remark", "remark", "", "What else to know of the row.", lower_is_better=False),
+    Column("remark", "remark", "", "A note on the row, e.g. that a plan did not converge.", lower_is_better=False),
 )
 
 
 def column_named(name: str) -> Column:
-    """The column of that name; StopIteration where there is none."""
+    """The column of that name; StopIteration if there is none."""
     return next(column for column in COLUMNS if column.name == name)
 
 
@@ -159,19 +160,24 @@ class Effort:
     """D of the noise that held-out points are moved with: one value, or D(t) through several at equal distances in
     time; ε where there is none.  Path KL, cBW-UVP and kinetic energy are always of the bridge's own process (x²)."""
 
+    @property
+    def simulation(self) -> Simulation:
+        """How held-out points are moved."""
+        return Simulation(self.steps, through(self.diffusion))
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several methods made of one problem, judged alike.
+    """Several methods on one problem, evaluated on the same points with the same random numbers.
 
     Args:
         problem: the problem's name.
         epsilon: its ε.
         dim: its dimension.
-        random_state: seed of the solvers and of the judging.
+        random_state: seed of the solvers and of the evaluation.
         effort: the sizes that were used.
         rows: by the methods' names; rows[FLOOR] holds each metric between two true samples, and rows[TRUTH] the exact
-            bridge judged like every method, where it is known.  A figure that a row doesn't have is absent.
+            bridge evaluated like every method, where it is known.  Values that a row does not have are absent.
     """
 
     problem: str
@@ -183,19 +189,14 @@ class Comparison:
 
     @property
     def columns(self) -> list[Column]:
-        """The columns in which some row has an entry."""
+        """The columns in which at least one row has a value."""
         return [column for column in COLUMNS if any(row.get(column.name, "") != "" for row in self.rows.values())]
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the rows, with a first column `method`, standard errors in columns of their own."""
-        names = ["method", *(name for column in COLUMNS for name in column.names)]
-        replace_atomically(Path(path), lambda temporary: self._write_csv(temporary, names))
-
-    def _write_csv(self, path: Path, names: Sequence[str]) -> None:
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({"method": method, **row} for method, row in self.rows.items())
+        """Write the rows, with a first column `method`; standard errors have columns of their own."""
+        names = [name for column in COLUMNS for name in column.names]
+        rows = [{"method": method, **{name: row.get(name) for name in names}} for method, row in self.rows.items()]
+        write_csv(path, rows)
 
     def to_json(self, path: str | Path) -> None:
         """Write everything, with the columns' meanings, to a file that `read` reads."""
@@ -204,10 +205,10 @@ class Comparison:
         replace_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def to_markdown(self) -> str:
-        """A table in Markdown, one line a method."""
-        lines = [["method", *(column.heading for column in self.columns)], ["---", *["---:"] * len(self.columns)]]
-        lines += [[method, *(column.cell(row) for column in self.columns)] for method, row in self.rows.items()]
-        return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+        """A table in Markdown with a line for each method."""
+        columns = self.columns
+        cells = {method: {c.heading: c.cell(row) for c in columns} for method, row in self.rows.items()}
+        return markdown([{"method": method, **row} for method, row in cells.items()])
 
     @staticmethod
     def read(path: str | Path) -> Comparison:
@@ -226,10 +227,10 @@ class Comparison:
 
 
 def merge(comparisons: Sequence[Comparison]) -> Comparison:
-    """One table of several comparisons of the same problem; a name that comes again is numbered, "name (2)".
+    """One table of several comparisons of the same problem; repeated names are numbered, "name (2)".
 
     Raises:
-        InputError: there is none, or they differ in problem, seed or sizes, so their figures cannot be compared.
+        InputError: there is none, or they differ in problem, seed or sizes, so their values cannot be compared.
     """
     if not comparisons:
         raise InputError("there is no comparison to merge")
@@ -246,7 +247,8 @@ def _check_alike(first: Comparison, other: Comparison) -> None:
     one, two = ({**asdict(each), "rows": None} for each in (first, other))
     differing = [f"{key} ({one[key]} and {two[key]})" for key in one if one[key] != two[key]]
     if differing:
-        raise InputError(f"comparisons can only be merged when judged alike; these differ in {', '.join(differing)}")
+        rule = "only comparisons of the same problem, seed and sizes can be merged"
+        raise InputError(f"{rule}; these differ in {', '.join(differing)}")
 
 
 def unique(names: Iterable[str]) -> list[str]:

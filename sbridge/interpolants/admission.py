@@ -6,7 +6,6 @@ A refusal needs a p-value below 10⁻⁶ over all tests made: samples of the rig
 from __future__ import annotations
 
 import torch
-from scipy.stats import chi2, ks_2samp, kstest, norm
 from torch import Tensor
 
 from sbridge.errors import InputError
@@ -23,6 +22,8 @@ def check_gaussian(x: Tensor) -> None:
     Raises:
         InputError: they are not.
     """
+    from scipy.stats import chi2, kstest, norm  # here, because importing it takes long
+
     points = x[:_POINTS].double().cpu()
     scaled = points / points.square().mean().sqrt()
     tests = [kstest(column.numpy(), norm.cdf).pvalue for column in scaled.T]
@@ -40,6 +41,8 @@ def check_alike(x0: Tensor, x1: Tensor) -> None:
     Raises:
         InputError: a law differs.
     """
+    from scipy.stats import ks_2samp  # here, because importing it takes long
+
     points0, points1 = (x[:_POINTS].double().cpu() @ _directions(x.shape[1]) for x in (x0, x1))
     tests = [ks_2samp(a.numpy(), b.numpy()).pvalue for a, b in zip(points0.T, points1.T, strict=True)]
     if min(tests) * len(tests) < _LEVEL:

@@ -24,16 +24,16 @@ Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797, on density estimation and cros
 from __future__ import annotations
 
 from sbridge.errors import InputError
-from sbridge.likelihood.base import End, LogDensity, Method, Model, bits_per_dimension, cross_entropy
+from sbridge.likelihood.base import DensityMethod, End, LogDensity, Model, bits_per_dimension, cross_entropy
 from sbridge.likelihood.divergences import Divergence, Exact, Hutchinson
 from sbridge.likelihood.flow import ProbabilityFlow
 from sbridge.likelihood.paths import FeynmanKac, PathMethod, Tilted, TiltedBound
 
-__all__ = ["METHODS", "Divergence", "End", "Exact", "FeynmanKac", "Hutchinson", "LogDensity", "Method", "Model"]
-__all__ += ["PathMethod", "ProbabilityFlow", "Tilted", "TiltedBound", "as_method"]
+__all__ = ["METHODS", "DensityMethod", "Divergence", "End", "Exact", "FeynmanKac", "Hutchinson", "LogDensity", "Model"]
+__all__ += ["PathMethod", "ProbabilityFlow", "Tilted", "TiltedBound", "density_method"]
 __all__ += ["bits_per_dimension", "cross_entropy"]
 
-METHODS: dict[str, Method] = {
+METHODS: dict[str, DensityMethod] = {
     "ode": ProbabilityFlow(),
     "sde": Tilted(),
     "feynman-kac": FeynmanKac(),
@@ -42,7 +42,7 @@ METHODS: dict[str, Method] = {
 """Every method, with its default settings, by its name."""
 
 
-def as_method(method: str | Method) -> Method:
+def density_method(method: str | DensityMethod) -> DensityMethod:
     """A method, or the one of that name in `METHODS`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every log-density has in common: the model, the ends, the answer and the averages over it."""
+"""Common parts of all log-densities: the model, the ends, the result and averages over it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.fields import VectorField
 
-__all__ = ["End", "LogDensity", "Method", "Model", "at_least", "bits_per_dimension", "clock"]
+__all__ = ["DensityMethod", "End", "LogDensity", "Model", "at_least", "bits_per_dimension", "clock"]
 __all__ += ["cross_entropy", "finite", "joined", "rows_at_once", "times_from"]
 
 End = Literal["x1", "x0"]
 
 _TIMES = {"x1": (1.0, 0.0), "x0": (0.0, 1.0)}
-_ROWS, _ELEMENTS = 4096, 2**20  # moved at once at most: rows, and numbers in them
+_MOST_ROWS, _MOST_NUMBERS = 4096, 2**20  # moved at once
 
 
 class Model(Protocol):
@@ -36,6 +36,10 @@ class Model(Protocol):
         """b_B(t, x)."""
 
     @property
+    def drifts(self) -> VectorField:
+        """b_F and b_B side by side, (t, x) ↦ (..., 2d)."""
+
+    @property
     def epsilon(self) -> float:
         """ε."""
 
@@ -44,9 +48,9 @@ class Model(Protocol):
 class LogDensity(Generic[Array]):
     """Log-densities at some points, in nats, their standard errors over paths or probes, and the base's name.
 
-    The errors are those of sampling alone, without that of the steps.  The logarithm of an unbiased density is low by
-    about half its squared standard error; where that error is near 1, one path outweighs all others, and neither the
-    value nor its error can be trusted.
+    The errors are those of sampling; the error of the time steps is not included.  The logarithm of an unbiased
+    density is too low by about half its squared standard error.  Where that error is near 1, one path outweighs all
+    others, and neither the value nor its error can be trusted.
     """
 
     value: Array
@@ -54,8 +58,8 @@ class LogDensity(Generic[Array]):
     base: str
 
 
-class Method(Protocol):
-    """A way to a model's log-density."""
+class DensityMethod(Protocol):
+    """A way to compute a model's log-density."""
 
     def log_density(
         self, model: Model, x: Tensor, at: End, base: Density, generator: torch.Generator
@@ -63,7 +67,7 @@ class Method(Protocol):
         """log ρ̂ at the points x (n, d), which stand at the end `at`; `base` is the density of the other end.
 
         Raises:
-            InputError: `at` is no end, a path ends at no finite place, or d is too large for an exact divergence.
+            InputError: `at` is not an end, a path gets infinite or NaN, or d is too large for an exact divergence.
         """
 
 
@@ -99,17 +103,17 @@ def times_from(at: End) -> tuple[float, float]:
 
 
 def clock(tau: Tensor) -> tuple[Tensor, Tensor]:
-    """Time t = τ − sin(2πτ)/2π and its pace dt/dτ.
+    """Time t = τ − sin(2πτ)/2π and its rate dt/dτ.
 
-    Even steps in τ are fine in t near both ends, where drifts may be stiff; and as the pace is periodic, they are as
-    good as even steps in t along straight paths (Euler and Maclaurin).
+    Equal steps in τ are small steps in t near both ends, where drifts may be stiff.  As the rate is periodic, they are
+    as accurate as equal steps in t along straight paths (Euler and Maclaurin).
     """
     return tau - torch.sin(2 * pi * tau) / (2 * pi), 2 * torch.sin(pi * tau).square()
 
 
 def rows_at_once(x: Tensor) -> int:
     """How many points like the rows of x are moved at once, which bounds memory."""
-    return max(1, min(_ROWS, _ELEMENTS // x.shape[1]))
+    return max(1, min(_MOST_ROWS, _MOST_NUMBERS // x.shape[1]))
 
 
 def finite(state: Tensor) -> Tensor:
@@ -121,8 +125,8 @@ def finite(state: Tensor) -> Tensor:
     lost = int((~state.isfinite()).any(-1).sum())
     if lost:
         raise InputError(
-            f"{lost} of {len(state)} paths end at no finite place or density: take more steps; if that does not help, "
-            "a drift or its derivative is not finite along them, and the bridge has no density that can be computed"
+            f"{lost} of {len(state)} paths end with infinite or NaN coordinates or density: take more steps. If that "
+            "does not help, a drift or its derivative is not finite there, and this density cannot be computed"
         )
     return state
 

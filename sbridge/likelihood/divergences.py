@@ -15,7 +15,7 @@ from sbridge.likelihood.base import at_least
 
 __all__ = ["Divergence", "Exact", "Hutchinson", "axes", "traced"]
 
-_WIDEST = 256  # dimension up to which the exact divergence is offered
+_MOST_EXACT_DIMENSIONS = 256
 
 
 class Divergence(Protocol):
@@ -43,8 +43,8 @@ class Exact:
 class Hutchinson:
     """The mean over random signs v, fixed along each path (Hutchinson 1990; Grathwohl et al., arXiv 1810.01367).
 
-    It is unbiased for the log-density, so it serves the probability flow; the methods of paths average exponentials, in
-    which it would be biased.
+    It is unbiased for the log-density of the probability flow.  It would be biased in the path methods, which average
+    exponentials.
 
     Args:
         probes: vectors v for each point, at least two, so that there is a standard error.
@@ -70,10 +70,10 @@ def axes(x: Tensor) -> Tensor:
         InputError: d is above 256.
     """
     dim = x.shape[1]
-    if dim > _WIDEST:
+    if dim > _MOST_EXACT_DIMENSIONS:
         raise InputError(
-            f"an exact divergence takes d = {dim} vector–Jacobian products in every step; above {_WIDEST} estimate it: "
-            "ProbabilityFlow(divergence=Hutchinson(probes=16))"
+            f"an exact divergence takes d = {dim} vector–Jacobian products in every step; "
+            f"above {_MOST_EXACT_DIMENSIONS} estimate it: ProbabilityFlow(divergence=Hutchinson(probes=16))"
         )
     return torch.eye(dim, dtype=x.dtype, device=x.device)[:, None].expand(-1, len(x), -1)
 
@@ -81,7 +81,7 @@ def axes(x: Tensor) -> Tensor:
 def traced(
     function: Callable[[Tensor, Tensor], tuple[Tensor, ...]], t: Tensor, x: Tensor, directions: Tensor
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Fields at x (n, d), and v·(∇f)v (n, m) of the first for the directions v (m, n, d); no graph is left behind."""
+    """Fields at x (n, d), and v·(∇f)v (n, m) of the first for the directions v (m, n, d); no graph is kept."""
     with torch.enable_grad():
         place = x.detach().requires_grad_()
         values = function(t, place)

@@ -22,7 +22,7 @@ class ProbabilityFlow:
     Args:
         divergence: `Exact()`, or `Hutchinson(probes)` for high dimensions.
         steps: of the flow, finer near both ends.
-        stepper: `EULER`, `HEUN`, `RK4` or `Adaptive()` of `sbridge.sampling`, which heeds no `steps`.
+        stepper: `EULER`, `HEUN`, `RK4` or `Adaptive()` of `sbridge.sampling`, which ignores `steps`.
     """
 
     divergence: Divergence = field(default_factory=Exact)
@@ -35,7 +35,7 @@ class ProbabilityFlow:
     def log_density(
         self, model: Model, x: Tensor, at: End, base: Density, generator: torch.Generator
     ) -> LogDensity[Tensor]:
-        """As in `Method`."""
+        """As in `DensityMethod`."""
         parts = [self._of(model, part, times_from(at), base, generator) for part in x.split(rows_at_once(x))]
         return joined(parts, base)
 
@@ -45,7 +45,8 @@ class ProbabilityFlow:
         dim, directions = x.shape[1], self.divergence.directions(x, generator)
 
         def velocity_of(t: Tensor, x: Tensor) -> tuple[Tensor]:
-            return ((model.forward_field(t, x) + model.backward_field(t, x)) / 2,)
+            there, back = model.drifts(t, x).chunk(2, dim=-1)
+            return ((there + back) / 2,)
 
         def rate(tau: Tensor, state: Tensor) -> Tensor:
             t, pace = clock(tau)

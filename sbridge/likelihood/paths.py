@@ -29,7 +29,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True)
 class PathMethod(ABC):
-    """By weighted random paths from each point; a summary of their log-weights is the log-density.
+    """By weighted random paths from each point; the log-density is a summary of their log-weights.
 
     Args:
         paths: from each point, at least two, so that there is a standard error.
@@ -46,7 +46,7 @@ class PathMethod(ABC):
     def log_density(
         self, model: Model, x: Tensor, at: End, base: Density, generator: torch.Generator
     ) -> LogDensity[Tensor]:
-        """As in `Method`."""
+        """As in `DensityMethod`."""
         blocks = x.split(max(1, rows_at_once(x) // self.paths))
         parts = [self.summary(self.log_weights(model, block, at, base, generator)) for block in blocks]
         return joined(parts, base)
@@ -128,7 +128,7 @@ class TiltedBound(Tilted):
 
 
 def _velocity_and_score(model: Model, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    forward, backward = model.forward_field(t, x), model.backward_field(t, x)
+    forward, backward = model.drifts(t, x).chunk(2, dim=-1)
     return (forward + backward) / 2, (forward - backward) / (2 * model.epsilon)
 
 

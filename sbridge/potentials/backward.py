@@ -1,64 +1,236 @@
-"""Backward drift of a mixture potential's bridge from N(0, σ²I).
+"""Backward drift of a mixture potential's process that starts from a Gaussian mixture.
 
-b_B(·, X_t) is a martingale of the reversed process, so b_B(t, x) = E[b_B(0, X_0) | X_t = x], where with e = 2ε
+With e = 2ε, S_k = V_k/e and f_k(x₀) = w_k exp((x₀·(S_k − I)x₀ + 2 r_k·x₀)/2e), the process of the potential λ started
+from ρ₀ = Σ_j π_j N(m_j, C_j), C_j diagonal, has X_0 given X_t = x distributed as Σ_j h_j with
 
-    b_B(0, x₀) = ∇λ(0, x₀) + e x₀/σ² = Σ_k ŵ_k(x₀) (κ_k x₀ + r_k),    κ_k = e/σ² + S_k − I,
+    h_j(x₀) ∝ π_j N(x₀ | m_j, C_j) N(x | x₀, et)/Σ_k f_k(x₀),
 
-and there is no division by t.  X_0 given x_t = x has the law h(x₀) ∝ ρ₀(x₀) N(x | x₀, et)/Σ_k f_k(x₀), f_k = φ_k(0, ·),
-which is no mixture, because of the sum in the denominator.  But for every probability vector p,
+which is not a mixture, because of the sum in the denominator.  b_B(·, X_t) is a martingale of the reversed process, so
+b_B(t, x) = E[b_B(0, X_0) | X_t = x] with b_B(0, ·) = ∇λ(0, ·) − e∇log ρ₀, and there is no division by t.
 
-    Σ_k f_k ≥ Π_k (f_k/p_k)^{p_k},    hence    h ≤ const · ρ₀(x₀) N(x | x₀, et) Π_k (p_k/f_k)^{p_k} ∝ Z_p q_p,
+Sampling h_j.  For every probability vector p, Σ_k f_k ≥ Π_k (f_k/p_k)^{p_k} (Jensen).  Hence h_j ≤ Z_p q_p with a
+Gaussian q_p of precision (1 + tκ)/et and mean (x − tρ)/(1 + tκ), where κ = e/C_j − 1 + Σ p_k S_k and
+ρ = Σ p_k r_k − e m_j/C_j.  h_j is sampled by importance from q_p, with weights in (0, 1], for the p of the smallest
+bound Z_p.  log Z_p is convex in p, smallest where p_k ∝ exp E_{q_p} log f_k, and Newton's method finds it.
 
-where q_p is Gaussian with precision (1 + tκ_p)/et and mean μ_p = (x − t r_p)/(1 + tκ_p), κ_p = Σ p_k κ_k and
-r_p = Σ p_k r_k.  h is sampled by importance from q_p, with weights in (0, 1], for the p of the smallest bound Z_p.
-log Z_p is convex in p, smallest where p_k ∝ exp E_{q_p} log f_k, and Newton's method finds it.
+The drift.  With f̂_k the shares of f_k and y = E_{h_j} Σ f̂_k ((S_k − Σ p_l S_l) x₀ + r_k), component j's drift is
+(κx + y − e m_j/C_j)/(1 + tκ).  b_B is its mean over j, each with probability ∝ π_j times the integral of h_j.
 
-The average over h is taken at fixed scrambled Sobol nodes.  With x = X_0 + t b_B on average, what it needs is only
-y = E_h[Σ ŵ_k ((S_k − S_p) x₀ + r_k)], a function of the ŵ_k, and b_B = (κ_p x + y)/(1 + tκ_p).  If all components share
-one V, the log ŵ_k are linear in x₀, so nodes of K dimensions serve any d; else they have d.
+The nodes.  Averages over h_j are computed at fixed Sobol nodes of x₀ where d ≤ 3.  Where d > 3 they are nodes of the
+vector of all log f_k, which is all that y needs of x₀.  Under q_p it is exactly normal where all components share one
+V.  Elsewhere we approximate it by the normal law of the same moments, unless `exact` asks for nodes of x₀.
 
-The bound is Jensen's; importance sampling with it is this package's own.  Sobol nodes: Owen, J. Complexity 14 (1998).
+The importance sampling was developed for this package.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from math import log, pi
 
 import torch
 from torch import Tensor
-from torch.quasirandom import SobolEngine
 
 from sbridge.potentials.family import MixtureField
+from sbridge.potentials.nodes import normal_nodes, principal_root
 
-__all__ = ["MixtureBackward", "covariance", "normal_nodes", "tightest"]
+__all__ = ["MixtureBackward"]
 
-_NODES = 2048
-_ITERATIONS = 12
-_STEPS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.0)
-_ELEMENTS = 2**20  # of the largest tensor held at once
-
-
-def normal_nodes(count: int, dim: int, seed: int) -> Tensor:
-    """Scrambled Sobol points carried to N(0, I), (count, dim) in float64; count a power of two."""
-    engine: Callable[..., Any] = SobolEngine
-    uniform = engine(dim, scramble=True, seed=seed).draw(count, dtype=torch.float64)
-    nodes: Tensor = torch.special.ndtri(uniform + 2.0**-31)  # the middle of a cell of its 30 bits
-    return nodes
+_DIRECT_DIM = 3  # largest d in which the nodes are always those of x0
+_NORMAL_DIRECTIONS = 16  # of log f in the approximation: in more, Sobol points are no better than random ones
+_SEARCHED = 8  # most components with p_k > 0: any p gives a bound, and the cost of the search grows as their cube
+_LEAST_NODES = 64  # for each component of ρ0
+_LEAST_TIME = 1e-10  # least t in √(et), whose derivative at zero is infinite
+_ELEMENTS = 2**20  # of the largest tensor in memory
 
 
-def covariance(tilts: Tensor, curves: Tensor) -> Tensor:
-    """Covariance of the log f_k, (n, K, K), by their coefficients of normal z and z²; see `MixtureShapes.expansion`."""
+@dataclass(frozen=True)
+class _Effort:
+    """Sobol nodes in all, Newton's steps, and the lengths of a step that are tried."""
+
+    nodes: int
+    newton_steps: int
+    lengths: Sequence[float]
+
+
+_USUAL = _Effort(256, 4, (1.0, 0.5, 0.1, 0.0))
+_EXACT = _Effort(2048, 12, (1.0, 0.5, 0.25, 0.1, 0.03, 0.0))
+
+
+class MixtureBackward(MixtureField):
+    """The process of a mixture potential from a mixture of Gaussians, seen from t = 1.
+
+    A quasi-Monte-Carlo estimate with fixed nodes, so that equal points get equal answers.  With `exact`, its mean
+    squared error over 4ε on the benchmark's problems, in nats of path divergence per unit time, is at most 1e-6 at
+    2ε ≥ 1 in any d; at 2ε = 0.1 it is 5e-5 for d = 2 and up to 2e-3 for d = 16 and 128.  Without, it is up to 200 times
+    as large, and the evaluation takes a quarter of the time.
+
+    Args:
+        log_weights, centres, variances: of the potential: log w (K,), r (K, d) and the diagonals of V (K, d).
+        epsilon: ε.
+        start_log_weights, start_means, start_variances: of ρ0: log π (J,), m (J, d) and the diagonals of C (J, d).
+        exact: 2,048 nodes in place of 256, a longer search for p, and no normal approximation.
+    """
+
+    start_log_weights: Tensor
+    start_means: Tensor
+    start_variances: Tensor
+    nodes: Tensor
+
+    def __init__(
+        self,
+        log_weights: Tensor,
+        centres: Tensor,
+        variances: Tensor,
+        epsilon: float,
+        start_log_weights: Tensor,
+        start_means: Tensor,
+        start_variances: Tensor,
+        exact: bool = False,
+    ) -> None:
+        super().__init__(log_weights, centres, variances, epsilon)
+        self.register_buffer("start_log_weights", start_log_weights)
+        self.register_buffer("start_means", start_means)
+        self.register_buffer("start_variances", start_variances)
+        self.exact, self.effort = exact, _EXACT if exact else _USUAL
+        self.shared = bool((variances == variances[0]).all())
+        self.direct = self.dim <= _DIRECT_DIM or (exact and not self.shared)
+        count = max(_LEAST_NODES, self.effort.nodes >> (len(start_means) - 1).bit_length())
+        self.register_buffer("nodes", normal_nodes(count, self._directions(), 0).to(centres), persistent=False)
+
+    def _directions(self) -> int:
+        if self.direct:
+            return self.dim
+        return min(self.centres.shape) if self.shared else min(len(self.centres), _NORMAL_DIRECTIONS)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        times, points = t.expand(*x.shape[:-1], 1).reshape(-1, 1), x.reshape(-1, x.shape[-1])
+        count = len(self.start_means) * len(self.log_weights) * (self.dim + len(self.log_weights))
+        parts = zip(*(torch.split(value, max(1, _ELEMENTS // count)) for value in (times, points)), strict=True)
+        return torch.cat([self._drift(*part) for part in parts]).reshape(x.shape)
+
+    def _drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """Mean over the components of ρ0; every point has a row for each of them."""
+        points, starts = len(x), len(self.start_means)
+        pull = 2 * self.epsilon / self.start_variances
+        each = (t.repeat_interleave(starts, 0), x.repeat_interleave(starts, 0))
+        rows = _Rows(*each, pull.repeat(points, 1), (pull * self.start_means).repeat(points, 1))
+        with torch.no_grad():  # every p gives the same answer, so its gradient adds nothing
+            p = self._tightest(rows)
+        block = max(1, _ELEMENTS // (len(self.nodes) * len(self.log_weights)))
+        found = [self._component_drifts(*part) for part in zip(rows.split(block), p.split(block), strict=True)]
+        drifts, log_mass = (torch.cat(values).view(points, starts, -1) for values in zip(*found, strict=True))
+        norm = (torch.log(2 * pi * self.start_variances) + self.start_means.square() / self.start_variances).sum(1) / 2
+        shares = torch.softmax(log_mass[..., 0] + self.start_log_weights - norm, dim=1)
+        return (shares[..., None] * drifts).sum(1)
+
+    def _component_drifts(self, rows: _Rows, p: Tensor) -> tuple[Tensor, Tensor]:
+        """Drift (N, d) and log of the integral of h_j (N,), up to a term that depends only on t and x."""
+        kappa, mean, variance = self._proposal(rows, p)
+        log_f, load = self._at_nodes(mean, variance, p)
+        log_f = log_f - log_f.amax(1, keepdim=True)  # N, K, nodes
+        f = log_f.exp()
+        total = f.sum(1)
+        log_weight = (p[:, None] @ log_f)[:, 0] - total.log()
+        shares = f * (torch.softmax(log_weight, dim=-1) / total)[:, None]
+        totals = shares.sum(-1)
+        y = totals @ self.centres
+        if not self.shared:
+            places = totals[..., None] * mean[:, None] + (shares @ self.nodes) @ load.mT * variance.sqrt()[:, None]
+            y = y + (places * (self.slopes - (p @ self.slopes)[:, None])).sum(1)
+        log_ratio = torch.logsumexp(log_weight, dim=-1) - log(len(self.nodes))
+        drift = (kappa * rows.x + y - rows.pulled_mean) / (1 + rows.t * kappa)
+        return drift, self._log_bound(rows, p) + log_ratio
+
+    def _proposal(self, rows: _Rows, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """κ, and mean and variance of q_p, each (..., d)."""
+        kappa = rows.pull - 1 + p @ self.slopes
+        scale = 1 + rows.t * kappa
+        mean = (rows.x - rows.t * (p @ self.centres - rows.pulled_mean)) / scale
+        return kappa, mean, 2 * self.epsilon * rows.t.clamp_min(_LEAST_TIME) / scale
+
+    def _log_bound(self, rows: _Rows, p: Tensor) -> Tensor:
+        """log Z_p − Σ p_k log p_k up to a constant, (...,)."""
+        kappa, centre = self._proposal(rows, p)[0], p @ self.centres - rows.pulled_mean
+        scale = 1 + rows.t * kappa
+        quadratic = rows.t * centre.square() - 2 * rows.x * centre - kappa * rows.x.square()
+        return (quadratic / (2 * self.epsilon * scale) - scale.log()).sum(-1) / 2 - p @ self.log_weights
+
+    def _at_nodes(self, mean: Tensor, variance: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+        """log f_k at the nodes u, (N, K, nodes), and A (N, d, directions) of E[z | u] = Au, x0 = mean + √variance z."""
+        tilts, curves = self._expansion(mean, variance)
+        if self.direct:
+            middle = self._expected_log_f(mean, torch.zeros_like(mean))[..., None]
+            log_f = middle + tilts @ self.nodes.T + curves @ self.nodes.square().T
+            return log_f, torch.eye(self.dim).to(mean).expand(len(mean), -1, -1)
+        # A term common to all log f_k cancels in the shares, so only the differences need directions of their own.
+        tilts, curves = (value - p[:, None] @ value for value in (tilts, curves))
+        root, inverse = principal_root(_covariance(tilts, curves), self.nodes.shape[1])
+        return self._expected_log_f(mean, variance)[..., None] + root @ self.nodes.T, tilts.mT @ inverse
+
+    def _expected_log_f(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """E log f_k under a Gaussian (..., d), up to a constant, (..., K)."""
+        square = (mean.square() + variance) @ (self.slopes - 1).T + 2 * mean @ self.centres.T
+        return self.log_weights + square / (4 * self.epsilon)
+
+    def _expansion(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients of z and z² in log f_k at mean + √variance z, each (n, K, d)."""
+        tilts = ((self.slopes - 1) * mean[:, None] + self.centres) * variance.sqrt()[:, None]
+        return tilts / (2 * self.epsilon), (self.slopes - 1) * variance[:, None] / (4 * self.epsilon)
+
+    def _tightest(self, rows: _Rows) -> Tensor:
+        """The p of the smallest log Z_p, (N, K), among those of the likeliest components."""
+        k, start = self._likeliest(rows)
+
+        def everywhere(log_p: Tensor) -> Tensor:
+            p = log_p.new_zeros(*log_p.shape[:-1], len(self.log_weights))
+            return p.scatter(-1, k.expand(log_p.shape), log_p.exp())
+
+        def log_f(log_p: Tensor) -> tuple[Tensor, Tensor]:
+            _, mean, variance = self._proposal(rows, everywhere(log_p))
+            places = k[..., None].expand(-1, -1, self.dim)
+            expansion = (value.gather(1, places) for value in self._expansion(mean, variance))
+            return self._expected_log_f(mean, variance).gather(1, k), _covariance(*expansion)
+
+        def log_bound(log_p: Tensor) -> Tensor:
+            return (log_p.exp() * log_p).sum(-1) + self._log_bound(rows, everywhere(log_p))
+
+        return everywhere(_newton(start, log_f, log_bound, self.effort))
+
+    def _likeliest(self, rows: _Rows) -> tuple[Tensor, Tensor]:
+        """The components that p is made of, and log p to start with, (N, searched) each."""
+        here = torch.log_softmax(self._expected_log_f(rows.x, torch.zeros_like(rows.x)), dim=-1)
+        _, mean, variance = self._proposal(rows, here.exp())
+        there = torch.log_softmax(self._expected_log_f(mean, variance), dim=-1)
+        k = torch.maximum(here, there).topk(min(_SEARCHED, here.shape[1]), dim=-1).indices
+        return k, torch.log_softmax(here.gather(1, k), dim=-1)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Times (N, 1), points (N, d), and e/C and e m/C of one component of ρ0 each, (N, d)."""
+
+    t: Tensor
+    x: Tensor
+    pull: Tensor
+    pulled_mean: Tensor
+
+    def split(self, count: int) -> list[_Rows]:
+        parts = (value.split(count) for value in (self.t, self.x, self.pull, self.pulled_mean))
+        return [_Rows(*part) for part in zip(*parts, strict=True)]
+
+
+def _covariance(tilts: Tensor, curves: Tensor) -> Tensor:
+    """Covariance of the log f_k, (n, K, K), by their coefficients of normal z and z²."""
     return tilts @ tilts.mT + 2 * curves @ curves.mT
 
 
-def tightest(
+def _newton(
     log_p: Tensor,
     log_f: Callable[[Tensor], tuple[Tensor, Tensor]],
     log_bound: Callable[[Tensor], Tensor],
-    iterations: int,
-    steps: Sequence[float],
+    effort: _Effort,
 ) -> Tensor:
     """The log p (n, K) of the smallest log Z_p, by Newton's method for p_k ∝ exp E_{q_p} log f_k.
 
@@ -66,108 +238,13 @@ def tightest(
         log_p: where to begin.
         log_f: log p ↦ mean (n, K), up to a constant, and covariance (n, K, K) of the log f_k under q_p.
         log_bound: log p (trials, n, K) ↦ log Z_p (trials, n), up to a constant.
-        iterations: Newton's steps.
-        steps: lengths of a step that are tried, of which zero keeps log Z_p from rising.
+        effort: number of steps and their lengths; with the length zero, log Z_p never increases.
     """
     identity, rows = torch.eye(log_p.shape[1]).to(log_p), torch.arange(len(log_p), device=log_p.device)
-    for _ in range(iterations):
+    for _ in range(effort.newton_steps):
         p, (mean, spread) = log_p.exp(), log_f(log_p)
         jacobian = identity + spread @ (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
         step = torch.linalg.solve(jacobian, (mean - log_p)[..., None])[..., 0]
-        trials = torch.log_softmax(torch.stack([log_p + size * step for size in steps]), dim=-1)
+        trials = torch.log_softmax(torch.stack([log_p + length * step for length in effort.lengths]), dim=-1)
         log_p = trials[log_bound(trials).argmin(0), rows]
     return log_p
-
-
-class MixtureBackward(MixtureField):
-    """Drift of the bridge of a mixture potential from N(0, spread0² I), seen from t = 1.
-
-    A quasi-Monte-Carlo estimate at 2,048 nodes, the same at every call.  For the benchmark's problems its mean squared
-    error over 4ε, in nats of path divergence per unit time, is at most 1e-6 at 2ε ≥ 1 in any d; at 2ε = 0.1 it is 5e-5
-    for d = 2 and up to 2e-3 for d = 16 and 128.
-
-    Args:
-        weights, centres, variances: of the potential: (K,), (K, d) and the diagonals (K, d).
-        epsilon: ε.
-        spread0: standard deviation of ρ0.
-    """
-
-    nodes: Tensor
-
-    def __init__(self, weights: Tensor, centres: Tensor, variances: Tensor, epsilon: float, spread0: float) -> None:
-        super().__init__(weights, centres, variances, epsilon)
-        self.spread0 = spread0
-        self.shared = bool((variances == variances[0]).all())
-        directions = min(centres.shape) if self.shared else centres.shape[1]
-        self.register_buffer("nodes", normal_nodes(_NODES, directions, seed=0).to(centres), persistent=False)
-
-    def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        times, rows = t.expand(*x.shape[:-1], 1).reshape(-1, 1), x.reshape(-1, x.shape[-1])
-        with torch.no_grad():  # any p serves, so none of the answer's slope comes through it
-            p = self._tightest(times, rows)
-        block = max(1, _ELEMENTS // (len(self.nodes) * len(self.weights)))
-        parts = zip(*(torch.split(v, block) for v in (times, rows, p)), strict=True)
-        return torch.cat([self._drift(*part) for part in parts]).reshape(x.shape)
-
-    def _drift(self, t: Tensor, x: Tensor, p: Tensor) -> Tensor:
-        kappa, mean, variance = self._proposal(t, x, p)
-        log_f = self._expected_log_f(mean, torch.zeros_like(mean))[..., None] + self._swings(mean, variance, p)
-        log_f = log_f - log_f.amax(1, keepdim=True)  # n, K, nodes
-        f = log_f.exp()
-        total = f.sum(1)
-        weight = torch.softmax((p[:, None, :] @ log_f)[:, 0] - total.log(), dim=-1) / total
-        y = (f @ weight[..., None])[..., 0] @ self.centres
-        if not self.shared:
-            shares = f * weight[:, None, :]
-            places = shares.sum(-1)[..., None] * mean[:, None] + (shares @ self.nodes) * variance.sqrt()[:, None]
-            y = y + (places * (self.slopes - (p @ self.slopes)[:, None])).sum(1)
-        return (kappa * x + y) / (1 + t * kappa)
-
-    def _proposal(self, t: Tensor, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """κ_p, and mean and variance of q_p, each (..., d)."""
-        kappa = 2 * self.epsilon / self.spread0**2 - 1 + p @ self.slopes
-        return kappa, (x - t * (p @ self.centres)) / (1 + t * kappa), 2 * self.epsilon * t / (1 + t * kappa)
-
-    def _expected_log_f(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """E log f_k under a Gaussian, up to a constant, (..., K)."""
-        return self.weights.log() + self.expected_exponents(mean, variance)
-
-    def _swings(self, mean: Tensor, variance: Tensor, p: Tensor) -> Tensor:
-        """log f_k at the nodes less that at the mean, up to what all k share, (n, K, nodes)."""
-        tilts, curves = self.expansion(mean, variance)
-        if not self.shared:
-            return tilts @ self.nodes.T + curves @ self.nodes.square().T
-        tilts = tilts - p[:, None, :] @ tilts
-        # The largest swings go along the first nodes, which are the best spread.
-        root = (tilts @ _principal_axes(tilts)).flip(-1)
-        return root[..., : self.nodes.shape[1]] @ self.nodes.T
-
-    def _tightest(self, t: Tensor, x: Tensor) -> Tensor:
-        """The p of the smallest log Z_p, (n, K), by Newton's method with a line search."""
-
-        def log_f(log_p: Tensor) -> tuple[Tensor, Tensor]:
-            _, mean, variance = self._proposal(t, x, log_p.exp())
-            return self._expected_log_f(mean, variance), covariance(*self.expansion(mean, variance))
-
-        first = torch.log_softmax(self.weights.log().expand(len(x), -1), dim=-1)
-        return tightest(first, log_f, partial(self._log_bound, t, x), _ITERATIONS, _STEPS).exp()
-
-    def _log_bound(self, t: Tensor, x: Tensor, log_p: Tensor) -> Tensor:
-        """log Z_p up to a constant, (..., n)."""
-        p = log_p.exp()
-        kappa, centre = self._proposal(t, x, p)[0], p @ self.centres
-        quadratic = (t * centre.square() - 2 * x * centre - kappa * x.square()) / (2 * self.epsilon * (1 + t * kappa))
-        return (p * (log_p - self.weights.log())).sum(-1) + (quadratic - torch.log1p(t * kappa)).sum(-1) / 2
-
-
-@torch.no_grad()
-def _principal_axes(tilts: Tensor) -> Tensor:
-    """Unit vectors along the principal axes of rows (n, K, d), the longest last: (n, d, K), zero beyond their rank.
-
-    A rotation of the nodes, of which the answer's slope has no share; that of an eigenvector may be infinite.
-    """
-    sizes, vectors = torch.linalg.eigh(tilts @ tilts.mT)
-    least = torch.finfo(sizes.dtype).eps * sizes[:, -1:]
-    inverse = torch.where(sizes > least, sizes.rsqrt(), 0.0)
-    axes: Tensor = tilts.mT @ (vectors * inverse[:, None, :])
-    return axes

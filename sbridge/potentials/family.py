@@ -1,4 +1,4 @@
-"""What the drifts of a mixture potential's bridge have in common: the potential's components."""
+"""The parameters that every field of a mixture potential has."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ from torch import Tensor
 
 from sbridge.fields import Field
 
-__all__ = ["MixtureField", "MixtureShapes"]
+__all__ = ["MixtureField"]
 
 
-class MixtureShapes(Field):
-    """A field of a mixture potential, without the weights.
+class MixtureField(Field):
+    """A field of a mixture potential; `potentials.field` has the formulas.
+
+    It takes log w, because at small ε the weights themselves leave the range of floating point.
 
     Args:
+        log_weights: log w, (K,).
         centres: r, (K, d).
         variances: diagonals of V, (K, d).
         epsilon: ε.
     """
 
+    log_weights: Tensor
     centres: Tensor
     variances: Tensor
 
-    def __init__(self, centres: Tensor, variances: Tensor, epsilon: float) -> None:
+    def __init__(self, log_weights: Tensor, centres: Tensor, variances: Tensor, epsilon: float) -> None:
         super().__init__()
         self.epsilon = epsilon
+        self.register_buffer("log_weights", log_weights)
         self.register_buffer("centres", centres)
         self.register_buffer("variances", variances)
 
@@ -35,30 +40,3 @@ class MixtureShapes(Field):
     def slopes(self) -> Tensor:
         """S = V/2ε, (K, d)."""
         return self.variances / (2 * self.epsilon)
-
-    def expected_exponents(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """E[log f_k − log w_k] at t = 0 under a Gaussian (..., d), up to a constant, (..., K)."""
-        square = (mean.square() + variance) @ (self.slopes - 1).T + 2 * mean @ self.centres.T
-        return square / (4 * self.epsilon)
-
-    def expansion(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients of z and z² in log f_k at mean + √variance z, each (n, K, d)."""
-        tilts = ((self.slopes - 1) * mean[:, None] + self.centres) * variance.sqrt()[:, None]
-        return tilts / (2 * self.epsilon), (self.slopes - 1) * variance[:, None] / (4 * self.epsilon)
-
-
-class MixtureField(MixtureShapes):
-    """A field of a mixture potential.
-
-    Args:
-        weights: w, (K,), positive.
-        centres: r, (K, d).
-        variances: diagonals of V, (K, d).
-        epsilon: ε.
-    """
-
-    weights: Tensor
-
-    def __init__(self, weights: Tensor, centres: Tensor, variances: Tensor, epsilon: float) -> None:
-        super().__init__(centres, variances, epsilon)
-        self.register_buffer("weights", weights)

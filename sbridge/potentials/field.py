@@ -1,4 +1,4 @@
-"""Schrödinger bridges whose potential is a Gaussian mixture: exact, and not Gaussian.
+"""A mixture potential: its drift and its plan, in closed form.
 
 With e = 2ε and φ(1, y) = exp(|y|²/2e) Σ w_k N(y | r_k, V_k), V_k diagonal, S_k = V_k/e and D_k = tS_k + (1−t)I,
 
@@ -23,9 +23,11 @@ from sbridge.potentials.family import MixtureField
 
 __all__ = ["MixtureDrift"]
 
+_ROWS = 2048  # starting points at once, in averages over many
+
 
 class MixtureDrift(MixtureField):
-    """∇λ of a mixture potential."""
+    """∇λ of a mixture potential, with λ and the plan."""
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         shares, (curves, tilts) = torch.softmax(self.log_terms(t, x), dim=-1), self._shape(t)
@@ -41,12 +43,52 @@ class MixtureDrift(MixtureField):
         square = torch.einsum("...d,...kd->...k", x.square(), curves) + 2 * torch.einsum("...d,...kd->...k", x, tilts)
         return self._log_terms(t, square)
 
+    def shares(self, x0: Tensor) -> Tensor:
+        """Probability ŵ_k of each component of the plan given x0 (n, d), (n, K)."""
+        return torch.softmax(self.log_terms(torch.zeros_like(x0[:1, :1]), x0), dim=-1)
+
+    def means(self, x0: Tensor) -> Tensor:
+        """Means r_k + S_k x0 of the plan's components given x0 (n, d), (n, K, d)."""
+        return self.centres + self.slopes * x0[:, None]
+
+    def endpoints(self, x0: Tensor, generator: torch.Generator) -> Tensor:
+        """x1 drawn from the plan given x0, both (n, d)."""
+        k = torch.multinomial(self.shares(x0), 1, generator=generator)[:, 0]
+        z = torch.randn(x0.shape, dtype=x0.dtype, device=x0.device, generator=generator)
+        return self._ends(k, x0, z)
+
+    def conditional_moments(self, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (n, d) and covariance (n, d, d) of x1 given x0 (n, d)."""
+        shares, means = self.shares(x0), self.means(x0)
+        mean = (shares[..., None] * means).sum(-2)
+        away = means - mean[:, None]
+        return mean, (shares[..., None] * away).mT @ away + self._within(shares)
+
+    def endpoint_moments(self, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (d,) and covariance (d, d) of x1 with x0 uniform over given points (n, d)."""
+        mean, second = torch.zeros_like(x0[0]), x0.new_zeros(self.dim, self.dim)
+        for rows in x0.split(_ROWS):
+            shares, means = self.shares(rows), self.means(rows)
+            weighted = shares[..., None] * means / len(x0)
+            mean = mean + weighted.sum((0, 1))
+            second = second + weighted.flatten(0, 1).T @ means.flatten(0, 1)
+            second = second + self._within(shares.sum(0, keepdim=True) / len(x0))[0]
+        return mean, second - torch.outer(mean, mean)
+
+    def _ends(self, k: Tensor, x0: Tensor, z: Tensor) -> Tensor:
+        """r_k + S_k x0 + √V_k z for components k (n,) and normal z (n, d)."""
+        return self.centres[k] + self.slopes[k] * x0 + self.variances[k].sqrt() * z
+
+    def _within(self, shares: Tensor) -> Tensor:
+        """Σ shares_k V_k, (n, d, d)."""
+        return torch.diag_embed(shares @ self.variances)
+
     def _log_terms(self, t: Tensor, square: Tensor) -> Tensor:
         """log φ_k from x·(S − I)D⁻¹x + 2 r·D⁻¹x, (..., K)."""
         widths = self._widths(t)
         constant = (t[..., None] * self.centres * self.centres / widths).sum(-1)
         norm = torch.log(4 * pi * self.epsilon * widths).sum(-1)
-        return self.weights.log() + (square - constant) / (4 * self.epsilon) - norm / 2
+        return self.log_weights + (square - constant) / (4 * self.epsilon) - norm / 2
 
     def _widths(self, t: Tensor) -> Tensor:
         """D, (..., K, d)."""

@@ -1,9 +1,10 @@
-"""Fitting a mixture potential to two datasets: the dual's moment equations, solved by a fixed point.
+"""Fit a mixture potential to two datasets: a fixed point of the dual's moment equations.
 
 With e = 2ε and symmetric S_k the potential of `potentials.field` has, up to a constant, λ(0, x) = e log Σ_k f_k(x) and
 λ(1, y) = |y|²/2 + e log Σ_k g_k(y), log f_k = log w_k + (x·(S_k − I)x + 2 r_k·x)/2e and g_k = w_k N(y | r_k, eS_k).  It
-is to make D = E λ(1, x1) − E λ(0, x0) largest.  Let f̂_k and ĝ_k be the shares of component k in the two sums, and its
-mass, mean and variance on a side those of the points there weighted by its shares.  The derivatives of D vanish if
+is fitted by maximising the dual D = E λ(1, x1) − E λ(0, x0).  Let f̂_k and ĝ_k be the shares of component k in the two
+sums.  Its mass, mean and variance on either side are those of the points there, weighted by its shares.  The
+derivatives of D vanish if
 
     E f̂_k = E ĝ_k,    mean1 = S_k mean0 + r_k,    variance1 = S_k² variance0 + e S_k:
 
@@ -11,15 +12,15 @@ each component is the Gaussian bridge between its two cells.  With the moments h
 
     S_k = 2 variance1/(e + √(e² + 4 variance0 variance1)),    r_k = mean1 − S_k mean0,
 
-written for diagonal S_k; `full` has the same with matrices.
+for diagonal S_k; `full` has the same with matrices.
 
-The masses are balanced by Newton's method on log w with ĝ held, which raises a lower bound of D (as in
-expectation–maximisation).  Outside the family the plain fixed point can lower D, and at small ε lets all components
-fall into one; hence a step is taken only if D rises, else halved; the next step
-tries twice its length, up to the whole way.
+The masses are balanced by Newton's method on log w with ĝ fixed, which raises a lower bound of D (as in
+expectation–maximisation).  Where no mixture potential describes the data exactly, the plain fixed point can lower D,
+and at small ε all components can collapse into one.  So a step is halved until D increases; the next step first tries
+twice that length, but never more than the full step.
 
-The potential and its dual: Korotin, Gushchin, Burnaev, arXiv 2310.01174 (LightSB), who descend by gradients.  The fixed
-point is this package's own.
+The potential and its dual: Korotin, Gushchin, Burnaev, arXiv 2310.01174 (LightSB), who use gradient descent.  The fixed
+point was developed for this package.
 """
 
 from __future__ import annotations
@@ -30,18 +31,17 @@ from math import pi
 from typing import ClassVar
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 __all__ = ["LEAST_VARIANCE", "ROWS", "Ascent", "Cells", "Parameters", "State", "clusters", "log_sum_and_shares"]
 
-ROWS = 4096  # points at once: a block of features stays in a processor's cache
+ROWS = 4096  # points at once: a block of features fits in the processor's cache
 _NEWTON_STEPS, _LINE_SEARCH, _RIDGE, _NEAR = 12, 15, 1e-5, 1e-4
 _HALVINGS = 6
-_TOLERANCE = 1e-6  # nats: two duals that close are one, in single precision
+_TOLERANCE = 1e-6  # nats: single precision does not tell apart two duals that close
 _KMEANS_STEPS = 10
-LEAST_VARIANCE = 1e-6  # of a cell, in units of the data's: single precision resolves no less
+LEAST_VARIANCE = 1e-6  # of a cell, in units of the data's variance: single precision resolves no less
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Parameters:
         return cls(torch.zeros_like(cells1.masses), cells1.means - slopes * cells0.means, slopes)
 
     def towards(self, other: Parameters, share: float) -> Parameters:
-        """The parameters that far on the way to others; S moves geometrically."""
+        """The parameters at a share of the way to others; S is interpolated geometrically."""
         return replace(
             self,
             log_weights=torch.lerp(self.log_weights, other.log_weights, share),
@@ -102,7 +102,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class State:
-    """Parameters with balanced masses, D/e less what no parameter changes, and the moments of both sides."""
+    """Parameters with balanced masses, D/e up to a constant, and the moments of both sides."""
 
     parameters: Parameters
     dual: float
@@ -111,7 +111,7 @@ class State:
 
 
 class Ascent:
-    """States of rising dual on two datasets; each step costs one pass over them.
+    """States of increasing dual on two datasets; each step costs one pass over them.
 
     Args:
         x0, x1: points, (n0, d) and (n1, d), of about unit variance.
@@ -124,16 +124,16 @@ class Ascent:
         self.state = self._state(start)
 
     def states(self, steps: int) -> Iterator[State]:
-        """The state and at most `steps` more: fewer where none along the fixed point's direction raises the dual."""
+        """The state and at most `steps` more: it ends where no step in the fixed point's direction raises the dual."""
         yield self.state
         for _ in range(steps):
-            risen = self._risen()
-            if risen is None:
+            better = self._better()
+            if better is None:
                 return
-            self.state = risen
-            yield risen
+            self.state = better
+            yield better
 
-    def _risen(self) -> State | None:
+    def _better(self) -> State | None:
         old, target = self.state, self._target()
         for share in [self.share * 0.5**halvings for halvings in range(_HALVINGS)]:
             new = self._state(old.parameters.towards(target, share))
@@ -145,7 +145,7 @@ class Ascent:
         return None
 
     def _target(self) -> Parameters:
-        """What solves the moment equations with the present moments; log w is balanced once they are known."""
+        """The parameters that solve the moment equations with the present moments; log w is balanced afterwards."""
         now = self.state
         return replace(now.parameters.joining(now.cells0, now.cells1, self.e), log_weights=now.parameters.log_weights)
 
@@ -181,10 +181,10 @@ def _quadratic(x: Tensor, constant: Tensor, tilt: Tensor, curve: Tensor) -> Tens
 
 
 def _balance(terms: Tensor, masses: Tensor) -> Tensor:
-    """What to add to the terms (K, n) so that the mean shares become the masses (K,), by Newton's method.
+    """The shifts of the terms (K, n) that turn the mean shares into the masses (K,), by Newton's method.
 
-    Its steps, shortened if need be, lower E log Σ_k exp(terms_k + shift_k) − masses·shift.  Where no point is shared
-    the second derivative of that is zero, and the ridge bounds the step.
+    It minimises E log Σ_k exp(terms_k + shift_k) − masses·shift with a line search.  Where every point belongs to one
+    component only, the second derivative is zero, and the ridge bounds the step.
     """
 
     def tried(shift: Tensor) -> tuple[float, Tensor]:
@@ -202,13 +202,15 @@ def _balance(terms: Tensor, masses: Tensor) -> Tensor:
             if new_value < value + _TOLERANCE:
                 break
         shift, value, shares = new, new_value, new_shares
-        if (masses - found).abs().max() < _NEAR:  # before the step; after it, about the square
+        if (masses - found).abs().max() < _NEAR:  # the error before the step; after it, about the square
             break
     return shift - torch.logsumexp(shift, dim=0)
 
 
 def clusters(x: Tensor, count: int, starts: int, random_state: int, kind: type[Cells] = Cells) -> Cells:
     """Cells of k-means from greedy k-means++ (scikit-learn), the tightest of `starts` runs."""
+    from sklearn.cluster import KMeans  # here, because scikit-learn takes long to import
+
     means = KMeans(count, n_init=starts, max_iter=_KMEANS_STEPS, random_state=random_state).fit(x.cpu().numpy())
     labels = torch.as_tensor(means.labels_, device=x.device).long()
     return kind.of(one_hot(labels, count).T.to(x), x)

@@ -6,7 +6,7 @@ S A S + e S = B, hence
     S = A^{−½} ((A^½ B A^½ + ¼e² I)^½ − ½e I) A^{−½},
 
 the slope of the Gaussian bridge between N(·, A) and N(·, B).  With S = Q diag(s) Qᵀ each component is a diagonal one in
-the coordinates Qᵀx.  A step towards other parameters moves log S along a line (log-Euclidean).
+the coordinates Qᵀx.  A step towards other parameters interpolates log S linearly (log-Euclidean).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sbridge.potentials.field import MixtureDrift
 from sbridge.potentials.fit import LEAST_VARIANCE, ROWS, Cells, Parameters
 
-__all__ = ["FullCells", "FullParameters"]
+__all__ = ["FullCells", "FullMixtureDrift", "FullParameters"]
 
 
 class FullCells(Cells):
@@ -73,6 +74,50 @@ class FullParameters(Parameters):
         tilts = (inverse @ self.centres[..., None])[..., 0]
         norm = ((self.centres * tilts).sum(1) + sizes.log().sum(1) + y.shape[1] * log(2 * pi * e)) / 2
         return _quadratic(y, self.log_weights - norm, tilts, -inverse / 2)
+
+
+class FullMixtureDrift(MixtureDrift):
+    """∇λ of a mixture potential with full covariances V_k = Q_k diag(v_k) Q_kᵀ.
+
+    Args:
+        log_weights, centres, variances: log w (K,), Qᵀr (K, d) and the eigenvalues v (K, d).
+        epsilon: ε.
+        axes: Q, the eigenvectors of V in columns, (K, d, d).
+    """
+
+    axes: Tensor
+
+    def __init__(self, log_weights: Tensor, centres: Tensor, variances: Tensor, epsilon: float, axes: Tensor) -> None:
+        super().__init__(log_weights, centres, variances, epsilon)
+        self.register_buffer("axes", axes)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        shares, (curves, tilts) = torch.softmax(self.log_terms(t, x), dim=-1), self._shape(t)
+        return self._out(shares[..., None] * (curves * self._turned(x) + tilts)).sum(-2)
+
+    def log_terms(self, t: Tensor, x: Tensor) -> Tensor:
+        (curves, tilts), places = self._shape(t), self._turned(x)
+        return self._log_terms(t, (places * (curves * places + 2 * tilts)).sum(-1))
+
+    def means(self, x0: Tensor) -> Tensor:
+        return self._out(self.centres + self.slopes * self._turned(x0))
+
+    def _ends(self, k: Tensor, x0: Tensor, z: Tensor) -> Tensor:
+        axes = self.axes[k]
+        turned = super()._ends(k, (x0[:, None] @ axes)[:, 0], z)
+        return (axes @ turned[..., None])[..., 0]
+
+    def _within(self, shares: Tensor) -> Tensor:
+        covs = (self.axes * self.variances[:, None]) @ self.axes.mT
+        return torch.einsum("nk,kde->nde", shares, covs)
+
+    def _turned(self, x: Tensor) -> Tensor:
+        """Qᵀx in every component's coordinates, (..., K, d)."""
+        return torch.einsum("...d,kde->...ke", x, self.axes)
+
+    def _out(self, places: Tensor) -> Tensor:
+        """Back from there, (..., K, d)."""
+        return torch.einsum("...ke,kde->...kd", places, self.axes)
 
 
 def _slope(square: Tensor, e: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Choosing among fits by points kept apart from them."""
+"""Choose among fits by held-out points."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from torch import Tensor
 __all__ = ["Judged", "Split", "first_peak"]
 
 _ROWS = 4096  # points at once
-_PATIENCE = 2  # fits in a row that are no better, after which no more are made
+_PATIENCE = 2  # fits in a row that are not better, after which the search ends
 
 Fit = TypeVar("Fit")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Points kept apart, those to fit to, and a part of the latter, all in random order and single precision."""
+    """Held-out points, points to fit to, and a part of the latter, in random order and single precision."""
 
-    apart: Tensor
+    held_out: Tensor
     all: Tensor
     part: Tensor
 
     @staticmethod
     def of(x: Tensor, order: Tensor, cut: int, part: int, shift: Tensor, scale: float) -> Split:
-        """Of the points (x − shift)/scale in the given order, the first `cut` are kept apart."""
+        """Of the points (x − shift)/scale in the given order, the first `cut` are held out."""
         moved = torch.cat([((x[rows] - shift) / scale).float() for rows in order.split(_ROWS)])
         return Split(moved[:cut], moved[cut:], moved[cut : cut + part])
 
 
 @dataclass(frozen=True)
 class Judged(Generic[Fit]):
-    """A fit and its merits at points kept apart, (h,) for each dataset; its score is the sum of their means."""
+    """A fit and its merits at held-out points, (h,) for each dataset; its score is the sum of their means."""
 
     fit: Fit
     merits: tuple[Tensor, ...]
@@ -48,7 +48,7 @@ class Judged(Generic[Fit]):
 
 
 def first_peak(fits: Iterable[Judged[Fit]], margin: float) -> Judged[Fit]:
-    """The best fit, of those up to the first that two follow which do not beat it by the margin."""
+    """The best fit so far, once two fits in a row do not beat it by the margin, or after all."""
     remaining = iter(fits)
     best, worse = next(remaining), 0
     for fit in remaining:

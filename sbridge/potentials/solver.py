@@ -1,14 +1,14 @@
-"""The mixture-potential solver: an exact Schrödinger bridge of a potential in closed form, fitted in about a second.
+"""The mixture-potential solver: a potential in closed form, fitted in about a second.
 
-λ = 2ε log φ with φ of K Gaussian components (`potentials.field`) is fitted to both datasets by
-raising the dual D(λ) = E λ(1, x1) − E λ(0, x0) ≤ KE*, by `fit`.  The forward process from any ρ₀ is then the
-exact Schrödinger bridge between ρ₀ and its own law at t = 1, and KL(bridge of the data‖it) = (KE* − D(λ))/2ε nats: the
-better the endpoint, the better the whole process.  D on points kept apart from the fit chooses K, and where to stop.
+λ = 2ε log φ with φ of K Gaussian components (`field`) is fitted to both datasets by maximising the dual
+D(λ) = E λ(1, x1) − E λ(0, x0) ≤ KE* (`fit`).  The forward process from any ρ₀ is then the exact Schrödinger bridge
+between ρ₀ and its own law at t = 1, and its divergence is KL(P*‖P_λ) = (KE* − D(λ))/2ε nats, with P* the bridge of the
+data.  D on held-out points chooses K and the iteration.
 
-Diagonal components come with the backward drift of the same process, b_B = b_F − 2ε∇log ρ_t with ρ_t its marginal from
-a Gaussian mixture fitted to x0 (`reversal`).  Full ones take the forward drift of a second potential, fitted with x0
-and x1 exchanged: cheaper to evaluate, and exact between Gaussians, but a family need not hold the backward process when
-it holds the forward one; on `potentials.field` such a drift is far from the true one.
+With diagonal covariances the backward drift is that of the same process, b_B = b_F − 2ε∇log ρ_t, started from a
+Gaussian mixture fitted to x0 (`backward`).  With full covariances it is the forward drift of a second potential, fitted
+with x0 and x1 exchanged.  This is cheaper to evaluate and exact between Gaussians.  But the backward process of a
+mixture potential is in general not a mixture potential; on the mixture benchmark such a drift is far from the true one.
 
 The potential and its dual: Korotin, Gushchin, Burnaev, arXiv 2310.01174 (LightSB).
 """
@@ -24,35 +24,37 @@ from torch import Tensor
 
 from sbridge.errors import InputError
 from sbridge.fields import Field, Framed, Reversed
-from sbridge.potentials.bridge import FullPotentialDrift, PotentialBridge, PotentialDrift
+from sbridge.potentials.backward import MixtureBackward
+from sbridge.potentials.bridge import PotentialBridge
+from sbridge.potentials.field import MixtureDrift
 from sbridge.potentials.fit import Ascent, Parameters, clusters, log_sum_and_shares
-from sbridge.potentials.full import FullParameters
-from sbridge.potentials.reversal import MixtureReversal, fit_gaussians
+from sbridge.potentials.full import FullMixtureDrift, FullParameters
+from sbridge.potentials.gaussians import fit_gaussians
 from sbridge.potentials.selection import Judged, Split, first_peak
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener
 
 __all__ = ["FullMixturePotential", "MixturePotential"]
 
-_PART = 20_000  # points per side for the first iterations, and at most for judging
-_FIRST, _LAST = 30, 3  # iterations at most, on the part and on all points
-_FIRST_WORK, _LAST_WORK = 160_000, 2_500_000  # points a side times components at most: with many, fewer points serve
+_PART = 20_000  # most points per side for the first iterations, and for the held-out dual
+_FIRST, _LAST = 30, 3  # most iterations, on the part and on all points
+_FIRST_WORK, _LAST_WORK = 160_000, 2_500_000  # most points per side × components
 _COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50)
 _PER_COMPONENT = 10  # points
-_STARTS = 4096  # points of x0 that the bridge keeps
+_STARTS = 4096  # points of x0 stored with the bridge
 
 
 @dataclass(frozen=True)
 class MixturePotential:
     """Fit a mixture potential: the fastest solver, and the most accurate where K Gaussians can describe the bridge.
 
-    Use it where x1 has clusters, and as a first answer anywhere; with curved or many-scaled data it needs many
-    components, and networks can do better.
+    Use it where x1 has clusters, and as a first answer anywhere.  Curved data, or data with several scales, need many
+    components; networks can do better there.
 
     Args:
-        components: K; None chooses one of 1 … 50 by the dual on points kept apart.
-        starts: k-means runs, of which the tightest is the start.
-        held_out: fraction of the points kept apart, at most 20,000 per side.
+        components: K; None chooses one of 1 … 50 by the dual on held-out points.
+        starts: number of k-means runs; the one with the smallest inertia is the start.
+        held_out: fraction of the points not fitted to, at most 20,000 per side.
 
     Raises:
         InputError: components or starts is below one, or held_out is not between 0 and 1.
@@ -74,7 +76,7 @@ class MixturePotential:
             raise InputError(f"held_out must be a fraction between 0 and 1, not {self.held_out}")
 
     def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> PotentialBridge:
-        """The bridge of the potential with the highest dual on points kept apart.
+        """The bridge of the potential with the highest dual on held-out points.
 
         Raises:
             InputError: there are fewer than ten points for each component.
@@ -92,7 +94,7 @@ class MixturePotential:
         return _climbed(Ascent(x0.all[:most], x1.all[:most], e, best), _LAST, x0, x1).fit
 
     def _split(self, problem: Problem, generator: torch.Generator) -> tuple[Frame, Split, Split]:
-        """Both datasets in the frame of a part of them: which frame is immaterial, and it costs less."""
+        """Both datasets, in the frame of a part of them, which is faster; any frame gives the same answer."""
         orders = [torch.randperm(len(x), generator=generator).to(x.device) for x in (problem.x0, problem.x1)]
         few0, few1 = (x[order[:_PART]] for x, order in zip((problem.x0, problem.x1), orders, strict=True))
         frame = Frame.of(replace(problem, x0=few0, x1=few1))
@@ -119,41 +121,44 @@ class MixturePotential:
         start = kind.joining(whole, clusters(part1, count, self.starts, random_state, kind.cells), e)
         return _climbed(Ascent(part0, part1, e, start), _FIRST, x0, x1)
 
-    def _drift(self, found: Parameters, epsilon: float) -> PotentialDrift:
-        return PotentialDrift(_normalised(found), found.centres, 2 * epsilon * found.slopes, epsilon)
+    def _drift(self, found: Parameters, epsilon: float) -> MixtureDrift:
+        return MixtureDrift(_normalised(found), found.centres, 2 * epsilon * found.slopes, epsilon)
 
     def _backward(self, found: Parameters, epsilon: float, x0: Split, x1: Split, random_state: int) -> Field:
         law = fit_gaussians(x0, random_state)
         start = (law.masses.log(), law.means, law.variances)
-        return MixtureReversal(_normalised(found), found.centres, 2 * epsilon * found.slopes, epsilon, *start)
+        return MixtureBackward(_normalised(found), found.centres, 2 * epsilon * found.slopes, epsilon, *start)
 
 
 @dataclass(frozen=True)
 class FullMixturePotential(MixturePotential):
-    """The same with full covariances, for correlated data of some ten dimensions at most: its cost grows with d²."""
+    """Fit a mixture potential with full covariances, for correlated data in up to about ten dimensions.
+
+    Its cost grows with d² per point and component.  Arguments and errors are those of `MixturePotential`.
+    """
 
     name: ClassVar[str] = "full mixture potential"
     _parameters: ClassVar[type[Parameters]] = FullParameters
 
-    def _drift(self, found: Parameters, epsilon: float) -> PotentialDrift:
+    def _drift(self, found: Parameters, epsilon: float) -> MixtureDrift:
         sizes, axes = torch.linalg.eigh(found.slopes)
         centres = (axes.mT @ found.centres[..., None])[..., 0]
-        return FullPotentialDrift(_normalised(found), centres, 2 * epsilon * sizes, epsilon, axes)
+        return FullMixtureDrift(_normalised(found), centres, 2 * epsilon * sizes, epsilon, axes)
 
     def _backward(self, found: Parameters, epsilon: float, x0: Split, x1: Split, random_state: int) -> Field:
         return Reversed(self._drift(self._best(x1, x0, 2 * epsilon, random_state), epsilon))
 
 
 def _normalised(found: Parameters) -> Tensor:
-    """log w as small numbers, for single precision."""
+    """log w with Σ w = 1, because single precision loses digits in large numbers."""
     return torch.log_softmax(found.log_weights, dim=0)
 
 
 def _climbed(ascent: Ascent, steps: int, x0: Split, x1: Split) -> Judged[Parameters]:
-    """The state of the ascent with the highest dual on the points kept apart: E log Σ g_k(x1) − E log Σ f_k(x0)."""
+    """The state of the ascent with the highest dual on held-out points: E log Σ g_k(x1) − E log Σ f_k(x0)."""
 
     def judged(parameters: Parameters) -> Judged[Parameters]:
-        terms = parameters.log_terms1(x1.apart, ascent.e), parameters.log_terms0(x0.apart, ascent.e)
+        terms = parameters.log_terms1(x1.held_out, ascent.e), parameters.log_terms0(x0.held_out, ascent.e)
         end, start = (log_sum_and_shares(side)[0] for side in terms)
         return Judged(parameters, (end, -start))
 
@@ -161,14 +166,14 @@ def _climbed(ascent: Ascent, steps: int, x0: Split, x1: Split) -> Judged[Paramet
 
 
 def _bridge(
-    forward: PotentialDrift, backward: Field, frame: Frame, problem: Problem, x0: Split, x1: Split
+    forward: MixtureDrift, backward: Field, frame: Frame, problem: Problem, x0: Split, x1: Split
 ) -> PotentialBridge:
-    """In the precision of the problem's points, with the dual of the points kept apart."""
+    """The bridge in the precision of the problem's points, with the dual on the held-out points."""
     like = problem.x0
     drifts = (forward.to(like), backward.to(like))
     there, back = (Framed(field, frame.shift0, frame.shift1, frame.scale) for field in drifts)
     starts = (frame.shift0 + frame.scale * x0.all[:_STARTS]).to(like)
     bridge = PotentialBridge(there, back, problem.epsilon, starts, 0.0, 0.0)
-    held_out = bridge.dual_on(frame.shift0 + frame.scale * x0.apart, frame.shift1 + frame.scale * x1.apart)
+    held_out = bridge.dual_on(frame.shift0 + frame.scale * x0.held_out, frame.shift1 + frame.scale * x1.held_out)
     bridge.dual, bridge.dual_error = held_out.value, held_out.standard_error
     return bridge

@@ -15,6 +15,8 @@ from sbridge.problems.planar import (
     NormalToMoons,
     NormalToSCurve,
 )
+from sbridge.problems.shapes import Shapes
+from sbridge.problems.sourced import KnownPotential
 
 __all__ = ["PROBLEMS", "Family"]
 
@@ -28,7 +30,7 @@ class Family(Protocol):
         """The problem."""
 
 
-_FAMILIES: list[type[Family]] = [Gaussian, ShiftedGaussian, Mixture]
+_FAMILIES: list[type[Family]] = [Gaussian, ShiftedGaussian, Mixture, Shapes, KnownPotential]
 _FAMILIES += [NormalToEightGaussians, MoonsToEightGaussians, NormalToMoons, NormalToSCurve, Noising]
 _FAMILIES += [Photos, Digits]
 

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor
 
 from sbridge.errors import InputError
@@ -45,6 +44,8 @@ class Photos:
     @staticmethod
     def pictures() -> tuple[Tensor, Tensor]:
         """Both pictures, (height, width, 3), with channels in [0, 1]."""
+        from sklearn.datasets import load_sample_image  # here, because importing it takes long
+
         china, flower = (torch.from_numpy(load_sample_image(f"{name}.jpg") / np.float32(255)) for name in _PICTURES)
         return china, flower
 
@@ -99,6 +100,8 @@ class Digits:
 
     def build(self) -> Problem:
         """The problem; its truth is not known."""
+        from sklearn.datasets import load_digits  # here, because importing it takes long
+
         digits = load_digits()
         images = torch.from_numpy(digits.data / 16).float()
         x0, x1 = (images[np.isin(digits.target, classes)] for classes in (self.source, self.target))

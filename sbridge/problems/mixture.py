@@ -12,6 +12,7 @@ import torch
 
 from sbridge.errors import InputError
 from sbridge.potentials.exact import MixtureBridge
+from sbridge.potentials.field import MixtureDrift
 from sbridge.problem import Problem
 from sbridge.problems.sampled import Sampled
 
@@ -50,7 +51,7 @@ class Mixture(Sampled):
         centres = 5 * directions / directions.norm(dim=1, keepdim=True)
         variances = torch.full_like(centres, 1 / 16 if 2 * self.epsilon <= 1 else 1 / 100)
         weights = torch.full((self.components,), 1 / self.components)
-        truth = MixtureBridge(weights, centres, variances, self.epsilon, spread0=0.5)
+        truth = MixtureBridge(MixtureDrift(weights.log(), centres, variances, self.epsilon), spread0=0.5)
         starts = [
             0.5 * torch.randn(n, self.dim, generator=generator) for n in (self.samples, self.test_samples) for _ in "01"
         ]

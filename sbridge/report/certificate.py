@@ -1,9 +1,8 @@
-"""Certificate: how far the fitted bridge is from a Schrödinger bridge, without knowing the true one."""
+"""The certificate: how far the fitted bridge is from a Schrödinger bridge, without knowing the true one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import floor, log10
 
 from matplotlib.axes import Axes
@@ -12,47 +11,36 @@ from matplotlib.figure import Figure
 from sbridge.estimates import Estimate, alone
 from sbridge.evaluation.certificate.statement import Certificate, Distance, Passage
 from sbridge.io import Run
-from sbridge.report.content import Exhibit, Material
-from sbridge.report.style import WIDTH, canvas, colours, styled
+from sbridge.report.material import Exhibit, Material
+from sbridge.report.style import GREY, WIDTH, canvas, colours, styled
 
-__all__ = ["Certified", "certified", "certified_figure"]
-
-_FLOOR = "#9A9A96"
+__all__ = ["certificate", "certified"]
 
 
 def certified(run: Run) -> list[str]:
-    """The certificate in a sentence for the verdict, or why there is none."""
+    """The certificate in a sentence for the verdict, or the reason why there is none."""
     found = run.certificate()
     if isinstance(found, Certificate):
         return [f"Without knowing the true bridge: {found.sentence}"]
     return [f"No certificate: {found}."] if found else []
 
 
-@dataclass(frozen=True)
-class Certified:
+def certificate(material: Material) -> Exhibit | None:
     """Divergences in nats, and distances beside their floors."""
-
-    slug = "certificate"
-    title = "How far from a Schrödinger bridge"
-
-    def applies(self, material: Material) -> bool:
-        return isinstance(material.run.certificate(), Certificate)
-
-    def exhibit(self, material: Material) -> Exhibit:
-        found = material.run.certificate()
-        assert isinstance(found, Certificate)
-        name = next(iter(material.methods), "the fit")
-        caption = " ".join([*_both(found), _READING])
-        figure = certified_figure(found, colours([name])[name])
-        return Exhibit(figure, caption, ("", "forward", "backward"), _rows(found))
+    found = material.run.certificate()
+    if not isinstance(found, Certificate):
+        return None
+    caption = " ".join([*_both(found), _READING])
+    figure = _figure(found, colours([material.fitted])[material.fitted])
+    return Exhibit("certificate", "How far from a Schrödinger bridge", figure, caption, _rows(found))
 
 
 _READING = (
-    "The true bridge is not needed: two exact bridges, mixture potentials fitted to halves of the held-out points, are "
-    "what the fit is held against. Left: its divergence from them, the error that they have for having seen few "
-    "points, and the dual gap, which exceeds the divergence from the bridge of the data where the process ends at the "
-    "data (and means nothing where it does not); bars are ± 2 standard errors. Right: energy distances in multiples of "
-    "their floors, which 19 of 20 pairs of samples of one law stay below."
+    "The true bridge is not needed: the fit is compared with two exact bridges, mixture potentials fitted to halves of "
+    "the held-out points. Left: its divergence from them, their own error from finite samples, and the dual gap, which "
+    "is at least the divergence from the bridge of the data if the process ends at the data (and means nothing "
+    "otherwise); bars are ± 2 standard errors. Right: energy distances in multiples of their floors, which 19 of 20 "
+    "pairs of samples of one distribution stay below."
 )
 
 
@@ -60,7 +48,7 @@ def _both(found: Certificate) -> list[str]:
     return [found.forward.sentence("The forward process"), found.backward.sentence("The backward process")]
 
 
-def _rows(found: Certificate) -> list[Sequence[str]]:
+def _rows(found: Certificate) -> list[dict[str, str]]:
     both = (found.forward, found.backward)
     lines = {
         "divergence from the reference (nats)": [str(one.kl) for one in both],
@@ -71,10 +59,10 @@ def _rows(found: Certificate) -> list[Sequence[str]]:
         "points each half was fitted to": [f"{one.reference.points0:,}, {one.reference.points1:,}" for one in both],
         "dual gap (nats)": [_gap(one) for one in both],
         "the process's endpoint to the data": [str(one.endpoint) for one in both],
-        "change of the drift that is foretold": [_share(one.hjb, one.turning) for one in both],
-        "turning of the drift in circles": [_share(one.curl, one.turning) for one in both],
+        "predictable change of the drift": [_share(one.hjb, one.turning) for one in both],
+        "curl of the drift": [_share(one.curl, one.turning) for one in both],
     }
-    return [(name, *cells) for name, cells in lines.items()]
+    return [{"": name, "forward": forward, "backward": backward} for name, (forward, backward) in lines.items()]
 
 
 def _gap(one: Passage) -> str:
@@ -86,7 +74,7 @@ def _share(part: Estimate, whole: Estimate) -> str:
 
 
 @styled
-def certified_figure(found: Certificate, colour: str) -> Figure:
+def _figure(found: Certificate, colour: str) -> Figure:
     """Two panels: nats, and distances in multiples of their floors."""
     figure, axes = canvas(1, 2, (WIDTH / 2, WIDTH / 3.2))
     both = {"→": found.forward, "←": found.backward}
@@ -114,19 +102,19 @@ def _distances(ax: Axes, values: Mapping[str, Distance], colour: str) -> None:
     found = [one.value / one.floor for one in values.values()]
     _scale(ax, 1.0)
     _dots(ax, list(values), found, [0.0] * len(found), colour)
-    ax.axvline(1, color=_FLOOR, linestyle="--", linewidth=1)
+    ax.axvline(1, color=GREY, linestyle="--", linewidth=1)
     ax.set(title="energy distance", xlabel="multiples of its floor")
 
 
 def _scale(ax: Axes, linear: float) -> None:
-    """Linear as far as that from zero, and then logarithmic."""
+    """Linear up to that distance from zero, then logarithmic."""
     ax.set_xscale("symlog", linthresh=linear)
     ax.xaxis.set_major_formatter("{x:g}")
 
 
 def _dots(ax: Axes, names: Sequence[str], values: Sequence[float], errors: Sequence[float], colour: str) -> None:
-    """One a row, the first on top, and where zero is."""
+    """A value in each row, the first on top, and a line at zero."""
     ax.errorbar(values, range(len(names)), xerr=errors, fmt="o", markersize=4, color=colour, elinewidth=1)
-    ax.axvline(0, color=_FLOOR, linewidth=0.7)
+    ax.axvline(0, color=GREY, linewidth=0.7)
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()

@@ -1,62 +1,39 @@
-"""The page: everything a run found, in one file that needs no other."""
+"""report.html: everything that a run found, on one page that needs no other file."""
 
 from __future__ import annotations
 
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sbridge.evaluation import FLOOR, TRUTH, Column, Comparison
 from sbridge.io import Run
-from sbridge.problems.datasets import Photos
-from sbridge.report.certificate import Certified, certified
-from sbridge.report.content import Exhibit, Material, Section
-from sbridge.report.drift_error import DriftError
-from sbridge.report.endpoints import Endpoints
-from sbridge.report.interpolant import FittedInterpolant
-from sbridge.report.paths import Trajectories
-from sbridge.report.recolouring import Recolouring
+from sbridge.report.certificate import certificate, certified
+from sbridge.report.fit import drift_error, interpolant, training_curves
+from sbridge.report.material import Exhibit, Material, Section
+from sbridge.report.points import endpoints, trajectories
+from sbridge.report.recolouring import recolouring
 from sbridge.report.style import colours, png
-from sbridge.report.training import Training
-from sbridge.report.words import methods_of, question, ties, verdict
+from sbridge.report.words import comparison_rows, heads, question, verdict
 from sbridge.storage import replace_atomically
 
-__all__ = ["SECTIONS", "build"]
+__all__ = ["SECTIONS", "build", "exhibits", "write_page"]
 
 SECTIONS: Sequence[Section] = (
-    Recolouring(Photos.pictures),
-    Training(),
-    Trajectories(),
-    Endpoints("forward"),
-    Endpoints("backward"),
-    Certified(),
-    FittedInterpolant(),
-    DriftError(),
+    recolouring,
+    training_curves,
+    trajectories,
+    partial(endpoints, direction="forward"),
+    partial(endpoints, direction="backward"),
+    certificate,
+    interpolant,
+    drift_error,
 )
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A section as the template needs it: `image` is the png in base64."""
-
-    slug: str
-    title: str
-    image: str
-    exhibit: Exhibit
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """A measure: its column, and for each of the table's heads the cell and its class: best, tied or none."""
-
-    column: Column
-    cells: Sequence[tuple[str, str]]
 
 
 def build(run: Run, sections: Sequence[Section] = SECTIONS) -> Path:
@@ -65,65 +42,74 @@ def build(run: Run, sections: Sequence[Section] = SECTIONS) -> Path:
     Raises:
         InputError: a file of the run is missing or damaged.
     """
-    material = Material(run)
-    run.path("figures").mkdir(exist_ok=True)
-    shown = [_show(section, material) for section in sections if section.applies(material)]
-    html = _template().render(_content(material, shown))
-    path = run.path("report.html")
-    replace_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+    material, path = Material(run), run.path("report.html")
+    config = {name: run.config[name] for name in ("command", "environment", "settings")}
+    shown = exhibits(material, sections)
+    write_page(path, material.problem.name, question(material.problem), shown, **config, **_comparison(material))
     return path
 
 
-def _show(section: Section, material: Material) -> Shown:
-    exhibit = section.exhibit(material)
-    image = png(exhibit.figure)
-    path = material.run.path("figures") / f"{section.slug}.png"
-    replace_atomically(path, lambda temporary: temporary.write_bytes(image))
-    return Shown(section.slug, section.title, b64encode(image).decode(), exhibit)
+def exhibits(material: Material, sections: Sequence[Section] = SECTIONS) -> list[Exhibit]:
+    """The sections for which the run has something to show."""
+    return [exhibit for section in sections if (exhibit := section(material)) is not None]
 
 
-def _template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("sbridge.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("template.html.j2")
-
-
-def _content(material: Material, shown: Sequence[Shown]) -> Mapping[str, Any]:
-    comparison, config = material.comparison, material.run.config
+def _comparison(material: Material) -> dict[str, Any]:
+    comparison = material.comparison
+    if comparison is None:
+        return {}
     return {
-        "problem": material.problem,
-        "question": question(material.problem),
         "comparison": comparison,
-        "verdict": [*verdict(comparison), *certified(material.run)] if comparison else [],
-        "heads": heads(comparison) if comparison else [],
-        "table": table(comparison) if comparison else [],
+        "verdict": [*verdict(comparison), *certified(material.run)],
+        "heads": heads(comparison),
+        "table": comparison_rows(comparison),
         "colours": colours(list(material.methods)),
-        "kinds": ["reference" if head in (TRUTH, FLOOR) else "" for head in heads(comparison)] if comparison else [],
-        "sections": shown,
-        "command": config["command"],
-        "environment": config["environment"],
-        "facts": {key: value for key, value in config["settings"].items() if not isinstance(value, dict | list)},
-        "settings": json.dumps(config["settings"], indent=2, ensure_ascii=False),
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
 
-def heads(comparison: Comparison) -> list[str]:
-    """The methods, then the rows of reference."""
-    return [*methods_of(comparison), *(name for name in (TRUTH, FLOOR) if name in comparison.rows)]
+def write_page(
+    path: Path,
+    name: str,
+    question: Sequence[str],
+    exhibits: Sequence[Exhibit],
+    *,
+    command: str,
+    environment: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    **comparison: Any,
+) -> None:
+    """Write a page, and its figures to the folder figures/ beside it.
+
+    Args:
+        path: of the page.
+        name: its heading.
+        question: its first paragraphs.
+        exhibits: its sections.
+        command, environment, settings: how to reproduce what it shows; `settings` is printed as JSON.
+        comparison: the table of a comparison and its verdict, as the template needs them.
+    """
+    (path.parent / "figures").mkdir(exist_ok=True)
+    images = {exhibit.slug: _save(exhibit, path.parent / "figures") for exhibit in exhibits}
+    pages = Environment(
+        loader=PackageLoader("sbridge.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    html = pages.get_template("template.html.j2").render(
+        name=name,
+        question=question,
+        exhibits=exhibits,
+        images=images,
+        command=command,
+        facts={key: value for key, value in settings.items() if not isinstance(value, dict | list)},
+        environment=environment,
+        settings=json.dumps(settings, indent=2, ensure_ascii=False),
+        date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        **{"comparison": None, **comparison},
+    )
+    replace_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
 
 
-def table(comparison: Comparison) -> list[TableRow]:
-    """The comparison with a row for each measure and a column for each method; remarks are not in it."""
-    columns = [column for column in comparison.columns if column.name != "remark"]
-    return [TableRow(column, _cells(comparison, column)) for column in columns]
-
-
-def _cells(comparison: Comparison, column: Column) -> list[tuple[str, str]]:
-    tied = ties(comparison, column)
-    best = next(iter(tied), None)
-    return [
-        (column.cell(comparison.rows[name]), "best" if name == best else "tied" if name in tied else "")
-        for name in heads(comparison)
-    ]
+def _save(exhibit: Exhibit, folder: Path) -> str:
+    """Write the figure as a file, and return it in base64."""
+    image = png(exhibit.figure)
+    replace_atomically(folder / f"{exhibit.slug}.png", lambda temporary: temporary.write_bytes(image))
+    return b64encode(image).decode()

@@ -1,4 +1,4 @@
-"""Two photographs that take each other's colours: the bridge between their pixels, applied to every pixel."""
+"""Two photographs exchange their colours: the bridge between their pixels, applied to every pixel."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction
 from sbridge.problems.datasets import Photos
-from sbridge.report.content import Exhibit, Material
-from sbridge.report.style import DPI, WIDTH, hide_ticks, styled
-from sbridge.sampling import EULER, HEUN
+from sbridge.report.material import Exhibit, Material
+from sbridge.report.style import DPI, WIDTH, styled
+from sbridge.sampling import HEUN, Simulation
 
-__all__ = ["Moved", "Pictures", "Recolouring", "conditional_mean", "flow", "process", "recolouring"]
+__all__ = ["Moved", "Pictures", "conditional_mean", "flow", "process", "recolouring"]
 
 Pictures = tuple[Tensor, Tensor]
 
@@ -24,65 +24,58 @@ _DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
 _TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _FLOW_STEPS = 12  # of Heun: within 2/255 of the limit for 99 % of colours
 _PROCESS_STEPS = 16  # of Euler–Maruyama
-_BATCH = 8192  # pixels; more of them leave a processor's cache and take twice as long
+_BATCH = 8192  # pixels; larger batches leave a processor's cache and take twice as long
+_READING = (
+    "Above: on the way, along the probability-flow ODE of the fitted bridge. At every time it has the bridge's "
+    "distribution of colours. It is deterministic: equal colours stay equal, so there is no grain. Below, at the "
+    "other end: by the process itself, whose noise is independent for each pixel and shows as grain; and by the mean "
+    "endpoint of each colour, which has no grain but less contrast than the other picture. The baselines are shown by "
+    "their means, for which their drift is evaluated only once for each colour. Values outside [0, 1] are clipped for "
+    "display only."
+)
 
 
 @dataclass(frozen=True)
 class Moved:
-    """A picture on its way.
+    """A picture at several times of its move.
 
     Args:
-        stages: the picture at some times, (times, height, width, 3), the last at the far end.
-        seconds: how long the move of all its pixels took.
+        stages: (times, height, width, 3), the last at the other end.
+        seconds: time to move all its pixels.
     """
 
     stages: Tensor
     seconds: float
 
 
-@dataclass(frozen=True)
-class Recolouring:
-    """Both pictures recoloured by every method.
+def recolouring(material: Material, pictures: Callable[[], Pictures] = Photos.pictures) -> Exhibit | None:
+    """Both pictures recoloured by every method, where the run is of `Photos`.
 
     Args:
-        pictures: gives the two pictures whose pixels the problem is about, (height, width, 3) with values in [0, 1].
+        material: the run.
+        pictures: gives the two pictures whose pixels are the data, (height, width, 3) with values in [0, 1].
     """
-
-    pictures: Callable[[], Pictures]
-
-    slug = "recolouring"
-    title = "The pictures, recoloured"
-
-    def applies(self, material: Material) -> bool:
-        problem = material.run.config["settings"].get("problem", {})
-        return problem.get("class") == Photos.__name__ and bool(material.methods)
-
-    def exhibit(self, material: Material) -> Exhibit:
-        pictures = self.pictures()
-        name, fitted = next(iter(material.methods.items()))
-        moving = _both(flow, fitted, pictures)
-        arrived = {f"{name}: process": _both(process, fitted, pictures)} | {
-            f"{other}: mean": _both(conditional_mean, bridge, pictures) for other, bridge in material.methods.items()
-        }
-        pixels = sum(picture[..., 0].numel() for picture in pictures)
-        ways = {f"{name}: flow": moving, **arrived}
-        return Exhibit(
-            recolouring(moving, arrived, f"{name}: flow"),
-            f"All {pixels:,} pixels of the two pictures, each a point in the space of colours, moved. {_READING}",
-            headings=("to move all pixels of both pictures", "seconds"),
-            rows=[(way, f"{sum(one.seconds for one in both):.1f}") for way, both in ways.items()],
-            kind="picture",
-        )
-
-
-_READING = (
-    "Above: on the way, along the probability-flow ODE of the fitted bridge. At every time it has the bridge's "
-    "distribution of colours, and it is deterministic: equal colours stay equal, so there is no grain. Below, at the "
-    "far end: by the process itself, whose noise falls on each pixel anew and shows as grain; and by the mean of "
-    "where the process takes a colour, which has no grain but less contrast than the other picture. The baselines "
-    "are shown by their means, for which their drift is needed only once for each colour. Values outside [0, 1] are "
-    "clipped for display only."
-)
+    problem = material.run.config["settings"].get("problem", {})
+    if problem.get("class") != Photos.__name__ or not material.methods:
+        return None
+    both, name = pictures(), material.fitted
+    moving = _both(flow, material.methods[name], both)
+    arrived = {f"{name}: process": _both(process, material.methods[name], both)} | {
+        f"{other}: mean": _both(conditional_mean, bridge, both) for other, bridge in material.methods.items()
+    }
+    pixels = sum(picture[..., 0].numel() for picture in both)
+    ways = {f"{name}: flow": moving, **arrived}
+    return Exhibit(
+        "recolouring",
+        "The pictures, recoloured",
+        _figure(moving, arrived, f"{name}: flow"),
+        f"All {pixels:,} pixels of the two pictures, each a point in the space of colours, moved. {_READING}",
+        [
+            {"to move all pixels of both pictures": way, "seconds": f"{sum(one.seconds for one in found):.1f}"}
+            for way, found in ways.items()
+        ],
+        "picture",
+    )
 
 
 def _both(move: Callable[[Bridge, Tensor, Direction], Moved], bridge: Bridge, pictures: Pictures) -> list[Moved]:
@@ -93,12 +86,12 @@ def flow(bridge: Bridge, picture: Tensor, direction: Direction) -> Moved:
     """Every pixel of a picture (height, width, 3) moved along the probability-flow ODE, at five times."""
     times = _TIMES if direction == "forward" else _TIMES[::-1]
     return _moved_by_colour(
-        picture, lambda colours: bridge.trajectories(colours, times, 0.0, _FLOW_STEPS, HEUN, batch=_BATCH)
+        picture, lambda colours: bridge.trajectories(colours, times, Simulation(_FLOW_STEPS, 0.0, HEUN, _BATCH))
     )
 
 
 def conditional_mean(bridge: Bridge, picture: Tensor, direction: Direction) -> Moved:
-    """Every pixel x put where it goes on average: E[x1 | x0 = x] = x + b_F(0, x), or E[x0 | x1 = x] = x − b_B(1, x).
+    """The mean endpoint of every pixel x: E[x1 | x0 = x] = x + b_F(0, x), or E[x0 | x1 = x] = x − b_B(1, x).
 
     This holds for the Schrödinger bridge, whose drift is (E[x1 | x_t] − x)/(1 − t).
     """
@@ -115,12 +108,12 @@ def process(bridge: Bridge, picture: Tensor, direction: Direction) -> Moved:
     """Every pixel moved by the bridge's own process."""
     start = perf_counter()
     pixels = picture.reshape(-1, 3)
-    ends = bridge.transport(pixels, direction, None, _PROCESS_STEPS, EULER, random_state=0, batch=_BATCH)
+    ends = bridge.transport(pixels, direction, Simulation(_PROCESS_STEPS, batch=_BATCH), random_state=0)
     return Moved(ends.reshape(1, *picture.shape), perf_counter() - start)
 
 
 def _moved_by_colour(picture: Tensor, move: Callable[[Tensor], Tensor]) -> Moved:
-    """A move (n, 3) → (times, n, 3) that takes equal colours to equal colours, made once for each colour."""
+    """Apply a deterministic move (n, 3) → (times, n, 3) once to each distinct colour."""
     start = perf_counter()
     colours, which = torch.unique(picture.reshape(-1, 3), dim=0, return_inverse=True)
     stages = move(colours)[:, which].reshape(-1, *picture.shape)
@@ -128,17 +121,17 @@ def _moved_by_colour(picture: Tensor, move: Callable[[Tensor], Tensor]) -> Moved
 
 
 @styled
-def recolouring(moving: Sequence[Moved], arrived: Mapping[str, Sequence[Moved]], name: str) -> Figure:
-    """Above, both pictures on their way; below, at the far end by several methods.  One row for each direction."""
+def _figure(moving: Sequence[Moved], arrived: Mapping[str, Sequence[Moved]], name: str) -> Figure:
+    """Above, both pictures on the way; below, at the other end by several methods.  One row for each direction."""
     height, width = moving[0].stages.shape[1:3]
     sizes = [2 * WIDTH / n * height / width + 0.5 for n in (len(_TIMES), len(arrived))]
     figure = Figure(figsize=(WIDTH, sum(sizes)), dpi=DPI, layout="constrained")
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=sizes)[:, 0]
-    labels = ("start", "¼ of the way", "½", "¾", "the far end")
+    labels = ("start", "¼ of the way", "½", "¾", "the other end")
     _pictures(top, {label: [one.stages[k] for one in moving] for k, label in enumerate(labels)})
     _pictures(bottom, {label: [one.stages[-1] for one in both] for label, both in arrived.items()})
     top.suptitle(f"on the way ({name})")
-    bottom.suptitle("at the far end")
+    bottom.suptitle("at the other end")
     return figure
 
 
@@ -148,6 +141,7 @@ def _pictures(part: SubFigure, columns: Mapping[str, Sequence[Tensor]]) -> None:
         column[0].set_title(label)
         for ax, picture in zip(column, pictures, strict=True):
             ax.imshow(picture.clamp(0, 1).numpy())
-            hide_ticks(ax)
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
     for ax, direction in zip(axes[:, 0], _DIRECTIONS, strict=True):
         ax.set_ylabel(direction)

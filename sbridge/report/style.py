@@ -1,4 +1,4 @@
-"""How every figure looks: one size of type, one colour a method, nothing that is not data.
+"""The look of every figure: the one palette, fonts, and the size of the panels.
 
 Figures are `Figure` objects, drawn with Agg, and touch no global state of pyplot.  The colours are those of Okabe and
 Ito (2008), which people with any common colour blindness can tell apart.
@@ -15,22 +15,26 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from sbridge.evaluation import TRUTH
 
-__all__ = ["DATA0", "DATA1", "DPI", "WIDTH", "canvas", "colours", "dashes", "extent", "hide_ticks", "png", "styled"]
-__all__ += ["time_axis"]
+__all__ = ["BLUE", "DATA0", "DATA1", "DPI", "GREEN", "GREY", "ORANGE", "PALETTE", "WIDTH", "canvas", "colours"]
+__all__ += ["dashes", "extent", "plain_powers", "png", "styled", "time_axis"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 DPI = 200
 WIDTH = 8.0  # inches, of a full-width figure
-DATA0, DATA1 = "#E69F00", "#56B4E9"  # orange and sky blue: the two datasets
-_METHODS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A5C00", "#5B3A8C")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A5C00", "#5B3A8C")
+BLUE, ORANGE, GREEN = PALETTE[:3]
+DATA0, DATA1 = "#E69F00", "#56B4E9"  # light orange and sky blue: the two datasets
+GREY = "#888888"  # floors and other references
+_LONG_AXIS = 2000  # ratio of its ends, from which 2 and 5 have no room between the powers of ten
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
 _TRUTH = "#222222"
 _STYLE: dict[Any, Any] = {
@@ -48,12 +52,12 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
     "lines.linewidth": 1.5,
-    "text.parse_math": False,  # the name of a method or a file may hold dollar signs
+    "text.parse_math": False,  # names of methods and files may contain dollar signs
 }
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Draw in this style."""
+    """Make a function draw in this style."""
 
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -73,11 +77,11 @@ def png(figure: Figure) -> bytes:
 
 def colours(methods: Sequence[str]) -> dict[str, str]:
     """A colour for each method, by its place in the run; the exact bridge is always black."""
-    return dict(zip(methods, cycle(_METHODS), strict=False)) | {TRUTH: _TRUTH}
+    return dict(zip(methods, cycle(PALETTE), strict=False)) | {TRUTH: _TRUTH}
 
 
 def dashes(methods: Sequence[str]) -> dict[str, Any]:
-    """A line style for each method, so that lines differ in print without colour too."""
+    """A line style for each method, so that lines also differ in a print without colour."""
     return dict(zip(methods, cycle(_DASHES), strict=False)) | {TRUTH: "-"}
 
 
@@ -91,15 +95,21 @@ def canvas(rows: int, columns: int, cell: tuple[float, float], **settings: Any) 
     return figure, axes
 
 
-def hide_ticks(ax: Axes) -> None:
-    """An empty frame for a picture."""
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-
-
 def time_axis(ax: Axes) -> None:
-    """The unit of time along x."""
+    """Label the x axis as time from 0 to 1."""
     ax.set(xlabel="time t", xticks=(0, 0.25, 0.5, 0.75, 1), xticklabels=("0", "¼", "½", "¾", "1"))
+
+
+def plain_powers(axis: Axis) -> None:
+    """Write 0.01, 0.02, 0.05, 0.1 … along a logarithmic axis, or 0.01, 0.1 … if it is long.
+
+    Matplotlib's default labels need its parser of mathematics, which the style switches off.
+    """
+    low, high = axis.get_view_interval()
+    subs = (1.0, 2.0, 5.0) if high < _LONG_AXIS * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def extent(values: NDArray[Any], margin: float = 0.08) -> tuple[float, float]:

@@ -17,12 +17,12 @@ from torch import Tensor
 from sbridge.fields import Drifts
 from sbridge.interpolants import Interpolant, Path
 from sbridge.objectives import Drift, quadratic_loss
-from sbridge.plans import annealed_potential, log_sinkhorn_step, scaled_cost
+from sbridge.plans import Plan, annealed_potential, refined
 
 __all__ = ["POINTS", "Monitor", "antithetic_path", "bridge_pairs", "drift_losses", "drift_targets", "set_aside"]
 
 POINTS = 2048
-_ITERATIONS = 50
+_PLAN_ITERATIONS = 50  # after annealing
 
 
 def drift_targets(path: Path, epsilon: float) -> Tensor:
@@ -74,15 +74,5 @@ def antithetic_path(interpolant: Interpolant, x0: Tensor, x1: Tensor, generator:
 
 def bridge_pairs(x0: Tensor, x1: Tensor, epsilon: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Pairs from the whole entropic plan between two samples, (points, d) each."""
-    rows = torch.randint(len(x0), (POINTS,), generator=generator, device=x0.device)
-    columns = torch.multinomial(_conditional_plan(x0, x1, epsilon)[rows], 1, generator=generator).squeeze(1)
-    return x0[rows], x1[columns]
-
-
-def _conditional_plan(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
-    """Probability of each x1 given x0, (n0, n1)."""
-    cost = scaled_cost(x0, x1, epsilon)
-    g = annealed_potential(cost)
-    for _ in range(_ITERATIONS):
-        _, g = log_sinkhorn_step(g, cost)
-    return torch.softmax(g - cost, dim=1)
+    g = refined(x0, x1, annealed_potential(x0, x1, epsilon), epsilon, _PLAN_ITERATIONS)
+    return Plan.of_potential(x0, x1, epsilon, g).pairs(POINTS, generator)

@@ -5,23 +5,23 @@ is the law at t = 1 of what the model generates from ρ_0.  With E the expectati
 
     gap_b = ½∫E|b̂ − b|²dt,    gap_s = ½∫E|ŝ − s|²dt
 
-are what the quadratic losses of `sbridge.objectives` exceed their minima by.  They control the forward SDE,
+are the excess of the quadratic losses of `sbridge.objectives` over their minima (`gap`).  They bound the forward SDE,
 
     KL(ρ_1‖ρ̂_1) ≤ ∫E|b̂_F − b_F|²/(4ε) dt                                                   (`path_gap`)
                 ≤ gap_b/ε + ε gap_s                                                          (`sde_bound`)
 
 which is smallest at ε* = √(gap_b/gap_s) (`best_diffusion`), where it is 2√(gap_b gap_s).  The first line is Girsanov's
 divergence of the path laws, and ε may depend on t there; the second is |p + q|² ≤ 2|p|² + 2|q|².  The same step with
-b_F = v + (ε − γγ̇)s and v = b + γγ̇s, the velocity of the mean, gives `mean_velocity_bound`.  The paper prints half of
+b_F = v + (ε − γγ̇)s and v = b + γγ̇s, the velocity of the mean, gives `mean_velocity_bound`.  The paper has half of
 the second line, which p = q violates.  ρ̂_1 of the probability-flow ODE is not controlled by gap_b alone:
 
     KL(ρ_1‖ρ̂_1) = ∫E[(∇log ρ̂_t − ∇log ρ_t)·(b̂ − b)]dt                                      (`flow_kl`)
                 ≤ √(2 gap_b) (∫E|∇log ρ̂_t − ∇log ρ_t|²dt)^½                                   (`flow_bound`, `fisher`)
 
 where ∇log ρ̂_t, the score of the model's own law, is carried along the flow of b̂ (`carried_score`) and grows with the
-gradient of b̂, which no loss sees.
+gradient of b̂, which the losses do not contain.
 
-All figures are averages over points of the exact law: t (n, 1) uniform in [0, 1], best stratified, and x (n, d), a
+All values are averages over points of the exact law: t (n, 1) uniform in [0, 1], best stratified, and x (n, d), a
 point of ρ_t in each row.  Their standard errors take the rows for independent: too careful for stratified times.
 
 Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797, section 2.4.
@@ -46,7 +46,7 @@ __all__ += ["mean_velocity_bound", "path_gap", "sde_bound"]
 
 
 def gap(field: VectorField, exact: VectorField, t: Tensor, x: Tensor) -> Estimate:
-    """½∫E|f̂ − f|²dt, what the quadratic loss of f̂ exceeds its minimum by.
+    """½∫E|f̂ − f|²dt, the excess of the quadratic loss of f̂ over its minimum.
 
     Args:
         field, exact: f̂ and f, called with (t, x).
@@ -73,7 +73,7 @@ def path_gap(drift: VectorField, exact_drift: VectorField, epsilon: Diffusion, t
 
 
 def sde_bound(gap_b: Estimate, gap_s: Estimate, epsilon: float) -> Estimate:
-    """gap_b/ε + ε gap_s ≥ KL(ρ_1‖ρ̂_1) of the SDE with this ε, in nats; the paper's print is half of it.
+    """gap_b/ε + ε gap_s ≥ KL(ρ_1‖ρ̂_1) of the SDE with this ε, in nats; the paper has half of it.
 
     The gaps may come from the same points: their standard errors are added, not their squares.
 

@@ -1,6 +1,7 @@
-"""Laws of processes on a line, up to the error of a grid: the measure of what bounds on them promise.
+"""Laws of processes on a line, up to the error of a grid; the bounds of `sbridge.theory.control` are tested on them.
 
-Diffusions dX = u dt + √(2ε) dW.  The line is cut into cells of width h, between which mass jumps at the rates
+Diffusions dX = u dt + √(2ε) dW (`diffusion_law`).  The line is cut into cells of width h, between which mass jumps at
+the rates
 
     to the right  (D + u/2)/h,    to the left  (D − u/2)/h,    D = max(ε/h, |u|/2),
 
@@ -10,10 +11,12 @@ its generator at the middle of each step (the exponential midpoint rule), summed
 Aktuarietidskr. 36, 1953): a Poisson average of powers of a stochastic matrix.  So for every step and cell the law stays
 positive and keeps its mass; the error is of second order in the step and, where |u|h ≤ 2ε, in h.
 
-Flows dX = b dt.  log ρ_1(x) = log ρ_0(X_0) − ∫∇·b(t, X_t)dt along the flow that ends in x (Liouville), at the centres
-of the cells.
+Flows dX = b dt (`flow_law`).  log ρ_1(x) = log ρ_0(X_0) − ∫∇·b(t, X_t)dt along the flow that ends in x (Liouville),
+at the centres of the cells.
 
-Everything is in float64.  Fields are called with t () and x (m, 1); one that answers with (…, m, 1) is a whole batch of
+`kl` is the divergence of two such laws, `average` the mean of a function over a law and time.
+
+Everything is in float64.  Fields are called with t () and x (m, 1).  A field with values (…, m, 1) is a batch of
 fields, and its laws have the shape (…, n).
 """
 
@@ -40,10 +43,10 @@ _LOST_MASS = 1e-6
 
 @dataclass(frozen=True)
 class Line:
-    """A stretch of the line in n equal cells; nothing leaves it.
+    """An interval in n equal cells; no mass leaves it.
 
     Raises:
-        InputError: it has no length, or fewer than two cells.
+        InputError: the interval is empty, or there are fewer than two cells.
     """
 
     lower: float

@@ -1,4 +1,4 @@
-"""Where trials run: a private Ray on this machine, started and stopped here, or a cluster that is there already."""
+"""Where trials run: a private Ray on this machine, started and stopped here, or an existing cluster."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from sbridge.problem import Problem
 
 __all__ = ["Placement", "connected", "store_bytes"]
 
-_STORE = 80_000_000  # bytes of the object store beside the data: Ray's own messages, and room for a checkpoint or two
+_STORE_MARGIN = 80_000_000  # bytes beside the data, for Ray's own messages and a few checkpoints
 _ENVIRONMENT = {
-    "TUNE_GLOBAL_CHECKPOINT_S": "0",  # the state is written at every change, so that no kill loses a trial
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that diverged reports why, and no figure
+    "TUNE_GLOBAL_CHECKPOINT_S": "0",  # write the state at every change, so that a kill loses no trial
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that diverged reports the reason instead of the criterion
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",  # the other one prints what it is told not to
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one ignores verbose=0
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What a trial gets, and of which cluster.
+    """The resources of a trial, and the cluster they are on.
 
     Args:
-        cpus_per_trial: CPUs, which are also the threads PyTorch computes with (at least one).
+        cpus_per_trial: CPUs, and PyTorch's threads (at least one).
         gpus_per_trial: GPUs, or a fraction of one: with .25 four trials share a GPU and its memory.
-        concurrent: trials at once; as many as fit by default.
-        address: "auto" for the running cluster that RAY_ADDRESS or this machine knows of, or its address; None for a
-            private Ray that serves this machine only and ends with the search.
+        concurrent: trials at the same time; by default as many as fit.
+        address: of a running cluster, or "auto" for the one of RAY_ADDRESS or this machine; None for a private Ray,
+            which is reached from this machine only and ends with the search.
 
     Raises:
-        InputError: a number is negative, or of more than one GPU not whole.
+        InputError: a number is negative, or the number of GPUs is above one and not whole.
     """
 
     cpus_per_trial: float = 1
@@ -54,17 +54,17 @@ class Placement:
 
     @property
     def resources(self) -> dict[str, float]:
-        """As Ray counts them."""
+        """By Ray's names."""
         return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial}
 
     @property
     def device(self) -> str:
-        """Where a trial computes."""
+        """The device of a trial."""
         return "cuda" if self.gpus_per_trial else "cpu"
 
     @property
     def threads(self) -> int:
-        """Of a trial."""
+        """PyTorch's threads in a trial."""
         return max(1, int(self.cpus_per_trial))
 
     def __str__(self) -> str:
@@ -73,10 +73,10 @@ class Placement:
         return f"{_words(self.resources)} a trial, {number}, {place}"
 
     def check(self) -> None:
-        """Refuse what would wait for ever.
+        """Refuse a placement for which Ray would wait for ever.
 
         Raises:
-            InputError: no machine of the cluster is large enough for a trial; the message says what there is.
+            InputError: no machine of the cluster is large enough for a trial; the message lists the machines.
         """
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(_fits(self.resources, machine) for machine in machines):
@@ -93,17 +93,17 @@ def _words(resources: Mapping[str, float]) -> str:
 
 
 def store_bytes(problem: Problem) -> int:
-    """Size of the object store of a private Ray: the data twice, and a margin."""
+    """Size of the object store of a private Ray: twice the data, and a margin."""
     points = (problem.x0, problem.x1, problem.test0, problem.test1)
-    return _STORE + 2 * sum(x.numel() * x.element_size() for x in points)
+    return _STORE_MARGIN + 2 * sum(x.numel() * x.element_size() for x in points)
 
 
 @contextmanager
 def connected(placement: Placement, problem: Problem) -> Iterator[None]:
-    """Within, Ray runs: one that was connected before is used and left as it is.
+    """Within, Ray runs; a Ray that was connected before is used and left running.
 
     Raises:
-        InputError: there is no cluster at the address, or no room in it for a trial.
+        InputError: there is no cluster at the address, or none of its machines has room for a trial.
     """
     with variables(_ENVIRONMENT):
         ours = not ray.is_initialized()
@@ -133,8 +133,8 @@ def _start(placement: Placement, store: int) -> None:
 def _loopback() -> Iterator[None]:
     """Within, Ray starts at 127.0.0.1.
 
-    It resolves any address of this machine that it is given to one that others reach, unless it is told, as on macOS
-    and Windows, that it will be no cluster.
+    Ray replaces any address of this machine by one that other machines reach, unless clusters are switched off, as
+    they are on macOS and Windows.
     """
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False

@@ -1,8 +1,8 @@
-"""What a search looks like: every trial across its hyperparameters, its way down, and which hyperparameter matters.
+"""The figures of a search: every trial across its hyperparameters, its curve, and which hyperparameter matters.
 
-Importance is the share of the spread of the trials' ranks that a hyperparameter explains, by functional analysis of
+Importance is the share of the variance of the trials' ranks that a hyperparameter explains, by functional analysis of
 variance of a random forest (Hutter, Hoos, Leyton-Brown, ICML 2014; Optuna's).  Ranks, because a few bad trials would
-make up all of the spread of the figures themselves; and after the share of the training that all of them did.
+dominate the variance of the criterion itself; and after the longest share of the training that all trials reached.
 """
 
 from __future__ import annotations
@@ -16,107 +16,73 @@ import numpy as np
 import optuna
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from sbridge.estimates import alone
-from sbridge.report.content import Exhibit
-from sbridge.report.style import WIDTH, canvas, styled
+from sbridge.report.material import Exhibit
+from sbridge.report.style import BLUE, GREY, ORANGE, WIDTH, canvas, plain_powers, styled
 from sbridge.tuning.space import Choice, Domain, Space, Value, own_settings
 from sbridge.tuning.study import Study, Trial
 from sbridge.tuning.trial import REPORTS
 
-__all__ = ["Curves", "Importances", "Parallel", "importances", "plain_marks"]
+__all__ = ["curves", "importance_bars", "importances", "parallel"]
 
-_FEWEST = 4  # trials that importances are computed from
-_BEST = "#D55E00"
-
-
-@dataclass(frozen=True)
-class Parallel:
-    """A line for each trial, a vertical scale for each hyperparameter, the objective last; the winner as a table."""
-
-    study: Study
-    space: Space
-
-    slug = "trials"
-    title = "All trials"
-
-    def applies(self) -> bool:
-        return self.study.best is not None
-
-    def exhibit(self) -> Exhibit:
-        caption = (
-            "A line for each trial that came to a figure, darker the better its rank; the best is orange. The scales "
-            f"of numbers are logarithmic. The last scale is the objective, {self.study.objective}, on points that no "
-            f"trial trained on; trials stopped early are among them. Trials: {self.study.counted()}."
-        )
-        figure = _parallel(_judged(self.study), self.space.varied(), self.study.objective)
-        return Exhibit(figure, caption, ("hyperparameter", "best trial", "solver's own"), self._winner())
-
-    def _winner(self) -> list[tuple[str, str, str]]:
-        """The best trial's settings beside the solver's own."""
-        assert self.study.best is not None
-        settings, own = self.study.best.settings, own_settings()
-        return [(name, _setting(value), _setting(own[name])) for name, value in settings.items()]
+_FEWEST_TRIALS = 4  # for importances
 
 
-@dataclass(frozen=True)
-class Curves:
-    """The objective of every trial against the share of its training."""
-
-    study: Study
-
-    slug = "curves"
-    title = "How the trials went"
-
-    def applies(self) -> bool:
-        return self.study.best is not None
-
-    def exhibit(self) -> Exhibit:
-        caption = (
-            f"The objective ({self.study.objective}) of each trial after equal shares of its training; the best is "
-            "orange. A line that ends early was stopped by the scheduler or by a failure."
-        )
-        return Exhibit(_curves(self.study), caption)
+def parallel(study: Study, space: Space) -> list[Exhibit]:
+    """A line for each trial, a scale for each hyperparameter, the criterion last; the best trial as a table."""
+    if study.best is None:
+        return []
+    caption = (
+        f"A line for each trial that has a criterion, {study.criterion}, darker for a better rank; the best is orange. "
+        "The scales of numbers are logarithmic. The last scale is the criterion, on points that no trial trained on; "
+        f"trials stopped early are included. Trials: {study.counted()}."
+    )
+    own = own_settings()
+    best = [
+        {"hyperparameter": name, "best trial": _setting(value), "solver's own": _setting(own[name])}
+        for name, value in study.best.settings.items()
+    ]
+    return [Exhibit("trials", "All trials", _parallel_figure(study, space.varied()), caption, best)]
 
 
-@dataclass(frozen=True)
-class Importances:
-    """How much of the spread of the trials each hyperparameter explains."""
+def curves(study: Study) -> list[Exhibit]:
+    """The criterion of every trial against the share of its training."""
+    if study.best is None:
+        return []
+    caption = (
+        f"The criterion ({study.criterion}) of each trial after equal shares of its training; the best trial is "
+        "orange. A line that ends early was stopped by the scheduler or by a failure."
+    )
+    return [Exhibit("curves", "Criterion during the training", _curve_figure(study), caption)]
 
-    study: Study
-    space: Space
 
-    slug = "importances"
-    title = "Which hyperparameter matters"
-
-    def applies(self) -> bool:
-        return bool(importances(self.study, self.space))
-
-    def exhibit(self) -> Exhibit:
-        found = importances(self.study, self.space)
-        caption = (
-            "Share of the spread of the trials' ranks that each hyperparameter explains within this space (functional "
-            "analysis of variance of a random forest). With few trials it is a rough figure."
-        )
-        rows = [(name, f"{share:.2f}") for name, share in found.items()]
-        return Exhibit(_bars(found), caption, ("hyperparameter", "share"), rows)
+def importance_bars(study: Study, space: Space) -> list[Exhibit]:
+    """How much of the variance between trials each hyperparameter explains."""
+    found = importances(study, space)
+    if not found:
+        return []
+    caption = (
+        "Share of the variance of the trials' ranks that each hyperparameter explains within this space (functional "
+        "analysis of variance of a random forest). With few trials this is a rough estimate."
+    )
+    table = [{"hyperparameter": name, "share": f"{share:.2f}"} for name, share in found.items()]
+    return [Exhibit("importances", "Which hyperparameter matters", _bar_figure(found), caption, table)]
 
 
 def importances(study: Study, space: Space) -> dict[str, float]:
-    """Each varied hyperparameter's share, the largest first; nothing where there are fewer than four trials."""
-    curves = [trial.curve for trial in study.trials if trial.curve]
-    share = min((max(curve) for curve in curves), default=0)
+    """Each varied hyperparameter's share, the largest first; empty if there are fewer than four trials."""
+    lines = [trial.curve for trial in study.trials if trial.curve]
+    share = min((max(line) for line in lines), default=0)
     trials = [trial for trial in study.trials if share in trial.curve]
     varied = space.varied()
-    if len(trials) < _FEWEST or not varied:
+    if len(trials) < _FEWEST_TRIALS or not varied:
         return {}
     ranks = np.argsort(np.argsort([trial.curve[share] for trial in trials]))
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    study = _as_optuna(trials, ranks.tolist(), varied)
-    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    ranked = _as_optuna(trials, ranks.tolist(), varied)
+    return dict(optuna.importance.get_param_importances(ranked, evaluator=evaluator))
 
 
 def _as_optuna(trials: Sequence[Trial], values: Sequence[float], varied: Mapping[str, Domain]) -> optuna.Study:
@@ -135,20 +101,9 @@ def _distribution(domain: Domain) -> optuna.distributions.BaseDistribution:
     return optuna.distributions.FloatDistribution(domain.low, domain.high, log=True)
 
 
-def _judged(study: Study) -> list[Trial]:
-    """Trials with a figure, the worst first, so that the best is drawn on top."""
-    judged = [trial for trial in study.trials if trial.objective is not None]
-    return sorted(judged, key=lambda trial: -_figure(trial))
-
-
-def _figure(trial: Trial) -> float:
-    assert trial.objective is not None
-    return trial.objective.value
-
-
 @dataclass(frozen=True)
 class _Scale:
-    """A vertical scale from 0 to 1 and its marks."""
+    """A vertical scale: the height of each trial between 0 and 1, and label → height of its marks."""
 
     heights: Sequence[float]
     marks: Mapping[str, float]
@@ -157,14 +112,20 @@ class _Scale:
 def _scale(values: Sequence[Value], domain: Domain) -> _Scale:
     if isinstance(domain, Choice):
         places = {value: k / max(1, len(domain.values) - 1) for k, value in enumerate(domain.values)}
-        return _Scale([places[value] for value in values], {_word(value): at for value, at in places.items()})
+        return _Scale([places[value] for value in values], {_short(value): at for value, at in places.items()})
     low, span = log(domain.low), log(domain.high) - log(domain.low)
     numbers = [(log(value) - low) / span for value in values if isinstance(value, float | int)]
     return _Scale(numbers, {f"{domain.at(share):.2g}": share for share in (0.0, 0.5, 1.0)})
 
 
-def _word(value: Value) -> str:
-    """A setting on a scale."""
+def _criterion_scale(values: Sequence[float]) -> _Scale:
+    low, high = min(values), max(values)
+    span = high - low or 1.0
+    return _Scale([(value - low) / span for value in values], {f"{low:.3g}": 0.0, f"{high:.3g}": (high - low) / span})
+
+
+def _short(value: Value) -> str:
+    """A setting beside a scale."""
     return _setting(value).replace("Online", "").replace("Mixture", "")
 
 
@@ -174,23 +135,18 @@ def _setting(value: Value) -> str:
     return words[value] if named else alone(value) if isinstance(value, float) else str(value)
 
 
-def _objective_scale(values: Sequence[float]) -> _Scale:
-    low, high = min(values), max(values)
-    span = high - low or 1.0
-    return _Scale([(value - low) / span for value in values], {f"{low:.3g}": 0.0, f"{high:.3g}": (high - low) / span})
-
-
 @styled
-def _parallel(trials: Sequence[Trial], varied: Mapping[str, Domain], objective: str) -> Figure:
-    scales = {name: _scale([trial.settings[name] for trial in trials], domain) for name, domain in varied.items()}
-    scales[objective] = _objective_scale([_figure(trial) for trial in trials])
+def _parallel_figure(study: Study, varied: Mapping[str, Domain]) -> Figure:
+    pairs = sorted(study.valued, key=lambda pair: -pair[1].value)  # the best is drawn last, on top
+    scales = {name: _scale([trial.settings[name] for trial, _ in pairs], domain) for name, domain in varied.items()}
+    scales[study.criterion] = _criterion_scale([value.value for _, value in pairs])
     figure, axes = canvas(1, 1, (WIDTH, 0.4 * WIDTH))
     ax = axes[0, 0]
-    for k, _ in enumerate(trials):
-        best = k == len(trials) - 1
-        shade = colormaps["Greys"](0.15 + 0.7 * k / max(1, len(trials) - 1))
+    for k in range(len(pairs)):
+        best = k == len(pairs) - 1
+        shade = colormaps["Greys"](0.15 + 0.7 * k / max(1, len(pairs) - 1))
         heights = [scale.heights[k] for scale in scales.values()]
-        ax.plot(range(len(scales)), heights, color=_BEST if best else shade, linewidth=2 if best else 1)
+        ax.plot(range(len(scales)), heights, color=ORANGE if best else shade, linewidth=2 if best else 1)
     for place, scale in enumerate(scales.values()):
         _mark(ax, place, scale)
     ax.set(xticks=range(len(scales)), xticklabels=[name.replace(" ", "\n", 1) for name in scales], yticks=[])
@@ -200,39 +156,32 @@ def _parallel(trials: Sequence[Trial], varied: Mapping[str, Domain], objective: 
 
 
 def _mark(ax: Axes, place: int, scale: _Scale) -> None:
-    ax.axvline(place, color="#999999", linewidth=0.7, zorder=0)
+    ax.axvline(place, color=GREY, linewidth=0.7, zorder=0)
     for word, height in scale.marks.items():
         ax.annotate(word, (place, height), (3, 2), textcoords="offset points", fontsize=7)
 
 
 @styled
-def _curves(study: Study) -> Figure:
+def _curve_figure(study: Study) -> Figure:
     figure, axes = canvas(1, 1, (0.6 * WIDTH, 0.36 * WIDTH))
     ax = axes[0, 0]
     for trial in study.trials:
         best = trial is study.best
         shares = [share / REPORTS for share in trial.curve]
-        ax.plot(shares, list(trial.curve.values()), color=_BEST if best else "#999999", zorder=3 if best else 2)
+        ax.plot(shares, list(trial.curve.values()), color=ORANGE if best else GREY, zorder=3 if best else 2)
     if all(value > 0 for trial in study.trials for value in trial.curve.values()):
         ax.set_yscale("log")
-        plain_marks(ax.yaxis, (1, 2, 5))
-    ax.set(xlabel="share of the training", ylabel=study.objective)
+        plain_powers(ax.yaxis)
+    ax.set(xlabel="share of the training", ylabel=study.criterion)
     return figure
 
 
-def plain_marks(axis: Axis, subs: Sequence[float] = (1,)) -> None:
-    """0.1, 1, 10 and these multiples of them along a logarithmic axis."""
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
-
-
 @styled
-def _bars(found: Mapping[str, float]) -> Figure:
+def _bar_figure(found: Mapping[str, float]) -> Figure:
     figure, axes = canvas(1, 1, (0.6 * WIDTH, 0.3 + 0.28 * len(found)))
     ax = axes[0, 0]
     ax.set_yticks(range(len(found)), list(found))
-    ax.barh(range(len(found)), list(found.values()), color="#0072B2")
+    ax.barh(range(len(found)), list(found.values()), color=BLUE)
     ax.invert_yaxis()
-    ax.set(xlabel="share of the spread explained")
+    ax.set(xlabel="share of the variance explained")
     return figure

@@ -1,15 +1,17 @@
 """A search over hyperparameters: which settings are tried, which trials are stopped early, and the run of it.
 
-Random settings are drawn beforehand; Optuna's (tree-structured Parzen estimators; Akiba et al., arXiv 1907.10902)
-depend on the trials before.  Successive halving (ASHA; Li et al., arXiv 1810.05934) looks at the trials after a quarter
-and after half of their training, and stops those that are worse than the median: not earlier, because the rates are at
-their height then and the order of the trials is not that of the end.
+Random settings are drawn before the search; Optuna's (tree-structured Parzen estimators; Akiba et al., arXiv
+1907.10902) depend on the trials before.  Successive halving (ASHA; Li et al., arXiv 1810.05934) compares the trials
+after a quarter and after half of their training, and stops those that are worse than the median.  Not earlier: the
+learning rate is highest then, and the order of the trials is not yet that of the end.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,32 +26,34 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from sbridge.errors import InputError
+from sbridge.io.settings import environment
 from sbridge.problem import Problem
+from sbridge.report.material import Exhibit
+from sbridge.report.page import write_page
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.storage import replace_atomically
 from sbridge.tuning.cluster import Placement, connected
-from sbridge.tuning.figures import Curves, Importances, Parallel
-from sbridge.tuning.objectives import objective_of
-from sbridge.tuning.page import Part, write
+from sbridge.tuning.criteria import criterion_of
+from sbridge.tuning.figures import curves, importance_bars, parallel
 from sbridge.tuning.space import Domain, LogUniform, Space
 from sbridge.tuning.study import Study
-from sbridge.tuning.trial import REPORTS, Work, apart, trial
+from sbridge.tuning.trial import REPORTS, Work, for_search, trial
 
-__all__ = ["Plan", "Say", "conduct", "folder_of", "tune"]
+__all__ = ["Candidates", "Say", "conduct", "folder_of", "tune", "write_search"]
 
-_RETRIES = 3  # of a trial whose worker or machine was lost, each from its last checkpoint
-_METRIC = {"metric": "objective", "mode": "min"}
+_RETRIES = 3  # of a trial whose process or machine was lost, each from its last checkpoint
+_METRIC = {"metric": "criterion", "mode": "min"}
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The trials of a search.
+class Candidates:
+    """How the settings of the trials are chosen.
 
     Args:
         space: what Ray draws a trial's config from.
-        samples: how often it does so.
-        searcher: draws with the trials before in mind; None if independently.
+        samples: how many times.
+        searcher: chooses from the results of the trials before; None if the draws are independent.
     """
 
     space: Mapping[str, Any]
@@ -57,16 +61,16 @@ class Plan:
     searcher: Searcher | None = None
 
 
-def _random(space: Space, trials: int, random_state: int) -> Plan:
+def _random(space: Space, trials: int, random_state: int) -> Candidates:
     generator = np.random.default_rng(random_state)
     drawn = [space.draw(generator) for _ in range(trials)]
-    return Plan({"settings": ray_tune.grid_search([*space.defaults(), *drawn][:trials])}, 1)
+    return Candidates({"settings": ray_tune.grid_search([*space.defaults(), *drawn][:trials])}, 1)
 
 
-def _optuna(space: Space, trials: int, random_state: int) -> Plan:
+def _optuna(space: Space, trials: int, random_state: int) -> Candidates:
     points = [{f"settings/{name}": own[name] for name in space.varied()} for own in space.defaults()]
     searcher = OptunaSearch(**_METRIC, points_to_evaluate=points or None, seed=random_state)
-    return Plan({"settings": {name: _domain(one) for name, one in space.domains().items()}}, trials, searcher)
+    return Candidates({"settings": {name: _domain(one) for name, one in space.domains().items()}}, trials, searcher)
 
 
 def _domain(domain: Domain) -> Any:
@@ -98,82 +102,116 @@ def tune(
     random_state: int = 0,
     say: Say = print,
 ) -> Study:
-    """What `sbridge.tune` does, which has the same arguments."""
+    """Search for the hyperparameters of max–min that are best on held-out points, with Ray: here or on a cluster.
+
+    The first trial has the solver's own settings, if the space holds them.  A tenth of the training points, 2,048 at
+    most, is kept from all trials to compute the criterion on; the problem's test points are not looked at.
+
+    Args:
+        problem: with the exact bridge known, path KL to it is minimised; otherwise the certificate where its references
+            are known well enough, and the ends' energy distance elsewhere (`sbridge.tuning.criteria`).
+        space: what is varied; the default says why.
+        out: folder for search.html, trials.csv, curves.csv, figures/ and the best trial's bridge.safetensors and
+            history.csv.
+        trials: how many.
+        steps: the budget of each, in steps of the default batch.
+        search: how settings are chosen: at random, or by Optuna from the trials before.
+        scheduler: whether poor trials are stopped early.
+        placement: what a trial gets, and on which machines; by default one CPU, on this one.
+        storage: where Ray keeps the trials, a path or a URL (s3://…) that every machine reaches; `out` by default.
+        resume: go on with the search in `out`: finished trials are kept, others go on from their checkpoints.
+        random_state: seed of the search and of every trial.
+        say: is told how the search goes.
+
+    Raises:
+        InputError: Ray or Optuna is not installed, the folder holds another search, or the cluster has no room for a
+            trial.
+        KeyboardInterrupt: Ctrl-C; the folder has what was found, and the search can be resumed.
+    """
     space, placement = space or Space(), placement or Placement()
-    kept = apart(problem, random_state)
-    work = Work(kept, objective_of(kept, random_state), steps, random_state, placement.threads, placement.device)
+    kept = for_search(problem, random_state)
+    work = Work(kept, criterion_of(kept, random_state), steps, random_state, placement.threads, placement.device)
     kind = {"trials": trials, "search": search, "scheduler": scheduler}
     question = {"space": space.described(), **kind, **_facts(problem, work)}
-    plan = SEARCHES[search](space, trials, random_state)
-    with connected(placement, problem):  # before there is a folder, in case there is no room for a trial
+    candidates = SEARCHES[search](space, trials, random_state)
+    with connected(placement, problem):  # before the folder is made: it may raise
         folder = folder_of(Path(out), question, resume)
         finish = partial(_finish, space=space, folder=folder, question={**question, "placement": str(placement)})
-        return conduct(plan, SCHEDULERS[scheduler](), work, placement, storage or str(folder), finish, say)
+        return conduct(candidates, SCHEDULERS[scheduler](), work, placement, storage or str(folder), finish, say)
 
 
 def _facts(problem: Problem, work: Work) -> dict[str, Any]:
     facts = {"name": problem.name, "epsilon": problem.epsilon, "dim": problem.dim, "points": len(problem.x0)}
-    objective, points = work.objective, len(work.problem.test0)
-    judging = {"objective": objective.name, "meaning": objective.meaning, "judged_on": points}
-    return {**facts, "steps": work.steps, **judging, "random_state": work.random_state}
+    criterion = {"criterion": work.criterion.name, "meaning": work.criterion.meaning}
+    points = {"held_out_points": len(work.problem.test0)}
+    return {**facts, "steps": work.steps, **criterion, **points, "random_state": work.random_state}
 
 
 def _finish(study: Study, space: Space, folder: Path, question: Mapping[str, Any]) -> None:
     study.write(folder)
     study.write_best(folder)
     asked = (
-        f"Which settings of max–min do best here? The objective, {study.objective}, is {question['meaning']}. It is "
-        f"computed on {question['judged_on']} points a side that no trial trains on. Each trial trains for "
+        f"Which settings of max–min are best here? The criterion, {study.criterion}, is {question['meaning']}. It is "
+        f"computed on {question['held_out_points']} points a side that no trial trains on. Each trial trains for "
         f"{question['steps']} steps of the default batch, or as many points. Placement: {question['placement']}."
     )
-    parts: list[Part] = [Parallel(study, space), Curves(study), Importances(study, space)]
-    write(folder, f"{question['name']}: search", [asked, _winner(study), *study.failures()], parts, question)
+    exhibits = [*parallel(study, space), *curves(study), *importance_bars(study, space)]
+    write_search(folder, f"{question['name']}: search", [asked, _best(study), *study.failures()], exhibits, question)
 
 
-def _winner(study: Study) -> str:
+def _best(study: Study) -> str:
     best = study.best
-    found = f"Best is trial {best.number}: {best.objective}, after {best.seconds:.0f} s of training. " if best else ""
+    found = f"Best is trial {best.number}: {best.criterion}, after {best.seconds:.0f} s of training. " if best else ""
     return f"{found}Trials: {study.counted()}."
 
 
+def write_search(
+    folder: Path, name: str, paragraphs: Sequence[str], exhibits: Sequence[Exhibit], settings: Mapping[str, Any]
+) -> None:
+    """Write search.html and figures/, which look like the report of a run."""
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    path, made_with = folder / "search.html", environment()
+    write_page(path, name, paragraphs, exhibits, command=command, environment=made_with, settings=settings)
+
+
 def folder_of(folder: Path, question: Mapping[str, Any], resume: bool) -> Path:
-    """The folder of this search, made if need be.
+    """The folder of this search; it is created if it does not exist.
 
     Raises:
-        InputError: it holds one and `resume` is off, or one that is not the same.
+        InputError: it holds a search and `resume` is off, or a search with other settings.
     """
-    folder = folder.absolute()  # a trial works in a folder of its own
+    folder = folder.absolute()  # a trial has its own working directory
     path, text = folder / "study.json", json.dumps(question, indent=2, ensure_ascii=False) + "\n"
     if path.exists() and not resume:
         raise InputError(f"{folder} holds a search already; resume it, or choose another folder")
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(text):
-        raise InputError(f"{path} is of a search with other settings; go on with those, or choose another folder")
+        raise InputError(f"{path} is of a search with other settings; resume with those, or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return folder
 
 
-_say: ContextVar[Say] = ContextVar("say")  # Ray writes its callbacks to disk, which not every function can be
+_say: ContextVar[Say] = ContextVar("say")  # not an attribute: Ray pickles its callbacks
 
 
 class _Announce(ray_tune.Callback):  # type: ignore[misc]
-    """A line for each trial that ends, and for each that is tried again."""
+    """A line for each trial that ends or is resumed."""
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         ended = sum(one.is_finished() for one in trials if one is not trial) + 1
         last = trial.last_result
-        figure = f"failed: {last['failure']}" if "failure" in last else f"objective {last['objective']:.4g}"
+        figure = f"failed: {last['failure']}" if "failure" in last else f"criterion {last['criterion']:.4g}"
         _say.get()(f"{ended} of {len(trials)} trials ended: {figure}")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        _say.get()("a trial was lost with its worker and goes on from its checkpoint")
+        _say.get()("a trial was lost with its process and resumes from its checkpoint")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        _say.get()(f"a trial was lost {_RETRIES + 1} times and is given up")
+        _say.get()(f"a trial was lost {_RETRIES + 1} times and is not tried again")
 
 
 def conduct(
-    plan: Plan,
+    candidates: Candidates,
     scheduler: TrialScheduler,
     work: Work,
     placement: Placement,
@@ -181,20 +219,20 @@ def conduct(
     finish: Callable[[Study], None],
     say: Say,
 ) -> Study:
-    """Run the trials by the Ray that is connected, or go on with those in `storage`.
+    """Run the trials with the connected Ray, or resume those in `storage`.
 
-    Whatever ends it, what there is goes to `finish`.
+    However it ends, `finish` gets the study.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; Ray notes it and stops by itself, because nothing may be raised inside its calls.
+        KeyboardInterrupt: Ctrl-C, which Ray handles inside its calls; raised here after it has stopped.
     """
     location = f"{storage.rstrip('/')}/trials"
     work = replace(work, location=location)
     _say.set(say)
     try:
-        _tuner(plan, scheduler, work, placement, storage, location).fit()
+        _tuner(candidates, scheduler, work, placement, storage, location).fit()
     finally:
-        study = Study.read(location, work.objective.name)
+        study = Study.read(location, work.criterion.name)
         finish(study)
     if any(trial.status == "unfinished" for trial in study.trials):
         raise KeyboardInterrupt
@@ -202,7 +240,7 @@ def conduct(
 
 
 def _tuner(
-    plan: Plan,
+    candidates: Candidates,
     scheduler: TrialScheduler,
     work: Work,
     placement: Placement,
@@ -215,15 +253,15 @@ def _tuner(
         return ray_tune.Tuner.restore(location, run)
     return ray_tune.Tuner(
         run,
-        param_space=dict(plan.space),
+        param_space=dict(candidates.space),
         tune_config=ray_tune.TuneConfig(
             **_METRIC,
-            num_samples=plan.samples,
-            search_alg=plan.searcher,
+            num_samples=candidates.samples,
+            search_alg=candidates.searcher,
             scheduler=scheduler,
             max_concurrent_trials=placement.concurrent,
             trial_dirname_creator=str,
-            reuse_actors=True,  # a process that has imported PyTorch serves the next trial too
+            reuse_actors=True,  # a process that has imported PyTorch runs the next trial too
         ),
         run_config=ray_tune.RunConfig(
             name="trials",

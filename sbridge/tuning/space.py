@@ -1,7 +1,7 @@
 """What a search may vary: the hyperparameters of max–min, each with the values it may take.
 
-ε is not among them.  It is part of the problem: fits for different ε answer different questions, and no objective can
-choose between them (`sbridge.tuning.sweep_epsilon` shows what ε does).
+ε is not among them.  It is part of the problem: fits for different ε answer different questions, and no criterion can
+choose between them (`sbridge.tuning.sweep_epsilon` shows the effect of ε).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Choice:
     """One of the values, all equally likely.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no value.
     """
 
     values: tuple[Value, ...]
@@ -49,7 +49,7 @@ class Choice:
         return value in self.values
 
     def described(self) -> Any:
-        """In terms of JSON."""
+        """As JSON."""
         return list(self.values)
 
 
@@ -72,7 +72,7 @@ class LogUniform:
         return isinstance(value, float | int) and self.low <= value <= self.high
 
     def described(self) -> Any:
-        """In terms of JSON."""
+        """As JSON."""
         return {"low": self.low, "high": self.high}
 
     def at(self, share: float) -> float:
@@ -87,34 +87,34 @@ Domain = Choice | LogUniform
 class Space:
     """The values each hyperparameter of `MaxMin` may take; a fixed one is a `Choice` of one.
 
-    The number of steps is no hyperparameter but the budget: a trial sees as many points as any other
-    (`solver_of`), so a smaller batch buys more steps.
+    The number of steps is not a hyperparameter but the budget: all trials see the same number of points
+    (`solver_of`), so a smaller batch has more steps.
     """
 
     rate: Domain = LogUniform(3e-3, 4e-2)
-    """Rate of the drifts: below, a training of few steps is not done; above, single fits diverge."""
+    """Rate of the drifts: below this range short trainings do not converge, above it single fits diverge."""
     outer_rate: Domain = LogUniform(3e-4, 1e-2)
-    """Rate of the interpolant: it has to follow the drifts, not to lead them."""
+    """Rate of the interpolant, which must change more slowly than the drifts."""
     round_steps: Domain = Choice((2, 3, 5, 8))
-    """Drift steps for each step of the interpolant: the force is right only where the drifts have caught up."""
+    """Drift steps for each step of the interpolant: its force is right only if the drifts have followed it."""
     width: Domain = Choice((64, 128, 256))
-    """Of the drift network; twice the width costs up to four times as much and memorises sooner."""
+    """Width of the drift network; twice the width costs up to four times as much and overfits sooner."""
     depth: Domain = Choice((3, 6, 9))
-    """Its hidden layers: what goes here and what there has sharp borders, which few layers blur."""
+    """Its hidden layers; a network of few layers blurs sharp borders between points that move to different places."""
     outer_width: Domain = Choice((32, 64, 128))
-    """Of the interpolant's network, which has less to say."""
-    outer_depth: Domain = Choice((MaxMin.outer_depth,))
+    """Width of the interpolant's network."""
+    outer_depth: Domain = Choice((3,))
     """Its hidden layers; not varied."""
     learn_gamma: Domain = Choice((False, True))
-    """The bridge's own γ is known where I is; learning it lets the fit get there on another way."""
+    """Whether γ is learned too; the bridge's own γ follows from I, but the search may be easier with both."""
     coupling: Domain = Choice(("Independent", "OnlineSinkhorn"))
-    """Plans between samples start close to the bridge and are biased; independent pairs start far away and are not."""
+    """Plans between samples start close to the bridge but are biased; independent pairs are unbiased but start far."""
     prior: Domain = Choice((None, "MixturePotential"))
-    """Networks from nothing, or as a correction of a mixture potential, which a few Gaussians can describe or not."""
+    """Networks alone, or as a correction of a mixture potential, for data that a few Gaussians describe."""
     batch: Domain = Choice((256, 512, 1024))
-    """Points in a step, against the number of steps."""
+    """Points in a step; the number of steps is such that all trials see as many points."""
     memory: Domain = LogUniform(0.02, 0.3)
-    """Share of the training so far that the average of the weights looks back on: less noise against less lag."""
+    """The share of the training so far over which the weights are averaged: longer has less noise but more lag."""
 
     def __post_init__(self) -> None:
         for label, known in (("coupling", _COUPLINGS), ("prior", _PRIORS)):
@@ -127,20 +127,20 @@ class Space:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def varied(self) -> dict[str, Domain]:
-        """Those with more than one."""
+        """Those with more than one value."""
         return {name: one for name, one in self.domains().items() if len(one.described()) > 1}
 
     def described(self) -> dict[str, Any]:
-        """In terms of JSON, as `read_space` reads it."""
+        """As JSON, in the form that `read_space` reads."""
         return {name: domain.described() for name, domain in self.domains().items()}
 
     def defaults(self) -> list[Settings]:
-        """The solver's own settings, if they lie in this space; none otherwise."""
+        """The solver's own settings if they lie in this space, otherwise an empty list."""
         own = own_settings()
         return [own] if all(own[name] in domain for name, domain in self.domains().items()) else []
 
     def draw(self, generator: np.random.Generator) -> Settings:
-        """Settings drawn at random, independently."""
+        """Settings drawn at random, each hyperparameter independently."""
         return {name: _draw(domain, generator) for name, domain in self.domains().items()}
 
 
@@ -158,7 +158,7 @@ def _draw(domain: Domain, generator: np.random.Generator) -> Value:
 
 
 def solver_of(settings: Settings, steps: int) -> MaxMin:
-    """The solver with these settings that sees as many points as `steps` steps of the default batch."""
+    """The solver with these settings, with as many steps as see the points of `steps` steps of the default batch."""
     named = {"coupling": _COUPLINGS[str(settings["coupling"])], "prior": _PRIORS[settings["prior"]]}
     values: dict[str, Any] = {**settings, **named}
     values["network"] = ResidualNetwork(values.pop("width"), values.pop("depth"))
@@ -172,7 +172,7 @@ def read_space(path: Path) -> Space:
     Hyperparameters that are not named keep their default values; a folder's study.json holds such a space.
 
     Raises:
-        InputError: the file cannot be read, or names something that is no hyperparameter.
+        InputError: the file cannot be read, or a name in it is not a hyperparameter.
     """
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
@@ -187,8 +187,8 @@ def _space(given: Mapping[str, Any]) -> Space:
     known = [field.name for field in fields(Space)]
     for name in given:
         if name not in known:
-            advice = " ε is part of the problem; see sweep-epsilon." if name == "epsilon" else ""
-            raise InputError(f"{name!r} is no hyperparameter; choose from {', '.join(known)}.{advice}")
+            advice = " ε is part of the problem; see --sweep-epsilon." if name == "epsilon" else ""
+            raise InputError(f"{name!r} is not a hyperparameter; choose from {', '.join(known)}.{advice}")
     return replace(Space(), **{name: _domain(name, value) for name, value in given.items()})
 
 
@@ -200,4 +200,4 @@ def _domain(name: str, value: Any) -> Domain:
     try:
         return readers.get(type(value), lambda one: Choice((one,)))(value)
     except TypeError as error:
-        raise InputError(f"{name} has to be a list, a value or {{low, high}}: {error}") from error
+        raise InputError(f"{name} must be a list, a value or {{low, high}}: {error}") from error

@@ -1,6 +1,6 @@
-"""What a search has found: its trials, the best of them, and how much each hyperparameter matters.
+"""The result of a search: its trials and the best of them.
 
-A study is read from what Ray keeps in its folder, finished or not, so it is the same after an end, a Ctrl-C or a kill.
+A study is read from Ray's folder, finished or not, so it is the same after an end, a Ctrl-C or a kill.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 from ray.tune import Checkpoint, ExperimentAnalysis, ResultGrid
 
 from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
-from sbridge.storage import replace_atomically
+from sbridge.tables import write_csv
 from sbridge.tuning.space import Settings
 from sbridge.tuning.trial import REPORTS
 
@@ -29,25 +28,26 @@ class Trial:
     """One trial.
 
     Args:
-        number: its place in the order of their making.
+        number: its place in the order of creation.
         settings: its hyperparameters.
-        epsilon: its ε, where that is what the trials differ in.
+        epsilon: its ε, where the trials differ in ε.
         status: "finished", "stopped early" by the scheduler, "failed" or "unfinished".
-        objective: its last figure; None before the first, and of a failed trial.
-        share: how much of the training is done, in parts of `REPORTS`.
+        criterion: its last value; None before the first report, and of a failed trial.
+        share: how much of the training is done, in units of 1/`REPORTS`.
         seconds: of training.
-        kinetic_energy: ½E∫|b_F|²dt on points kept apart, at the last report.
-        certificate: of its end, where that was asked for.
-        doubt: why the certificate is not tight; empty where it is.
-        failure: why it failed.
-        curve: share → the objective after it.
+        kinetic_energy: ½E∫|b_F|²dt on held-out points, at the last report.
+        certificate: of the last report, where it was asked for.
+        doubt: why the certificate is not tight; empty if it is.
+        failure: why the trial failed; empty if it did not.
+        curve: share → criterion.
+        checkpoint: of the last report.
     """
 
     number: int
     settings: Settings
     epsilon: float | None
     status: str
-    objective: Estimate | None
+    criterion: Estimate | None
     share: int
     seconds: float
     kinetic_energy: float
@@ -58,13 +58,13 @@ class Trial:
     checkpoint: Checkpoint | None = field(default=None, repr=False)
 
     def bridge(self) -> Bridge:
-        """Its fit at the last report."""
+        """Its bridge at the last report."""
         assert self.checkpoint is not None
         with self.checkpoint.as_directory() as folder:
             return Bridge.load(Path(folder) / "bridge.safetensors")
 
     def history(self) -> list[dict[str, float]]:
-        """The held-out monitoring rows of its training."""
+        """The values of every check of its training."""
         assert self.checkpoint is not None
         with self.checkpoint.as_directory() as folder:
             state = torch.load(Path(folder) / "training.pt", weights_only=True, map_location="cpu")
@@ -73,7 +73,7 @@ class Trial:
 
     def row(self) -> dict[str, Any]:
         """As a line of trials.csv."""
-        figure, certificate = self.objective, self.certificate
+        value, certificate = self.criterion, self.certificate
         of_sweep = {
             "epsilon": self.epsilon,
             "certificate": certificate and certificate.value,
@@ -83,8 +83,8 @@ class Trial:
         return {
             "trial": self.number,
             "status": self.status,
-            "objective": figure and figure.value,
-            "objective_se": figure and figure.standard_error,
+            "criterion": value and value.value,
+            "criterion_se": value and value.standard_error,
             "share": self.share / REPORTS,
             "train_seconds": self.seconds,
             "kinetic_energy": self.kinetic_energy,
@@ -99,36 +99,40 @@ class Study:
     """All trials of a search.
 
     Args:
-        trials: in the order of their making.
-        objective: the name of what was minimised.
+        trials: in the order of creation.
+        criterion: name of what was minimised.
     """
 
     trials: Sequence[Trial]
-    objective: str
+    criterion: str
 
     @staticmethod
-    def read(location: str, objective: str) -> Study:
-        """The study in Ray's folder, a path or a URL; without trials where Ray has not begun."""
+    def read(location: str, criterion: str) -> Study:
+        """The study in Ray's folder, a path or a URL; without trials if Ray has not begun."""
         try:
             analysis = ExperimentAnalysis(location)
         except ValueError:  # nothing there yet
-            return Study((), objective)
+            return Study((), criterion)
         found = sorted(zip(analysis.trials, ResultGrid(analysis), strict=True), key=_place)
-        return Study([_trial(number, *pair) for number, pair in enumerate(found)], objective)
+        return Study([_trial(number, *pair) for number, pair in enumerate(found)], criterion)
+
+    @property
+    def valued(self) -> list[tuple[Trial, Estimate]]:
+        """The trials that have a criterion, and it."""
+        return [(trial, trial.criterion) for trial in self.trials if trial.criterion is not None]
 
     @property
     def best(self) -> Trial | None:
-        """The trial with the smallest objective; None where none has one."""
-        judged = [trial for trial in self.trials if trial.objective is not None]
-        return min(judged, key=lambda trial: trial.objective.value if trial.objective else 0, default=None)
+        """The trial with the smallest criterion; None if no trial has one."""
+        return min(self.valued, key=lambda pair: pair[1].value, default=(None, None))[0]
 
     @property
     def failed(self) -> list[Trial]:
-        """Trials that came to nothing; each says why."""
+        """Trials that failed; each says why."""
         return [trial for trial in self.trials if trial.status == "failed"]
 
     def failures(self) -> list[str]:
-        """Why each of them failed, in sentences."""
+        """A sentence for each failed trial."""
         return [f"Trial {trial.number} failed: {trial.failure}." for trial in self.failed]
 
     def counted(self) -> str:
@@ -138,24 +142,19 @@ class Study:
 
     def write(self, folder: Path) -> None:
         """trials.csv and curves.csv."""
-        _table(folder / "trials.csv", [trial.row() for trial in self.trials])
+        write_csv(folder / "trials.csv", [trial.row() for trial in self.trials])
         curves = [
-            {"trial": trial.number, "share": share / REPORTS, "objective": value}
+            {"trial": trial.number, "share": share / REPORTS, "criterion": value}
             for trial in self.trials
             for share, value in trial.curve.items()
         ]
-        _table(folder / "curves.csv", curves)
+        write_csv(folder / "curves.csv", curves)
 
     def write_best(self, folder: Path) -> None:
         """bridge.safetensors and history.csv of the best trial, if there is one."""
         if self.best is not None:
             self.best.bridge().save(folder / "bridge.safetensors")
-            _table(folder / "history.csv", self.best.history())
-
-
-def _table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    frame = pl.DataFrame(list(rows), infer_schema_length=None)
-    replace_atomically(path, lambda temporary: frame.write_csv(temporary))
+            write_csv(folder / "history.csv", self.best.history())
 
 
 def _trial(number: int, ray_trial: Any, result: Any) -> Trial:
@@ -167,7 +166,7 @@ def _trial(number: int, ray_trial: Any, result: Any) -> Trial:
         ray_trial.config["settings"],
         ray_trial.config.get("epsilon"),
         "failed" if failure else _status(ray_trial.status, share),
-        None if failure else _estimate(metrics, "objective"),
+        None if failure else _estimate(metrics, "criterion"),
         share,
         float(metrics.get("train_seconds", 0)),
         float(metrics.get("kinetic_energy", float("nan"))),
@@ -180,7 +179,7 @@ def _trial(number: int, ray_trial: Any, result: Any) -> Trial:
 
 
 def _place(pair: tuple[Any, Any]) -> int:
-    """In the order of their making: the number that Ray's tag of a trial begins with."""
+    """The order of creation: the number that Ray's tag of a trial begins with."""
     return int(pair[0].experiment_tag.partition("_")[0])
 
 
@@ -189,7 +188,7 @@ def _estimate(metrics: Mapping[str, Any], name: str) -> Estimate | None:
 
 
 def _status(ray_status: str, share: int) -> str:
-    if share == REPORTS:  # an interrupt may come before Ray has taken note of a trial's end
+    if share == REPORTS:  # an interrupt may come before Ray records a trial's end
         return "finished"
     return "stopped early" if ray_status == "TERMINATED" else "unfinished"
 
@@ -199,8 +198,8 @@ def _last_line(error: BaseException) -> str:
 
 
 def _curve(reports: Any) -> dict[int, float]:
-    """Share → objective; a trial that was killed and went on may have reported a share twice."""
-    if reports is None or "objective" not in reports:
+    """Share → criterion; a trial that was killed and resumed may have reported a share twice."""
+    if reports is None or "criterion" not in reports:
         return {}
-    pairs = zip(reports["share"], reports["objective"], strict=True)
+    pairs = zip(reports["share"], reports["criterion"], strict=True)
     return {int(share): float(value) for share, value in pairs if isfinite(value)}

@@ -1,7 +1,7 @@
-"""One trial: a fit by the solver that everything else uses, which reports as it goes and can go on from a checkpoint.
+"""One trial: a fit by `MaxMin` that reports to Ray while it trains, and resumes from its last checkpoint.
 
-A training is looked at `REPORTS` times, after equal shares of its steps.  Each time the bridge of that moment is judged
-on points no trial trains on, and the training's whole state becomes Ray's checkpoint.
+A trial reports `REPORTS` times, after equal shares of its steps: the criterion of its bridge at that time, and the
+whole state of its training as a checkpoint.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from sbridge.estimates import Estimate
 from sbridge.problem import Problem
 from sbridge.solvers.held_out import set_aside
 from sbridge.solvers.training import Training
-from sbridge.tuning.objectives import HeldOutCertificate, Objective
+from sbridge.tuning.criteria import Criterion, HeldOutCertificate
 from sbridge.tuning.space import solver_of
 
-__all__ = ["REPORTS", "Work", "apart", "placed", "trial"]
+__all__ = ["REPORTS", "Work", "for_search", "placed", "trial"]
 
 REPORTS = 8
-_DAMAGE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError)  # of a file whose writing was cut off
-_SALT = 0x7A1E5  # keeps the judging's random numbers from being those of the training
+_DAMAGE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError)  # errors of reading an incomplete file
+_SALT = 0x7A1E5  # so that the criterion's random numbers are not those of the training
 
 
 @dataclass(frozen=True)
 class Work:
-    """What all trials of a search share; it goes to Ray's object store once.
+    """What all trials of a search share; Ray stores it once.
 
     Args:
-        problem: to train on; its test points are those the objective is computed on.
-        objective: what is minimised.
+        problem: to train on; the criterion is computed on its test points.
+        criterion: what is minimised.
         steps: the budget, in steps of the default batch.
         random_state: seed of every trial.
         threads: of a trial.
-        device: where it computes, "cpu" or "cuda".
-        location: the folder that Ray keeps the trials in, a path or a URL.
+        device: of a trial, "cpu" or "cuda".
+        location: Ray's folder of the trials, a path or a URL.
         certified: whether the last report of a trial has its certificate too, with references for its own ε.
     """
 
     problem: Problem
-    objective: Objective
+    criterion: Criterion
     steps: int
     random_state: int
     threads: int
@@ -59,10 +59,10 @@ class Work:
     certified: bool = False
 
 
-def apart(problem: Problem, random_state: int) -> Problem:
-    """The problem whose test points are a tenth of its training points, 2,048 at most: its own stay unseen.
+def for_search(problem: Problem, random_state: int) -> Problem:
+    """The problem with a tenth of its training points, at most 2,048, as test points.
 
-    So the points that choose among trials are not those that the answer is judged by in the end.
+    The problem's own test points are not used by the search, so they can evaluate its result.
     """
     generator = torch.Generator(problem.x0.device).manual_seed(_SALT + random_state)
     (x0, test0), (x1, test1) = (set_aside(x, generator) for x in (problem.x0, problem.x1))
@@ -71,57 +71,57 @@ def apart(problem: Problem, random_state: int) -> Problem:
 
 
 def trial(config: Mapping[str, Any], work: Work) -> None:
-    """Train with config["settings"], for config["epsilon"] where it is given; report what it takes and why it fails."""
+    """Train with config["settings"], and for config["epsilon"] where it is given; report the failure if it fails."""
     torch.set_num_threads(work.threads)
     try:
-        _Trial(config, work).run()
-    except (DivergenceError, InputError) as error:  # would come again, so Ray must not try again
+        _ReportedTraining(config, work).run()
+    except (DivergenceError, InputError) as error:  # Ray would only repeat it
         tune.report({"failure": str(error)})
 
 
-class _Trial:
-    """A training, how often it has been looked at, and the seconds it has taken."""
+class _ReportedTraining:
+    """A training, the share of it that is reported, and its last report."""
 
     def __init__(self, config: Mapping[str, Any], work: Work) -> None:
         self.work, self.problem = work, placed(work.problem, work.device)
-        if "epsilon" in config:  # the exact bridge of another is not known
+        if "epsilon" in config:  # the exact bridge is known only for the problem's own ε
             self.problem = replace(self.problem, epsilon=config["epsilon"], truth=None)
         self.training: Training = solver_of(config["settings"], work.steps).start(self.problem, work.random_state)
-        self.share, self.untold = 0, False
+        self.share, self.unknown = 0, False
         self.report: dict[str, Any] = {"train_seconds": 0.0}
         self._restore()
         self.begin = perf_counter() - self.report["train_seconds"]
 
     def run(self) -> None:
-        """To the end, or until Ray has seen enough."""
-        if self.untold:
-            self._tell()
+        """Train to the end, or until Ray stops the trial."""
+        if self.unknown:
+            self._send()
         for progress in self.training:
             if progress.step * REPORTS // progress.steps > self.share:
                 self.share = progress.step * REPORTS // progress.steps
                 self._report()
 
     def _report(self) -> None:
-        seconds, figure = perf_counter() - self.begin, self._judge()
+        seconds, value = perf_counter() - self.begin, self._criterion()
         self.report = {
             **self.training.history[-1],
-            "objective": figure.value,
-            "objective_se": figure.standard_error,
+            "criterion": value.value,
+            "criterion_se": value.standard_error,
             "share": self.share,
             "step": self.training.step,
             "train_seconds": seconds,
         }
         if self.work.certified and self.share == REPORTS:
             self.report |= self._certificate()
-        self._tell()
+        self._send()
 
-    def _tell(self) -> None:
+    def _send(self) -> None:
         with TemporaryDirectory() as folder:
             self._save(Path(folder))
             tune.report(self.report, checkpoint=tune.Checkpoint.from_directory(folder))
 
-    def _judge(self) -> Estimate:
-        return self.work.objective(self.training.bridge(), self.problem, self._generator())
+    def _criterion(self) -> Estimate:
+        return self.work.criterion(self.training.bridge(), self.problem, self._generator())
 
     def _certificate(self) -> dict[str, Any]:
         references = HeldOutCertificate.of(self.problem, self.work.random_state)
@@ -138,12 +138,12 @@ class _Trial:
         self.training.bridge().save(folder / "bridge.safetensors")
 
     def _restore(self) -> None:
-        """Go on from the latest whole checkpoint; one that Ray does not know of is told it again, not done again."""
+        """Resume from the latest complete checkpoint; one that Ray does not know of is only sent again."""
         known = tune.get_checkpoint()
         for checkpoint in _versions(self.work.location):
             with suppress(*_DAMAGE):
                 self._load(checkpoint)
-                self.untold = known is None or Path(checkpoint.path).name != Path(known.path).name
+                self.unknown = known is None or Path(checkpoint.path).name != Path(known.path).name
                 return
 
     def _load(self, checkpoint: tune.Checkpoint) -> None:
@@ -154,7 +154,7 @@ class _Trial:
 
 
 def _versions(location: str) -> list[tune.Checkpoint]:
-    """This trial's checkpoints, the latest first, those included that a kill kept Ray from noting down."""
+    """This trial's checkpoints, the latest first, with those that Ray did not record because it was killed."""
     files, place = FileSystem.from_uri(location)
     folder = FileSelector(f"{place}/{tune.get_context().get_trial_name()}", allow_not_found=True)
     paths = [entry.path for entry in files.get_file_info(folder) if entry.base_name.startswith("checkpoint_")]
@@ -162,10 +162,10 @@ def _versions(location: str) -> list[tune.Checkpoint]:
 
 
 def placed(problem: Problem, device: str) -> Problem:
-    """The problem on the device that this process computes on.
+    """The problem on that device.
 
     Raises:
-        InputError: it is a GPU, and PyTorch finds none.
+        InputError: the device is a GPU, and PyTorch finds none.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("the trial was given a GPU, and PyTorch finds none there: check the installation of that node")

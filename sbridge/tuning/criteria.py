@@ -1,16 +1,15 @@
-"""What a search minimises: a figure of the bridge on points that no trial has trained on.
+"""The criterion that a search minimises: how good a bridge is, on points that no trial trains on.
 
-Path KL        where the exact bridge is known: how far the whole process is from it (`sbridge.evaluation.metrics`)
-Certificate    where two potentials fitted to held-out points know the bridge well enough: how far the forward process
-               is from what they scatter around (`sbridge.evaluation.certificate.estimate`)
-Endpoint       otherwise: the energy distances of both ends.  It sees whether the bridge arrives, not whether it is
-               the one of least energy, so it tells a better trained network apart, and not a better interpolant.
+Path KL        where the exact bridge is known: the divergence of the fit from it (`sbridge.evaluation.metrics`)
+Certificate    where two mixture potentials fitted to held-out points know the bridge well enough: the divergence of the
+               fit from them (`sbridge.evaluation.certificate.estimate`)
+Endpoint       otherwise: the energy distances at both ends.  It measures whether the process ends at the data, not
+               whether its energy is least, so it compares networks but not interpolants.
 
-Well enough means two things.  The references end where the data do, as far as the points can tell: else they are the
-bridge of another problem, and a search would be led towards that one.  And they scatter by less than 0.3 nats: their
-product is free of it on average, but one search has one pair, and a fit could gain by leaning towards it.  Both are
-decided before the search, on held-out points, because training points are known to the fits as well as to the
-references, and errors in common would pass for agreement.
+"Well enough" has two conditions.  The endpoints of the references agree with the data, within what the points can tell:
+otherwise they are the bridges of another problem.  And they differ from each other by less than 0.3 nats: their product
+is unbiased, but a search has only one pair of them, and a fit could gain by being close to that pair.  Both conditions
+are checked before the search, on held-out points: fits and references that share training points share their errors.
 """
 
 from __future__ import annotations
@@ -31,24 +30,25 @@ from sbridge.evaluation.metrics import move, path_kl
 from sbridge.potentials.bridge import PotentialBridge
 from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.problem import Problem
+from sbridge.sampling import Simulation
 
-__all__ = ["EndpointEnergy", "HeldOutCertificate", "Objective", "PathKL", "objective_of"]
+__all__ = ["Criterion", "EndpointEnergy", "HeldOutCertificate", "PathKL", "criterion_of"]
 
-_BLOCKS = 4  # of held-out points, whose distances spread by the error of their mean
-_STEPS = 50  # of a simulation, half of those the final figures are taken with
-_TIMES = 16
-_SCATTER = 0.3  # nats, of references that are known well enough
-_FULL_DIM = 10  # up to which references have full covariances
+_BLOCKS = 4  # of held-out points; the spread of their distances gives the standard error
+_SIMULATION_STEPS = 50  # half of those used for the final figures
+_KL_TIMES = 16
+_LARGEST_OWN_ERROR = 0.3  # nats, of references that know the bridge well enough
+_LARGEST_FULL_DIM = 10  # dimension up to which references have full covariances
 
 
-class Objective(Protocol):
-    """A figure to minimise."""
+class Criterion(Protocol):
+    """What a search minimises."""
 
     name: str
     meaning: str
 
     def __call__(self, bridge: Bridge, problem: Problem, generator: torch.Generator) -> Estimate:
-        """The figure on problem.test0 and problem.test1."""
+        """Its value on problem.test0 and problem.test1."""
 
 
 class PathKL:
@@ -59,7 +59,7 @@ class PathKL:
 
     def __call__(self, bridge: Bridge, problem: Problem, generator: torch.Generator) -> Estimate:
         assert problem.truth is not None
-        return path_kl(bridge, problem.truth, problem.test0, generator, _TIMES)
+        return path_kl(bridge, problem.truth, problem.test0, generator, _KL_TIMES)
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class HeldOutCertificate:
     """Divergence of the fit's forward process from two exact bridges, fitted once to halves of the held-out points.
 
     Args:
-        start, end: the held-out points of both ends: halves for the references, and a quarter that the paths start at.
-        references: the two.
+        start, end: the held-out points of both ends: halves for the references, and the points where paths start.
+        references: the two exact bridges.
     """
 
     start: Sample
@@ -77,8 +77,8 @@ class HeldOutCertificate:
 
     name = "certificate (nats)"
     meaning = (
-        "the divergence of the fit's process from an exact Schrödinger bridge, which two mixture potentials fitted to "
-        "held-out points scatter around, along fresh paths of the fit from other held-out points"
+        "the divergence of the fit's process from an exact Schrödinger bridge, estimated by two mixture potentials "
+        "fitted to held-out points, along fresh paths of the fit from other held-out points"
     )
 
     @staticmethod
@@ -92,7 +92,7 @@ class HeldOutCertificate:
             raise InputError(f"a certificate needs {SMALLEST} held-out points a side, not {len(problem.test0)}")
         generator = torch.Generator(problem.x0.device).manual_seed(random_state)
         start, end = Sample.of(problem.test0, generator), Sample.of(problem.test1, generator)
-        solver = FullMixturePotential() if problem.dim <= _FULL_DIM else MixturePotential()
+        solver = FullMixturePotential() if problem.dim <= _LARGEST_FULL_DIM else MixturePotential()
         first, second = (
             solver.solve(Problem(x0, x1, problem.epsilon, start.judged, end.judged), random_state)
             for x0, x1 in zip(start.halves, end.halves, strict=True)
@@ -100,10 +100,10 @@ class HeldOutCertificate:
         return HeldOutCertificate(start, end, (first, second))
 
     def passage(self, bridge: Bridge, generator: torch.Generator) -> Passage:
-        """All that the certificate says of the forward process.
+        """The certificate of the forward process.
 
         Raises:
-            DivergenceError: a path runs to no finite place.
+            DivergenceError: a path is not finite.
         """
         start, end = (_placed(sample, generator.device) for sample in (self.start, self.end))
         references = [reference.to(generator.device) for reference in self.references]
@@ -114,9 +114,9 @@ class HeldOutCertificate:
             return Trial(start, end, references, fine, coarse).passage(generator)
 
     def known(self, generator: torch.Generator) -> bool:
-        """Whether the references are known well enough; the head of this file says what that means."""
+        """Whether the references know the bridge well enough (see the head of this file)."""
         found = self.passage(self.references[0], generator).reference
-        return found.own.value <= _SCATTER and not found.endpoint.visible
+        return found.own.value <= _LARGEST_OWN_ERROR and not found.endpoint.visible
 
     def __call__(self, bridge: Bridge, problem: Problem, generator: torch.Generator) -> Estimate:
         return self.passage(bridge, generator).kl
@@ -132,25 +132,25 @@ class EndpointEnergy:
 
     name = "endpoint energy distance (x)"
     meaning = (
-        "the energy distance between moved and true held-out points, the mean of both directions; it says how well the "
-        "ends are met, and nothing about the way between them"
+        "the energy distance between moved and true held-out points, the mean of both directions; it measures the "
+        "endpoints, and nothing about the process between them"
     )
 
     def __call__(self, bridge: Bridge, problem: Problem, generator: torch.Generator) -> Estimate:
         x0, x1 = problem.test0, problem.test1
-        ahead = move(bridge, x0, generator, _STEPS, "forward").chunk(_BLOCKS)
-        back = move(bridge, x1, generator, _STEPS, "backward").chunk(_BLOCKS)
+        ahead = move(bridge, x0, generator, Simulation(_SIMULATION_STEPS), "forward").chunk(_BLOCKS)
+        back = move(bridge, x1, generator, Simulation(_SIMULATION_STEPS), "backward").chunk(_BLOCKS)
         blocks = zip(ahead, x1.chunk(_BLOCKS), back, x0.chunk(_BLOCKS), strict=True)
         distances = [(energy_distance(a, b) + energy_distance(c, d)) / 2 for a, b, c, d in blocks]
         return Estimate.of(torch.tensor(distances, dtype=torch.float64))
 
 
-def objective_of(problem: Problem, random_state: int = 0) -> Objective:
-    """The one that sees most of this problem, with its references where it has any.
+def criterion_of(problem: Problem, random_state: int = 0) -> Criterion:
+    """The criterion that measures most of this problem.
 
     Args:
-        problem: whose test points the objective will be computed on.
-        random_state: seed of the references.
+        problem: whose test points the criterion is computed on.
+        random_state: seed of the references, if there are any.
     """
     if problem.truth is not None:
         return PathKL()

@@ -1,10 +1,10 @@
-"""The mixture-potential solver: dual, fixed point and both directions, against closed forms and brute force."""
+"""Mixture potentials: fixed point, dual, solver and both drifts, against closed forms and brute force."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from math import sqrt
 from pathlib import Path
 
@@ -17,13 +17,19 @@ from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.metrics import cbw_uvp_exact, path_kl
-from sbridge.potentials import reversal
-from sbridge.potentials.bridge import FullPotentialDrift, PotentialBridge, PotentialDrift
-from sbridge.potentials.exact import MixtureBridge
+from sbridge.potentials import (
+    FullMixtureDrift,
+    FullMixturePotential,
+    MixtureBackward,
+    MixtureBridge,
+    MixtureDrift,
+    MixturePotential,
+    PotentialBridge,
+    backward,
+)
 from sbridge.potentials.fit import Ascent, Parameters, State, clusters
 from sbridge.potentials.full import FullParameters
-from sbridge.potentials.reversal import MixtureReversal
-from sbridge.potentials.solver import FullMixturePotential, MixturePotential
+from sbridge.potentials.nodes import principal_root
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge, ShiftedGaussian
 from sbridge.problems.mixture import Mixture
@@ -75,7 +81,7 @@ def _ascent(x0: Tensor, x1: Tensor, e: float, count: int, kind: type[Parameters]
 
 
 def test_a_step_is_first_tried_at_about_the_length_that_last_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where one potential describes the other end badly whole steps overshoot, again and again."""
+    """For data that a potential describes badly, full steps overshoot at every iteration."""
     problem = _mixture(5, 0.05).exchanged()
     ascent, tried = _ascent(problem.x0[:4000], problem.x1[:4000], 2 * problem.epsilon, 12), [0]
     count = ascent._state
@@ -98,11 +104,15 @@ def _planar(n: int = 4000) -> tuple[Tensor, Tensor]:
     return problem.x0.double() / 3, problem.x1.double() / 3
 
 
+@cache
+def _converged(e: float, kind: type[Parameters]) -> State:
+    return _last(_ascent(*_planar(1500), e, 4, kind), 400)
+
+
 @CONVERGENT
-def test_no_derivative_of_the_dual_is_left(e: float, kind: type[Parameters]) -> None:
-    """Outside the family; by automatic differentiation of the dual, not by the moment equations."""
-    x0, x1 = _planar(1500)
-    state = _last(_ascent(x0, x1, e, 4, kind), 400)
+def test_derivatives_of_the_dual_vanish_at_the_end(e: float, kind: type[Parameters]) -> None:
+    """For data that no mixture potential describes; by automatic differentiation, not by the moment equations."""
+    (x0, x1), state = _planar(1500), _converged(e, kind)
 
     def dual(log_weights: Tensor, centres: Tensor, slopes: Tensor) -> Tensor:
         parameters = kind(log_weights, centres, slopes)
@@ -119,13 +129,11 @@ def test_no_derivative_of_the_dual_is_left(e: float, kind: type[Parameters]) -> 
 
 @CONVERGENT
 def test_moment_equations_hold_at_the_end(e: float, kind: type[Parameters]) -> None:
-    x0, x1 = _planar(1500)
-    state = _last(_ascent(x0, x1, e, 4, kind), 400)
+    state = _converged(e, kind)
     found, zero, one = state.parameters, state.cells0, state.cells1
     torch.testing.assert_close(zero.masses, one.masses, atol=2e-6, rtol=0)
     slopes, before, after = (
-        value if value.ndim == 3 else torch.diag_embed(value)
-        for value in (found.slopes, zero.variances, one.variances)
+        value if value.ndim == 3 else torch.diag_embed(value) for value in (found.slopes, zero.variances, one.variances)
     )
     means = (slopes @ zero.means[..., None])[..., 0] + found.centres
     torch.testing.assert_close(means, one.means, atol=1e-5, rtol=0)
@@ -136,7 +144,7 @@ def test_moment_equations_hold_at_the_end(e: float, kind: type[Parameters]) -> N
 @pytest.mark.parametrize("e", [0.1, 1.0])
 @pytest.mark.parametrize("count", [3, 8])
 def test_dual_rises_at_every_step_and_no_component_is_lost(e: float, count: int, kind: type[Parameters]) -> None:
-    """Outside the family, where the plain fixed point falls, and at small e lets all components collapse into one."""
+    """For such data the plain fixed point lowers the dual, and at small e all components collapse into one."""
     states = list(_ascent(*_planar(), e / 9, count, kind).states(30))
     duals = [state.dual for state in states]
     assert len(duals) > 2 and duals == sorted(duals)
@@ -151,7 +159,7 @@ def test_one_component_is_the_gaussian_bridge_of_the_datas_moments(dim: int) -> 
     ends = [(x.mean(0), torch.diag(x.var(0, correction=0))) for x in (x0, x1)]
     exact = GaussianBridge(*ends[0], *ends[1], epsilon)
     found = _last(_ascent(x0, x1, 2 * epsilon, 1), 3).parameters
-    drift = PotentialDrift(found.log_weights, found.centres, 2 * epsilon * found.slopes, epsilon)
+    drift = MixtureDrift(found.log_weights, found.centres, 2 * epsilon * found.slopes, epsilon)
     for t in (0.0, 0.5, 1.0):
         time = torch.tensor(t, dtype=FLOAT)
         torch.testing.assert_close(drift(time, x0[:9]), exact.forward_field(time, x0[:9]), rtol=1e-6, atol=1e-6)
@@ -174,12 +182,27 @@ def test_one_full_component_is_the_gaussian_bridge_of_correlated_data(dim: int) 
 
 def test_full_components_without_correlations_are_diagonal_ones() -> None:
     shapes = (torch.tensor([-0.5, -1.0]), _normal(2, 3).float(), torch.rand(2, 3, generator=_generator(1)) + 0.1)
-    axes = torch.eye(3)[[2, 0, 1]].expand(2, 3, 3)  # a coordinate's name is no correlation
+    axes = torch.eye(3)[[2, 0, 1]].expand(2, 3, 3)  # a permutation of the coordinates
     turned = (shapes[0], *((value[:, None] @ axes)[:, 0] for value in shapes[1:]))
-    full, diagonal = FullPotentialDrift(*turned, 0.3, axes), PotentialDrift(*shapes, 0.3)
+    full, diagonal = FullMixtureDrift(*turned, 0.3, axes), MixtureDrift(*shapes, 0.3)
     x, t = _normal(6, 3).float(), torch.rand(6, 1, generator=_generator(2))
     torch.testing.assert_close(full(t, x), diagonal(t, x))
     torch.testing.assert_close(full.potential(t, x), diagonal.potential(t, x))
+    for ours, theirs in zip(full.conditional_moments(x), diagonal.conditional_moments(x), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    for ours, theirs in zip(full.endpoint_moments(x), diagonal.endpoint_moments(x), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_endpoint_moments_follow_from_the_conditional_ones(full: bool) -> None:
+    """By the law of total variance, over more points than one block holds."""
+    shapes = (torch.tensor([-0.5, -1.0], dtype=FLOAT), _normal(2, 3), _normal(2, 3, seed=1).square() + 0.1)
+    axes = torch.linalg.qr(_normal(2, 3, 3, seed=2)).Q
+    drift, x = FullMixtureDrift(*shapes, 0.3, axes) if full else MixtureDrift(*shapes, 0.3), _normal(5000, 3, seed=3)
+    (mean, cov), (means, covs) = drift.endpoint_moments(x), drift.conditional_moments(x)
+    torch.testing.assert_close(mean, means.mean(0))
+    torch.testing.assert_close(cov, means.T.cov(correction=0) + covs.mean(0))
 
 
 # The dual
@@ -211,7 +234,7 @@ def _divergence(bridge: PotentialBridge, truth: MixtureBridge, x0: Tensor) -> Es
 
 
 @EVERY_DIM
-def test_dual_on_points_apart_is_at_most_the_energy(dim: int) -> None:
+def test_held_out_dual_is_at_most_the_energy(dim: int) -> None:
     problem = _mixture(dim)
     energy = _truth(problem).kinetic_energy()
     bridge = _fitted(dim)
@@ -235,7 +258,7 @@ def test_true_drift_is_recovered_to_the_statistical_floor(dim: int, solver: type
     assert cbw_uvp_exact(bridge, _truth(problem), problem.test0[:500]).value < 0.2
 
 
-def test_components_are_chosen_by_points_kept_apart() -> None:
+def test_components_are_chosen_by_held_out_points() -> None:
     """With too few every cluster but one is missed, with too many the drift is worse."""
     problem = _mixture(16, samples=2000)
     chosen, many = (MixturePotential(count).solve(problem) for count in (None, 20))
@@ -261,8 +284,8 @@ def test_backward_drift_is_that_of_the_same_process(problem: Problem, bound: flo
     for t in (0.01, 0.05, 0.15, 0.3, 0.5, 0.7, 0.9):
         x = truth.between(torch.tensor(t), x0, x1, _generator(2))
         gap = bridge.backward_drift(t, x) - truth.backward_drift(t, x)
-        score = bridge.score(t, x) - truth.score(t, x)
-        assert score.square().mean().sqrt() < 0.1 * truth.score(t, x).square().mean().sqrt()
+        score = bridge.marginal_score(t, x) - truth.marginal_score(t, x)
+        assert score.square().mean().sqrt() < 0.1 * truth.marginal_score(t, x).square().mean().sqrt()
         total += gap.double().square().sum(-1).mean().item() / 7
     assert total / (4 * problem.epsilon) < bound
 
@@ -278,25 +301,29 @@ def test_backward_process_returns_to_the_start() -> None:
         assert (ours.T.cov() - theirs.T.cov()).abs().max() < 6.5 * error * theirs.std(0).max()
 
 
-# The backward drift alone
+# The backward drift
 
 
-def _reversal(dim: int, epsilon: float = 0.3) -> MixtureReversal:
+def _backward(dim: int, exact: bool = False) -> MixtureBackward:
     """Three components of unequal variances, started from two Gaussians."""
     centres, variances = 1.5 * _normal(3, dim, seed=1), 0.2 + 0.3 * _normal(3, dim, seed=2).abs()
     weights = torch.tensor([0.5, 0.2, 0.3], dtype=FLOAT).log()
     start = torch.tensor([0.4, 0.6], dtype=FLOAT).log(), _normal(2, dim, seed=3), 0.3 + _normal(2, dim, seed=4).abs()
-    return MixtureReversal(weights, centres, variances, epsilon, *start)
+    return MixtureBackward(weights, centres, variances, 0.3, *start, exact=exact)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 5])
+def _forward(field: MixtureBackward) -> MixtureDrift:
+    return MixtureDrift(field.log_weights, field.centres, field.variances, field.epsilon)
+
+
+@pytest.mark.parametrize(("dim", "exact"), [(1, False), (2, False), (5, False), (5, True)])
 @pytest.mark.parametrize("t", [0.2, 0.6, 1.0])
-def test_reversal_agrees_with_brute_force(dim: int, t: float) -> None:
+def test_backward_drift_agrees_with_brute_force(dim: int, exact: bool, t: float) -> None:
     """E[x0 | x_t] by weighting points near the mean that is found; in five dimensions log f is only nearly normal."""
-    field, variance = _reversal(dim), 2 * 0.3 * t
-    drift = PotentialDrift(field.log_weights, field.centres, field.variances, field.epsilon)
+    field, variance = _backward(dim, exact), 2 * 0.3 * t
+    drift = _forward(field)
     zero, time = torch.zeros((), dtype=FLOAT), torch.tensor(t, dtype=FLOAT)
-    x0 = field.starts(4, _generator(6))
+    x0 = field.start_means[[0, 0, 1, 1]] + field.start_variances[[0, 0, 1, 1]].sqrt() * _normal(4, dim, seed=6)
     x = x0 + t * drift(zero, x0) + sqrt(variance) / 2 * _normal(4, dim, seed=7)
     found = field(time, x)
     starts = (x - t * found)[:, None] + sqrt(variance) * _normal(4, 50_000, dim, seed=5)
@@ -308,13 +335,31 @@ def test_reversal_agrees_with_brute_force(dim: int, t: float) -> None:
     mean = (weight * starts).sum(1)
     error = (weight * (starts - mean[:, None])).square().sum(1).sqrt()
     assert error.max() < 0.02
-    assert ((found - (x - mean) / t).abs() < 4.5 * error / t + 0.01).all()
+    assert ((found - (x - mean) / t).abs() < 4.5 * error / t + (0.001 if exact else 0.01)).all()
+
+
+@pytest.mark.parametrize(
+    ("dim", "epsilon", "bound"), [(2, 0.05, 5e-5), (16, 0.05, 2e-3), (2, 0.5, 1e-6), (16, 0.5, 1e-6)]
+)
+def test_exact_backward_drift_has_the_accuracy_it_states(
+    dim: int, epsilon: float, bound: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mean squared error over 4ε on the benchmark, against eight times as many nodes."""
+    bridge = _truth(Mixture(dim=dim, epsilon=epsilon, samples=20, test_samples=20).build()).double()
+    monkeypatch.setattr(backward, "_EXACT", replace(backward._EXACT, nodes=2**14))
+    finer = MixtureBridge(bridge.forward_field, bridge.spread0)
+    x0, total = bridge.spread0 * _normal(60, dim), 0.0
+    x1 = bridge.endpoints(x0, _generator(1))
+    for t in (0.1, 0.5, 0.9):
+        x = bridge.between(torch.tensor(t, dtype=FLOAT), x0, x1, _generator(2))
+        total += (bridge.backward_drift(t, x) - finer.backward_drift(t, x)).square().sum(-1).mean().item() / 3
+    assert total / (4 * epsilon) < bound
 
 
 @EVERY_DIM
 def test_score_at_the_start_is_that_of_the_fitted_start(dim: int) -> None:
-    field = _reversal(dim)
-    drift = PotentialDrift(field.log_weights, field.centres, field.variances, field.epsilon)
+    field = _backward(dim)
+    drift = _forward(field)
     x, zero = _normal(20, dim), torch.zeros((), dtype=FLOAT)
 
     def log_density(x: Tensor) -> Tensor:
@@ -326,14 +371,14 @@ def test_score_at_the_start_is_that_of_the_fitted_start(dim: int) -> None:
 
 
 @EVERY_DIM
-def test_reversal_takes_one_time_or_one_for_each_point_in_any_blocks(
+def test_backward_drift_takes_one_time_or_one_for_each_point_in_any_blocks(
     dim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    field, x = _reversal(dim), _normal(3, 5, dim)
+    field, x = _backward(dim), _normal(3, 5, dim)
     t = torch.tensor(0.4, dtype=FLOAT)
     whole = field(t, x)
     torch.testing.assert_close(field(t.expand(5, 1), x), whole)
-    monkeypatch.setattr(reversal, "_ELEMENTS", 1)
+    monkeypatch.setattr(backward, "_ELEMENTS", 1)
     torch.testing.assert_close(field(t, x), whole)
     for end, near in ((0.0, 1e-8), (1.0, 1 - 1e-8)):
         values = [field(torch.tensor(time, dtype=FLOAT), x) for time in (end, near)]
@@ -342,17 +387,52 @@ def test_reversal_takes_one_time_or_one_for_each_point_in_any_blocks(
 
 @EVERY_DIM
 @pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
-def test_slopes_of_the_reversal_are_finite_and_those_of_differences(dim: int, t: float) -> None:
-    """At t = 0 too, where the spread of x0 given x_t is zero; densities need them.
+def test_gradients_of_the_backward_drift_are_finite_and_those_of_differences(dim: int, t: float) -> None:
+    """At t = 0 too, where the variance of x0 given x_t is zero; densities need them.
 
-    The bound p has no share in the slopes, which it has in the values where log f is only nearly normal.
+    The gradients take p as fixed; where log f is only nearly normal, the values depend on it.
     """
-    field, time, h = _reversal(dim), torch.tensor(t, dtype=FLOAT), 1e-5
+    field, time, h = _backward(dim), torch.tensor(t, dtype=FLOAT), 1e-5
     x, v = _normal(6, dim, seed=8).requires_grad_(), _normal(6, dim, seed=9)
     (found,) = torch.autograd.grad((v * field(time, x)).sum(), x)
     steps = h * torch.eye(dim, dtype=FLOAT)[:, None]
     ahead, back = ((v * field(time, x.detach() + sign * steps)).sum(-1).T for sign in (1, -1))
     torch.testing.assert_close(found, (ahead - back) / (2 * h), rtol=0, atol=0.02 if dim < 4 else 0.1)
+
+
+def test_gradients_of_the_backward_drift_exist_where_components_are_equal() -> None:
+    """More components than dimensions, and two of them equal: zero eigenvalues of the covariance of log f repeat."""
+    centres = _normal(9, 4)[[0, *range(8)]]
+    start = torch.zeros(1, dtype=FLOAT), torch.zeros(1, 4, dtype=FLOAT), torch.ones(1, 4, dtype=FLOAT)
+    field = MixtureBackward(torch.zeros(9, dtype=FLOAT), centres, torch.ones_like(centres), 0.3, *start)
+    x, time, h = _normal(6, 4, seed=1).requires_grad_(), torch.tensor(0.5, dtype=FLOAT), 1e-5
+    (found,) = torch.autograd.grad(field(time, x)[:, 0].sum(), x)
+    step = h * torch.eye(4, dtype=FLOAT)[:, None]
+    ahead, behind = ((field(time, x.detach() + sign * step)[..., 0]).T for sign in (1, -1))
+    torch.testing.assert_close(found, (ahead - behind) / (2 * h), rtol=0, atol=0.02)
+
+
+def test_principal_root_is_a_root_and_so_is_its_gradient() -> None:
+    """d(RRᵀ) = d(cov), and cov⁺R has the gradient of (RRᵀ)⁻¹R, for a matrix with equal eigenvalues."""
+    change = _normal(4, 4)
+    change = change + change.T
+
+    def cov(t: Tensor) -> Tensor:
+        return (torch.diag(torch.tensor([2.0, 1.0, 1.0, 0.5], dtype=FLOAT)) + t * change)[None]
+
+    def square(t: Tensor) -> Tensor:
+        root, _ = principal_root(cov(t), 4)
+        return root @ root.mT
+
+    def product(t: Tensor) -> Tensor:
+        root, inverse = principal_root(cov(t), 4)
+        return inverse.mT @ root
+
+    zero = torch.zeros((), dtype=FLOAT)
+    torch.testing.assert_close(square(zero), cov(zero))
+    torch.testing.assert_close(product(zero), torch.eye(4, dtype=FLOAT)[None])
+    torch.testing.assert_close(torch.autograd.functional.jacobian(square, zero), change[None])
+    torch.testing.assert_close(torch.autograd.functional.jacobian(product, zero), torch.zeros_like(change)[None])
 
 
 # The bridge as a whole
@@ -372,11 +452,24 @@ def _shifted(solver: type[MixturePotential]) -> PotentialBridge:
     return solver(5).solve(_moved(wide, 30.0, -20.0, 4.0))
 
 
-@EVERY_SOLVER
+def _known(shared: bool) -> MixtureBridge:
+    """A bridge that is not fitted, in double precision."""
+    variances = torch.tensor([[0.1, 0.3], [0.2, 0.2], [0.4, 0.05]], dtype=FLOAT)
+    drift = MixtureDrift(_normal(3), 1.5 * _normal(3, 2), variances[:1].expand(3, 2) if shared else variances, 0.5)
+    return MixtureBridge(drift, 0.7)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: _known(False), lambda: _known(True), *(partial(_shifted, solver) for solver in SOLVERS)],
+    ids=["known", "equal variances", "diagonal", "full"],
+)
 @pytest.mark.parametrize("t", [0.0, 0.4, 1.0])
-def test_potential_solves_hamilton_jacobi_bellman(t: float, solver: type[MixturePotential]) -> None:
-    bridge = _shifted(solver)
-    x = 30.0 - 50 * t + 4 * _normal(8, 2)
+def test_potential_solves_hamilton_jacobi_bellman(
+    t: float, make: Callable[[], MixtureBridge | PotentialBridge]
+) -> None:
+    bridge: MixtureBridge | PotentialBridge = make()
+    x = 4 * _normal(8, 2) + (30.0 - 50 * t if isinstance(bridge, PotentialBridge) else 0.0)
     times = torch.full((8,), t, dtype=FLOAT)
 
     def potential(t: Tensor, x: Tensor) -> Tensor:
@@ -465,7 +558,7 @@ def test_random_state_decides_everything() -> None:
 
 
 def test_weights_beyond_floating_point_do_no_harm() -> None:
-    """Clusters whose borders are far from the mean in units of √ε: weights below e⁻¹⁰⁰⁰."""
+    """Clusters whose distance is large in units of √ε: weights below e⁻¹⁰⁰⁰."""
     places = torch.tensor([0.0] * 18 + [6.0, 9.0]).repeat(50)[:, None] * torch.tensor([1.0, 0.0])
     x0, x1 = places + 0.3 * _normal(1000, 2).float(), places + 0.1 * _normal(1000, 2, seed=1).float()
     bridge = MixturePotential(3).solve(Problem(x0, x1, 1e-3, x0, x1))
@@ -497,11 +590,11 @@ def test_smallest_problem_and_repeated_points_are_solved(
         (lambda: MixturePotential(held_out=1.0), "between 0 and 1"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(make: Callable[[], MixturePotential], message: str) -> None:
+def test_invalid_settings_are_refused(make: Callable[[], MixturePotential], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
 
 
-def test_more_components_than_the_points_can_tell_are_refused() -> None:
+def test_more_components_than_the_points_allow_are_refused() -> None:
     with pytest.raises(InputError, match="10 points each"):
         MixturePotential(500).solve(_mixture(2, samples=2000))

@@ -1,0 +1,25 @@
+"""Entropic plans between two samples, by Sinkhorn's algorithm in the log domain.
+
+One normalisation everywhere.  With c_ij = |x_i−y_j|²/4ε and potentials f, g in units of 2ε the plan is
+
+    π_ij = exp(f_i + g_j − c_ij)/(n0 n1),
+
+so that f and g are functions of the points and do not grow with the sizes n0 and n1 of the samples.
+
+`cost` holds the costs and one Sinkhorn iteration, `iteration` the loops over it, `plan` what users call.
+"""
+
+from sbridge.plans.cost import scaled_cost
+from sbridge.plans.iteration import annealed_potential
+from sbridge.plans.plan import (
+    Plan,
+    drawn_partners,
+    entropic_plan,
+    entropic_plans,
+    extended,
+    kinetic_energy,
+    refined,
+)
+
+__all__ = ["Plan", "annealed_potential", "drawn_partners", "entropic_plan", "entropic_plans", "extended"]
+__all__ += ["kinetic_energy", "refined", "scaled_cost"]

@@ -1,0 +1,126 @@
+"""The costs |x_i−y_j|²/4ε between two samples, computed in blocks of rows, and one Sinkhorn iteration on them.
+
+For a potential g the rows of the plan are exact with
+
+    f_i = −log Σ_j exp(g_j − c_ij)/n1,        and        s_j = Σ_i exp(f_i + g_j − c_ij)/n0
+
+is the mass of column j over its weight 1/n1.  Sinkhorn's iteration is g ← g − log s.  One pass over the blocks gives
+both f and s and computes each exponential once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import log
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Cost", "scaled_cost"]
+
+_ENTRIES_AT_ONCE = 2**20  # of the plan, in memory
+_SMALLEST_LOG = -60.0  # of an entry over the largest of its row: denormal numbers are ten times slower
+_COLUMNS_SUMMED = 64  # before one of them is drawn
+
+
+def scaled_cost(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
+    """|x−y|²/4ε for all pairs, (n0, n1)."""
+    return torch.cdist(x0, x1).square() / (4 * epsilon)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """|x_i−y_j|²/4ε = rows_i + columns_j − ⟨x_i, y_j⟩, with x (n0, d) and y (n1, d) centred and y divided by 2ε."""
+
+    x: Tensor
+    y: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    @staticmethod
+    def between(x0: Tensor, x1: Tensor, epsilon: float) -> Cost:
+        """Products of centred points are small, so single precision is enough for them; the rest is in double."""
+        near, far = x0.double() - x0.double().mean(0), x1.double() - x0.double().mean(0)
+        shift = far.mean(0)
+        rows = (near.square().sum(1) - 2 * near @ shift) / (4 * epsilon)
+        columns = far.square().sum(1) / (4 * epsilon)
+        return Cost(near.to(x0), ((far - shift) / (2 * epsilon)).to(x0), rows, columns)
+
+    def half_step(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        """The f (n0,) with exact rows for g (n1,), and the columns' masses s (n1,)."""
+        bias, mean = self._bias(g)
+        masses, logs = torch.zeros_like(g), []
+        for kernel, largest in self._kernels(bias):
+            totals = kernel.sum(1)
+            masses += (1 / totals) @ kernel
+            logs.append(largest + totals.log())
+        return self._potential(logs, mean), masses * (len(g) / len(self.x))
+
+    def half_step_with_partners(self, g: Tensor, uses: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The f (n0,) with exact rows for g (n1,), and `uses` columns drawn from the law of each row, (n0, uses)."""
+        bias, mean = self._bias(g)
+        logs, columns = [], []
+        for kernel, largest in self._kernels(bias):
+            logs.append(largest + kernel.sum(1).log())
+            columns.append(_drawn_columns(kernel, uses, generator))
+        return self._potential(logs, mean), torch.cat(columns)
+
+    def refined(self, g: Tensor, iterations: int) -> Tensor:
+        """g (n1,) after some Sinkhorn iterations on exponentials that are computed once and held, (n0, n1).
+
+        The iterate is v = exp(change of g).  Near the fixed point it stays moderate and needs no logarithms.
+        """
+        bias, _ = self._bias(g)
+        kernel = torch.cat([block for block, _ in self._kernels(bias)])
+        v = torch.ones_like(bias)
+        for _ in range(iterations):
+            v = len(self.x) / len(g) / ((1 / (kernel @ v)) @ kernel)
+        return g + v.log()
+
+    def transport_cost(self, g: Tensor) -> Tensor:
+        """E_π c of the plan with exact rows for g (n1,)."""
+        bias, _ = self._bias(g)
+        blocks = zip(self._kernels(bias), self.x.split(self._rows_at_once), strict=True)
+        parts = [(kernel * (self.columns - x @ self.y.T)).sum(1) / kernel.sum(1) for (kernel, _), x in blocks]
+        return (self.rows + torch.cat(parts)).mean()
+
+    @property
+    def _rows_at_once(self) -> int:
+        return max(1, _ENTRIES_AT_ONCE // len(self.y))
+
+    def _kernels(self, bias: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Blocks of rows of exp(bias + ⟨x, y⟩), each row over its largest entry, and the logs of these entries."""
+        for x in self.x.split(self._rows_at_once):
+            kernel = torch.addmm(bias, x, self.y.T)
+            largest = kernel.amax(1, keepdim=True)
+            yield kernel.sub_(largest).clamp_(min=_SMALLEST_LOG).exp_(), largest[:, 0]
+
+    def _bias(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        """g − columns (n1,) in the precision of the points, less its mean for the sake of precision, and the mean."""
+        bias = g - self.columns
+        return (bias - bias.mean()).to(self.x), bias.mean()
+
+    def _potential(self, logs: list[Tensor], mean: Tensor) -> Tensor:
+        """f (n0,) from the logarithms of the rows' sums."""
+        return self.rows - torch.cat(logs).double() - mean + log(len(self.y))
+
+
+def _drawn_columns(weights: Tensor, uses: int, generator: torch.Generator) -> Tensor:
+    """Columns drawn with probabilities in proportion to the weights (n, m) of their row, (n, uses).
+
+    First a block of columns is drawn, then a column of it: cumulative sums over whole rows take longer than the
+    exponentials.
+    """
+    parts = F.pad(weights, (0, -weights.shape[1] % _COLUMNS_SUMMED)).unflatten(1, (-1, _COLUMNS_SUMMED))
+    totals = parts.sum(2)
+    sums = totals.cumsum(1)
+    uniform = torch.rand(len(weights), uses, generator=generator, dtype=weights.dtype, device=weights.device)
+    point = uniform * sums[:, -1:]
+    block = torch.searchsorted(sums, point)
+    row = torch.arange(len(weights), device=weights.device)[:, None]
+    within = parts[row, block].cumsum(2)
+    rest = point - (sums - totals)[row, block]
+    column = torch.searchsorted(within, rest[..., None])[..., 0]
+    return (block * _COLUMNS_SUMMED + column).clamp_max(weights.shape[1] - 1)

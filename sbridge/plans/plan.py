@@ -1,0 +1,153 @@
+"""Entropic plans between two samples of any size: potentials are held, the matrix never is.
+
+The dual value
+
+    D(g) = Σ_i f_i/n0 + Σ_j g_j/n1  →  max,        2ε max D = min over π of E_π ½|x−y|² + 2ε KL(π | ρ0 ⊗ ρ1),
+
+has the gradient (1 − s_j)/n1, where f has exact rows for g and s_j is n1 times the mass of column j.
+
+Each plan starts from the plan of every fourth point, found in the same way: the potential of few points is a function
+of x and nearly right at all points (in the manner of Schmitzer, SIAM J. Sci. Comput. 41, 2019).  The smallest samples
+start by annealing ε.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from math import log, pi
+
+import torch
+from torch import Tensor
+
+from sbridge.plans.cost import Cost
+from sbridge.plans.iteration import annealed_potential, sinkhorn
+
+__all__ = ["Plan", "drawn_partners", "entropic_plan", "entropic_plans", "extended", "kinetic_energy", "refined"]
+
+_ANNEALED_POINTS = 256  # at most, of a sample that starts by annealing; larger ones start from fewer points
+_THINNING = 4  # times fewer
+_COARSE_TOLERANCE = 1e-2  # of the plan between fewer points, which differs from the large one by more than that
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan exp(f_i + g_j − |x_i−y_j|²/4ε)/(n0 n1) between equally weighted points.
+
+    Args:
+        x0, x1: points, (n0, d) and (n1, d).
+        epsilon: ε of dX = u dt + √(2ε) dW.
+        f, g: potentials in units of 2ε, (n0,) and (n1,), in float64.
+        error: the sum of absolute errors of x1's marginal; x0's is exact.
+        iterations: passes over all pairs of points that were made for it.
+    """
+
+    x0: Tensor
+    x1: Tensor
+    epsilon: float
+    f: Tensor
+    g: Tensor
+    error: float
+    iterations: int
+
+    @staticmethod
+    def of_potential(x0: Tensor, x1: Tensor, epsilon: float, g: Tensor) -> Plan:
+        """The plan with exact rows for this g (n1,), which may be off by a constant."""
+        return next(_plans_from(x0, x1, epsilon, g.double()))
+
+    @property
+    def value(self) -> float:
+        """The dual value 2ε(mean f + mean g), a lower bound of min E_π ½|x−y|² + 2ε KL(π | ρ0 ⊗ ρ1) and its limit."""
+        return 2 * self.epsilon * float(self.f.mean() + self.g.mean())
+
+    def remark(self, tolerance: float) -> str:
+        """A note for a plan whose error exceeds the tolerance (or is not finite); else an empty string."""
+        return "" if self.error <= tolerance else f"plan did not converge: marginal error {self.error:.1e}"
+
+    def transport_cost(self) -> float:
+        """E_π ½|x−y|²."""
+        return 2 * self.epsilon * float(Cost.between(self.x0, self.x1, self.epsilon).transport_cost(self.g))
+
+    def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n independent pairs from the plan, each (n, d)."""
+        rows = torch.randint(len(self.x0), (n,), generator=generator, device=generator.device)
+        _, partners = drawn_partners(self.x0[rows], self.x1, self.g, self.epsilon, 1, generator)
+        return self.x0[rows], self.x1[partners[:, 0]]
+
+
+def entropic_plan(x0: Tensor, x1: Tensor, epsilon: float, tolerance: float = 1e-3, iterations: int = 1000) -> Plan:
+    """The entropic plan between samples; its `remark(tolerance)` says whether it did not converge.
+
+    Time grows with n0 n1, memory with n0 + n1.  Single precision is enough for errors down to about 1e-5 where the
+    costs are at most a few hundred ε; for smaller errors pass points in double precision.
+
+    Args:
+        x0, x1: points, (n0, d) and (n1, d).
+        epsilon: ε of dX = u dt + √(2ε) dW, in squared units of the points.
+        tolerance: the sum of absolute errors of x1's marginal at which to stop; x0's is exact.
+        iterations: passes over all pairs of points at most.
+    """
+    for plan in entropic_plans(x0, x1, epsilon):
+        if plan.error <= tolerance or plan.iterations >= iterations:
+            break
+    return plan
+
+
+def entropic_plans(x0: Tensor, x1: Tensor, epsilon: float) -> Iterator[Plan]:
+    """Better and better plans without end, one for each pass over all pairs, e.g. to show progress."""
+    return _plans_from(x0, x1, epsilon, _start(x0, x1, epsilon))
+
+
+def extended(x: Tensor, y: Tensor, g: Tensor, epsilon: float) -> Tensor:
+    """The potential f (n,) at new points x (n, d), from the potential g (m,) at y (m, d): half a Sinkhorn step."""
+    return Cost.between(x, y, epsilon).half_step(g)[0]
+
+
+def drawn_partners(
+    x: Tensor, y: Tensor, g: Tensor, epsilon: float, uses: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """`extended`, and partners of x (n, d): rows of y drawn from the plan's law of y given x, (n, uses)."""
+    return Cost.between(x, y, epsilon).half_step_with_partners(g, uses, generator)
+
+
+def refined(x0: Tensor, x1: Tensor, g: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """g (n1,) after plain Sinkhorn iterations from a g close to the solution; memory grows with n0 n1."""
+    return Cost.between(x0, x1, epsilon).refined(g, iterations)
+
+
+def kinetic_energy(x0: Tensor, x1: Tensor, log_density1: Callable[[Tensor], Tensor], epsilon: float) -> float:
+    """The bridge's energy ½E∫|u|²dt between the laws that x0 and x1 are samples of, where ρ1's density is known.
+
+    The bridge's divergence from the Brownian motion that starts at ρ0 is that of their plans, and 2ε times it is
+
+        KE = min (E_π ½|x−y|² + 2ε KL(π | ρ0 ⊗ ρ1)) + 2ε E log ρ1 + ε d log 4πε.
+
+    The minimum between samples of n points has a bias ∝ 1/n.  Twice the minimum, minus its mean over the two halves of
+    the samples, does not (Richardson extrapolation).
+
+    Args:
+        x0, x1: independent samples, (n, d) each, in random order.
+        log_density1: log ρ1 at points, (n, d) → (n,).
+        epsilon: ε.
+    """
+    halves = zip(x0.chunk(2), x1.chunk(2), strict=True)
+    coarse = sum(entropic_plan(*half, epsilon).value for half in halves) / 2
+    transport = 2 * entropic_plan(x0, x1, epsilon).value - coarse
+    entropy = -float(log_density1(x1).double().mean())
+    return transport - 2 * epsilon * entropy + epsilon * x0.shape[1] * log(4 * pi * epsilon)
+
+
+def _start(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
+    """A potential g (n1,) to start from, in float64."""
+    if max(len(x0), len(x1)) <= _ANNEALED_POINTS:
+        return annealed_potential(x0.double(), x1.double(), epsilon)
+    few0, few1 = x0[::_THINNING], x1[::_THINNING]
+    return extended(x1, few0, entropic_plan(few0, few1, epsilon, _COARSE_TOLERANCE).f, epsilon)
+
+
+def _plans_from(x0: Tensor, x1: Tensor, epsilon: float, g: Tensor) -> Iterator[Plan]:
+    """The plans of Sinkhorn's iteration from g (n1,)."""
+    iterates = sinkhorn(Cost.between(x0, x1, epsilon), g)
+    for iteration, (f, potential, error) in zip(count(1), iterates, strict=False):
+        yield Plan(x0, x1, epsilon, f, potential, error, iteration)
