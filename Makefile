@@ -11,7 +11,7 @@ unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS VIRTU
 unexport PIP_BREAK_SYSTEM_PACKAGES PIP_DRY_RUN PIP_IGNORE_INSTALLED PIP_NO_BUILD_ISOLATION PIP_NO_DEPS PIP_PREFIX
 unexport PIP_PYTHON PIP_REQUIREMENT PIP_REQUIRE_HASHES PIP_ROOT PIP_TARGET PIP_USER
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test test-fast bench results lint clean
 .DELETE_ON_ERROR:
 
 # The run folder stays; a second `make demo` finds its stages finished and an interrupted one goes on.
@@ -21,9 +21,24 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest
 
+# Without the tests that are marked as slow.
+test-fast: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -m "not slow"
+
 # Every method on one small problem of each kind, with eight seconds of training each.  A second call goes on.
 bench: $(VENV)/installed-bench
 	$(VENV)/bin/sbridge bench quick --jobs 2
+
+# Tables and figures of the documentation: days on two quiet cores.  A second call goes on.
+EXPERIMENTS := compare "ablation --seeds 0 --budgets 60" "cost step" "cost accuracy" "cost sinkhorn" few_points \
+	certificate real_data "scale throughput" "scale faults" "scale search" \
+	theory_control theory_likelihood theory_design theory_variance
+
+results: $(VENV)/installed-dev
+	for words in $(EXPERIMENTS); do \
+		set -- $$words; name=$$1; shift; \
+		$(VENV)/bin/python experiments/$$name.py "$$@" || exit; \
+	done
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
@@ -44,11 +59,11 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(install) .
 	touch $@
 
-$(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/installed
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/installed-bench
 	$(install) '.[dev]'
 	touch $@
 
-# What else torchcfm asks for serves parts of it that are not used here.
+# torchcfm is a method of the benchmark, and tests compare with it.  Its dependencies serve parts that are not used here.
 $(VENV)/installed-bench: | $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --no-deps torchcfm==1.0.7
 	touch $@
