@@ -36,7 +36,7 @@ from sbridge import (
     Problem,
     Regression,
 )
-from sbridge.bench import Method, Mixtures, bench, chosen, plan
+from sbridge.bench import Entry, Mixtures, bench, cells_of, chosen
 from sbridge.couplings import Coupling
 from sbridge.estimates import Estimate
 from sbridge.evaluation.metrics import HORIZON, path_kl_by_time
@@ -84,28 +84,28 @@ class TrueCoupling:
         return training.bridge()
 
 
-TRUE = Method("true-coupling", "true coupling (no method)", TrueCoupling())
+TRUE = Entry("true-coupling", "true coupling (no method)", TrueCoupling())
 VARIANTS = [
     *chosen(["maxmin"]),
     TRUE,
-    Method("adam", "Adam", MaxMin(rate=4e-3, optimiser=ADAM, outer_optimiser=OUTER_ADAM)),
-    Method("outer-adam", "Adam for the interpolant", MaxMin(outer_optimiser=OUTER_ADAM)),
-    Method("no-decay", "without weight decay", MaxMin(optimiser=Soap)),
-    Method("last", "last average of the weights", MaxMin(answer=Last)),
-    Method("depth-3", "three layers", MaxMin(network=ResidualNetwork(depth=3))),
-    Method("depth-9", "nine layers", MaxMin(network=ResidualNetwork(depth=9))),
-    Method("minibatch", "plans between minibatches", MaxMin(coupling=MinibatchSinkhorn)),
-    Method("large-pool", "pools of 8,192 points", MaxMin(coupling=partial(OnlineSinkhorn, pool=8192))),
-    Method("three-partners", "three pairs for each point", MaxMin(coupling=partial(OnlineSinkhorn, partners=3))),
-    Method("large-groups", "128 points that share a time", MaxMin(group=128)),
-    Method("arcsine", "arcsine times", MaxMin(times=Arcsine)),
-    Method("loss-variance", "times by the loss's variance", MaxMin(times=LossVariance)),
+    Entry("adam", "Adam", MaxMin(rate=4e-3, optimiser=ADAM, outer_optimiser=OUTER_ADAM)),
+    Entry("outer-adam", "Adam for the interpolant", MaxMin(outer_optimiser=OUTER_ADAM)),
+    Entry("no-decay", "without weight decay", MaxMin(optimiser=Soap)),
+    Entry("last", "last average of the weights", MaxMin(answer=Last)),
+    Entry("depth-3", "three layers", MaxMin(network=ResidualNetwork(depth=3))),
+    Entry("depth-9", "nine layers", MaxMin(network=ResidualNetwork(depth=9))),
+    Entry("minibatch", "plans between minibatches", MaxMin(coupling=MinibatchSinkhorn)),
+    Entry("large-pool", "pools of 8,192 points", MaxMin(coupling=partial(OnlineSinkhorn, pool=8192))),
+    Entry("three-partners", "three pairs for each point", MaxMin(coupling=partial(OnlineSinkhorn, partners=3))),
+    Entry("large-groups", "128 points that share a time", MaxMin(group=128)),
+    Entry("arcsine", "arcsine times", MaxMin(times=Arcsine)),
+    Entry("loss-variance", "times by the loss's variance", MaxMin(times=LossVariance)),
     *chosen(["fixed"]),
-    Method("slow-outer", "half the rate of the interpolant", MaxMin(outer_rate=MaxMin.outer_rate / 2)),
-    Method("rounds-10", "10 drift steps to one of the interpolant", MaxMin(round_steps=10)),
-    Method("gamma", "γ learned too", MaxMin(learn_gamma=True)),
+    Entry("slow-outer", "half the rate of the interpolant", MaxMin(outer_rate=MaxMin.outer_rate / 2)),
+    Entry("rounds-10", "10 drift steps to one of the interpolant", MaxMin(round_steps=10)),
+    Entry("gamma", "γ learned too", MaxMin(learn_gamma=True)),
     *chosen(["maxmin-product"]),
-    Method("fixed-product", "fixed interpolant, product coupling", Regression(coupling=Independent)),
+    Entry("fixed-product", "fixed interpolant, product coupling", Regression(coupling=Independent)),
     *chosen(["self-consistent", "whole-plan", "maxmin-potential"]),
 ]
 
@@ -121,7 +121,7 @@ def main(
     out: Path = RESULTS / "ablation",
 ) -> None:
     variants = [variant for variant in VARIANTS if not methods or variant.key in methods]
-    write(bench(plan(Mixtures(dims, epsilons).cases(), variants, budgets, seeds), out, jobs), out)
+    write(bench(cells_of(Mixtures(dims, epsilons).cases(), variants, budgets, seeds), out, jobs), out)
     torch.set_num_threads(1)
     by_time(dims, epsilons, steps, out)
 

@@ -25,7 +25,7 @@ import tyro
 from common import RESULTS, Rows, mean_of
 from torch import Tensor
 
-from sbridge.bench import SUITES, Case, Mixtures, bench, chosen, plan
+from sbridge.bench import SUITES, Case, Mixtures, bench, cells_of, chosen
 from sbridge.estimates import Estimate
 from sbridge.evaluation import path_energy
 from sbridge.plans import kinetic_energy
@@ -63,7 +63,7 @@ def main(
 ) -> None:
     for suite in suites:
         cases = drawn(Mixtures(dims, epsilons).cases(), draws) if suite == "mixture" else SUITES[suite]().cases()
-        table = bench(plan(cases, chosen(methods), [budget], seeds), out / suite, jobs)
+        table = bench(cells_of(cases, chosen(methods), [budget], seeds), out / suite, jobs)
         if suite == "planar":
             write_path_energies(table, out / suite)
 

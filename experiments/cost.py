@@ -30,7 +30,7 @@ from torch import Tensor
 
 from sbridge import BlockwiseSinkhorn, Independent, MaxMin, MinibatchSinkhorn, OnlineSinkhorn, Problem, Regression
 from sbridge.baselines.sinkhorn import geomloss_log_scaling
-from sbridge.bench import Mixtures, bench, chosen, plan
+from sbridge.bench import Mixtures, bench, cells_of, chosen
 from sbridge.bench.budget import fitted_within
 from sbridge.evaluation import FLOOR, TRUTH, path_kl
 from sbridge.networks import ResidualNetwork
@@ -91,7 +91,7 @@ def accuracy(
     out: Path = OUT / "accuracy",
 ) -> None:
     """Seconds until the path KL is small enough (mixture, ε = 0.5), one training with its whole schedule per budget."""
-    table = bench(plan(Mixtures(dims, epsilons=(0.5,)).cases(), chosen(methods), budgets, seeds), out, jobs)
+    table = bench(cells_of(Mixtures(dims, epsilons=(0.5,)).cases(), chosen(methods), budgets, seeds), out, jobs)
     fits = table.filter(~pl.col("method").is_in([FLOOR, TRUTH])).drop_nulls("path_kl")
     curves = {
         key: sorted(part.select("fit_seconds", "path_kl").iter_rows())

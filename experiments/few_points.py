@@ -18,14 +18,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sbridge import Independent, MaxMin, Regression
-from sbridge.bench import Finite, Method, bench, chosen, plan
+from sbridge.bench import Entry, Finite, bench, cells_of, chosen
 from sbridge.solvers.answer import Last
 
 KEYS = ["potential", "maxmin-potential", "maxmin", "whole-plan", "maxmin-product", "pot", "geomloss", "blockwise"]
-METHODS = [
+ENTRIES = [
     *chosen(KEYS),
-    Method("maxmin-last", "max–min, no early stopping", MaxMin(answer=Last)),
-    Method("linear-product", "fixed linear interpolant, product coupling", Regression(coupling=Independent)),
+    Entry("maxmin-last", "max–min, no early stopping", MaxMin(answer=Last)),
+    Entry("linear-product", "fixed linear interpolant, product coupling", Regression(coupling=Independent)),
 ]
 
 
@@ -34,12 +34,12 @@ def main(
     seeds: tuple[int, ...] = (0, 1, 2),
     dims: tuple[int, ...] = Finite.dims,
     points: tuple[int, ...] = Finite.points,
-    methods: tuple[str, ...] = tuple(method.key for method in METHODS),
+    methods: tuple[str, ...] = tuple(method.key for method in ENTRIES),
     jobs: int = 1,
     out: Path = RESULTS / "few_points",
 ) -> None:
-    wanted = [method for method in METHODS if method.key in methods]
-    table = bench(plan(Finite(dims, points).cases(), wanted, [budget], seeds), out, jobs)
+    wanted = [method for method in ENTRIES if method.key in methods]
+    table = bench(cells_of(Finite(dims, points).cases(), wanted, [budget], seeds), out, jobs)
     save(picture(table), out / "few_points.png")
 
 
@@ -62,7 +62,7 @@ End = tuple[float, float, str, str]
 def curves(ax: Axes, panel: pl.DataFrame) -> list[End]:
     """The curves of one dimension."""
     ends = []
-    for number, method in enumerate(METHODS):
+    for number, method in enumerate(ENTRIES):
         rows = panel.filter(pl.col("method") == method.title).drop_nulls("path_kl").sort("points")
         n, nats, spread = (rows[name].to_list() for name in ("points", "path_kl", "path_kl_spread"))
         colour, line = COLOURS[number % len(COLOURS)], "-" if number < len(COLOURS) else "--"

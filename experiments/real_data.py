@@ -17,7 +17,7 @@ import tyro
 from common import RESULTS, Cell, Rows
 
 from sbridge import DivergenceError, InputError
-from sbridge.bench import SUITES, Case, Method, bench, chosen, plan
+from sbridge.bench import SUITES, Case, Entry, bench, cells_of, chosen
 from sbridge.bench.budget import Trained, fitted_within
 from sbridge.evaluation import Effort
 from sbridge.io.data import FileProblem
@@ -36,7 +36,7 @@ def main(
     out: Path = RESULTS / "real_data",
 ) -> None:
     cases = [own(x0, x1, epsilon) for epsilon in epsilons] if x0 else list(SUITES["real"]().cases())
-    bench(plan(cases, chosen(methods), [budget], seeds), out, jobs)
+    bench(cells_of(cases, chosen(methods), [budget], seeds), out, jobs)
     rows = Rows(out, "certificates")
     for case in cases:
         for method in chosen(methods):
@@ -53,7 +53,7 @@ def own(x0: str, x1: str, epsilon: float) -> Case:
     return Case(f"{Path(x0).stem} → {Path(x1).stem} ε={epsilon:g}", source, source.build().dim, Effort())
 
 
-def certified(case: Case, method: Method, budget: float, seed: int) -> dict[str, Cell]:
+def certified(case: Case, method: Entry, budget: float, seed: int) -> dict[str, Cell]:
     """The certificate of a fit, by points that it was not fitted to."""
     problem = case.source.build()
     try:

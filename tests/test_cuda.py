@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 import sbridge
 from sbridge import couplings, times
-from sbridge.baselines.markovian import MarkovianFitting, ScoreFlowMatching
+from sbridge.baselines.markovian import MarkovianFitting
+from sbridge.baselines.score_flow import ScoreFlowMatching
 from sbridge.bridge import Bridge
 from sbridge.cli import main
 from sbridge.couplings import Coupling
@@ -31,14 +32,15 @@ from sbridge.times import TimeDensity
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
-SMALL: dict[str, Any] = {"steps": 60, "batch": 64, "group": 16, "network": ResidualNetwork(16, 2)}
+NETWORK: dict[str, Any] = {"steps": 60, "batch": 64, "network": ResidualNetwork(16, 2)}
+SMALL: dict[str, Any] = {**NETWORK, "group": 16}
 
 SOLVERS: dict[str, Solver] = {
     "all learned": sbridge.MaxMin(learn_gamma=True, coupling=sbridge.Independent, **SMALL),
     "on the potential": sbridge.MaxMin(prior=sbridge.MixturePotential(components=2), **SMALL),
     "noising": sbridge.Regression(interpolant=sbridge.Trigonometric, gamma=sbridge.SineSquared, **SMALL),
-    "IMF": MarkovianFitting(**{**SMALL, "group": 2}, iterations=2),
-    "SF2M": ScoreFlowMatching(**{**SMALL, "group": 1}),
+    "IMF": MarkovianFitting(**NETWORK, iterations=2),
+    "SF2M": ScoreFlowMatching(**NETWORK),
     "potential": sbridge.MixturePotential(),
     "full potential": sbridge.FullMixturePotential(),
     "POT": sbridge.PotSinkhorn(points=200),
