@@ -27,7 +27,7 @@ from sbridge import EULER, HEUN, RK4, Bridge, Brownian, Independent, Linear, Pro
 from sbridge.densities import Base, as_density
 from sbridge.estimates import Estimate
 from sbridge.fields import Field
-from sbridge.likelihood import DensityEntry, FeynmanKac, ProbabilityFlow, Tilted, TiltedBound
+from sbridge.likelihood import DensityMethod, FeynmanKac, ProbabilityFlow, Tilted, TiltedBound
 from sbridge.problems.datasets import Digits
 from sbridge.problems.gaussian import Gaussian, GaussianBridge
 from sbridge.theory.oracle import MixtureOracle
@@ -46,7 +46,7 @@ is larger.
 # Accuracy where the density is known
 
 
-def attempts(truth: Bridge, wrong: Bridge) -> Iterator[tuple[str, int, Bridge, DensityEntry]]:
+def attempts(truth: Bridge, wrong: Bridge) -> Iterator[tuple[str, int, Bridge, DensityMethod]]:
     """What is tried: its name, steps, model and method."""
     for steps in STEPS:
         for name, stepper in (("Euler", EULER), ("Heun", HEUN), ("RK4", RK4)):
@@ -74,7 +74,7 @@ def accuracy(out: Path) -> Rows:
     return rows
 
 
-def errors(model: Bridge, method: DensityEntry, x: Tensor, base: Base, exact: Tensor) -> dict[str, Cell]:
+def errors(model: Bridge, method: DensityMethod, x: Tensor, base: Base, exact: Tensor) -> dict[str, Cell]:
     """Mean and largest error, and the standard errors, where there are any."""
     found = model.log_prob(x, base=base, method=method, random_state=0)
     error = (found.value - exact).abs()
