@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from sbridge.estimates import Estimate, alone, with_error
+from sbridge.estimates import Estimate, rounded, with_error
 from sbridge.evaluation import energy_distance
 from sbridge.io.settings import environment
 from sbridge.problems.sampled import Law
@@ -84,7 +84,7 @@ def _text(value: str | float) -> str:
 def _shown(row: Row, name: str) -> str:
     value, error = row.get(name, ""), row.get(f"{name}_se", "")
     try:
-        return with_error(float(value), float(error)) if error else alone(float(value))
+        return with_error(float(value), float(error)) if error else rounded(float(value))
     except ValueError:
         return value
 

@@ -1,10 +1,10 @@
-"""The two ways things go wrong that a person can mend."""
+"""The two errors that a user can correct."""
 
 __all__ = ["DivergenceError", "InputError"]
 
 
 class InputError(ValueError):
-    """What was asked for cannot be done; the message says what to change."""
+    """The request cannot be carried out; the message says what to change."""
 
 
 class DivergenceError(RuntimeError):

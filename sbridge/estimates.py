@@ -7,7 +7,7 @@ from math import sqrt
 
 from torch import Tensor
 
-__all__ = ["Estimate", "alone", "with_error"]
+__all__ = ["Estimate", "rounded", "with_error"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Estimate:
         return Estimate(float(draws.mean()), float(draws.std()) / sqrt(len(draws)))
 
 
-def alone(value: float) -> str:
+def rounded(value: float) -> str:
     """Three digits; from 1,000 to a million, all in front of the point."""
     return f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
 
@@ -37,16 +37,16 @@ def with_error(value: float, error: float) -> str:
     The place is that of the error's one digit, but not left of the point, nor beyond 10⁻⁵ of the value.
     """
     if error == 0:
-        return f"{alone(value)} ± 0"
+        return f"{rounded(value)} ± 0"
     top = _exponent(max(abs(value), error))
     if not -4 <= top < 6:
         return f"({with_error(value / 10.0**top, error / 10.0**top)})e{top:+03d}"
     place = min(-_exponent(error), 5 - top)
     decimals = max(0, place)
-    rounded = round(value, decimals) + 0.0  # never −0
-    return f"{rounded:.{decimals}f} ± {round(error, place):.{decimals}f}"
+    shown = round(value, decimals) + 0.0  # never −0
+    return f"{shown:.{decimals}f} ± {round(error, place):.{decimals}f}"
 
 
 def _exponent(size: float) -> int:
-    """Of ten, once rounded to one digit."""
+    """Of ten, after rounding to one digit."""
     return int(f"{size:.0e}".partition("e")[2])

@@ -20,7 +20,7 @@ from sbridge.estimates import Estimate
 from sbridge.estimator import SchrodingerBridge
 from sbridge.evaluation import certify
 from sbridge.evaluation.certificate.statement import Certificate, Distance
-from sbridge.evaluation.certificate.walks import Walk, curl, martingale, run
+from sbridge.evaluation.certificate.walks import Walk, martingale, rotation, run
 from sbridge.fields import Field, Framed
 from sbridge.potentials.exact import MixtureBridge
 from sbridge.potentials.field import MixtureDrift
@@ -169,14 +169,14 @@ def test_the_change_of_a_drift_that_only_depends_on_time_is_foretold() -> None:
     hjb, turning = martingale(fine, generator())
     expected = sum(5 * (GRID[k + 5] - GRID[k]) ** 2 for k in range(0, 55, 5)) / 1.2
     assert hjb.value == pytest.approx(expected) and turning.value == pytest.approx(expected)
-    assert curl(fine, generator()).value == pytest.approx(0, abs=1e-20)
+    assert rotation(fine, generator()).value == pytest.approx(0, abs=1e-20)
 
 
 def test_the_curl_of_a_linear_drift() -> None:
     """⅛|A − Aᵀ|²."""
     matrix = torch.tensor([[1.0, 2.0], [-1.0, 0.5]], dtype=FLOAT)
     drift = Linear(matrix, torch.zeros(2, dtype=FLOAT))
-    found = curl(walked(drift, [drift] * 2)[0], generator())
+    found = rotation(walked(drift, [drift] * 2)[0], generator())
     assert abs(found.value - 9 / 4) < 4 * found.standard_error
     assert found.standard_error < 0.1
 
@@ -187,7 +187,7 @@ def test_an_exact_drift_is_a_martingale_and_a_gradient(seed: int) -> None:
     fine, _ = walked(exact, [exact, exact], paths=2000)
     hjb, turning = martingale(fine, generator())
     assert abs(hjb.value) < 4 * hjb.standard_error + 0.02 * turning.value
-    assert curl(fine, generator()).value < 1e-6 * turning.value
+    assert rotation(fine, generator()).value < 1e-6 * turning.value
 
 
 # Certificates

@@ -148,11 +148,6 @@ def test_p_values_see_a_wrong_end_and_pass_true_ones(comparison: Comparison) -> 
     assert _figure(comparison.rows[FLOOR], "forward_p") > 0.05
 
 
-@pytest.mark.parametrize("file", sorted((Path(__file__).parents[1] / "results").rglob("comparison.json")))
-def test_tables_of_before_can_still_be_read(file: Path) -> None:
-    assert FLOOR in Comparison.read(file).rows
-
-
 def test_the_truth_is_judged_like_every_method(comparison: Comparison) -> None:
     rows = _untimed(comparison)
     assert rows["exact"] == rows[TRUTH]

@@ -69,14 +69,14 @@ class Cell:
         """Solve and evaluate; an InputError or DivergenceError becomes a remark."""
         torch.set_num_threads(self.threads)
         whole = self.case.source.build()
-        judge = Evaluator.of(whole, self.seed, self.case.effort)
+        evaluator = Evaluator.of(whole, self.seed, self.case.effort)
         if self.entry is None:
-            return judge.references()
+            return evaluator.references()
         try:
             bridge, facts = self._solve(self.entry.solver, self.case.given(whole, self.seed))
         except (InputError, DivergenceError) as error:
             return self.failed(str(error))
-        return {self.entry.title: {**judge.row(bridge), **facts}}
+        return {self.entry.title: {**evaluator.row(bridge), **facts}}
 
     def _solve(self, solver: Solver, problem: Problem) -> tuple[Bridge, dict[str, float]]:
         if self.budget is not None and isinstance(solver, Trained):

@@ -106,7 +106,7 @@ def _panel(ax: Axes, panel: pl.DataFrame, column: Column, abscissa: Abscissa, me
 
 
 def _widen(ax: Axes) -> None:
-    """Make the x axis span at least a factor of four: equal budgets differ by milliseconds, which nobody asked for."""
+    """Make the x axis span at least a factor of four: equal budgets differ by milliseconds."""
     low, high = ax.get_xlim()
     if high < _NARROW * low:
         middle = (low * high) ** 0.5

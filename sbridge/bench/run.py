@@ -13,7 +13,7 @@ from sbridge.bench.figures import figures
 from sbridge.bench.folder import Done, Folder
 from sbridge.bench.table import of_cells, write_table
 from sbridge.errors import InputError
-from sbridge.estimates import alone, with_error
+from sbridge.estimates import rounded, with_error
 from sbridge.evaluation.table import Row
 from sbridge.report.style import png
 
@@ -66,7 +66,7 @@ def _result(row: Row) -> str:
     for name in ("path_kl", "forward_wasserstein"):
         value, error = row.get(name), row.get(f"{name}_se")
         if isinstance(value, float):
-            figure = with_error(value, error) if isinstance(error, float) else alone(value)
+            figure = with_error(value, error) if isinstance(error, float) else rounded(value)
             seconds = row.get("fit_seconds")
             time = f" in {seconds:.1f} s" if isinstance(seconds, float) else ""
             return f"{name.replace('_', ' ').replace('kl', 'KL')} {figure}{time}"

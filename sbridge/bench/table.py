@@ -14,7 +14,7 @@ import polars as pl
 
 from sbridge.bench.cells import Cell
 from sbridge.bench.folder import Folder
-from sbridge.estimates import alone, with_error
+from sbridge.estimates import rounded, with_error
 from sbridge.evaluation import COLUMNS, Column, column_named
 from sbridge.evaluation.table import Row
 from sbridge.files import replace_atomically, write_json, write_text
@@ -73,7 +73,7 @@ def shown(row: Mapping[str, Any], column: Column) -> str:
         return ""
     spread = row[f"{column.name}_spread"]
     error = row[column.error] if spread is None and column.error else spread
-    return alone(value) if error is None else with_error(value, error)
+    return rounded(value) if error is None else with_error(value, error)
 
 
 def write_table(folder: Folder, table: pl.DataFrame) -> None:

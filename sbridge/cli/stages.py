@@ -36,7 +36,7 @@ def work(run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoin
     facts = {solver.name: _fit(run, solver, problem, seed, checkpoint_seconds)}
     facts |= {baseline.name: _solve(run, baseline, problem, seed) for baseline in baselines}
     if run.comparison() is None:
-        _judge(run, facts, problem, seed)
+        _evaluate(run, facts, problem, seed)
     if run.certificate() is None:
         _certify(run, problem, seed)
     if _page_is_stale(run):
@@ -71,26 +71,26 @@ def _solve(run: Run, baseline: Solver, problem: Problem, seed: int) -> Row:
     return facts
 
 
-def _judge(run: Run, facts: Mapping[str, Row], problem: Problem, seed: int) -> None:
+def _evaluate(run: Run, facts: Mapping[str, Row], problem: Problem, seed: int) -> None:
     """Write comparison.csv and comparison.json: each method's row, the rows of reference last."""
-    judge = Evaluator.of(problem, seed, Effort(diffusion=tuple(run.config["settings"]["diffusion"])))
+    evaluator = Evaluator.of(problem, seed, Effort(diffusion=tuple(run.config["settings"]["diffusion"])))
 
-    rows = {name: {**run.once(f"row {name}", partial(_row, run, judge, name)), **facts[name]} for name in facts}
-    rows |= run.once("references", partial(_references, judge))
-    comparison = judge.table(rows)
+    rows = {name: {**run.once(f"row {name}", partial(_row, run, evaluator, name)), **facts[name]} for name in facts}
+    rows |= run.once("references", partial(_references, evaluator))
+    comparison = evaluator.table(rows)
     comparison.to_csv(run.path("comparison.csv"))
     comparison.to_json(run.path("comparison.json"))
 
 
-def _row(run: Run, judge: Evaluator, name: str) -> Row:
+def _row(run: Run, evaluator: Evaluator, name: str) -> Row:
     note(f"{name}: evaluating on held-out points")
     path = run.path(run.config["methods"][name])
-    return judge.row(Bridge.load(path).to(judge.problem.x0.device)) if path.exists() else {}
+    return evaluator.row(Bridge.load(path).to(evaluator.problem.x0.device)) if path.exists() else {}
 
 
-def _references(judge: Evaluator) -> dict[str, Row]:
-    note(f"evaluating two true samples{' and the exact bridge' * (judge.problem.truth is not None)}")
-    return judge.references()
+def _references(evaluator: Evaluator) -> dict[str, Row]:
+    note(f"evaluating two true samples{' and the exact bridge' * (evaluator.problem.truth is not None)}")
+    return evaluator.references()
 
 
 def _certify(run: Run, problem: Problem, seed: int) -> None:

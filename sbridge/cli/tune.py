@@ -124,7 +124,7 @@ class Tune(Generic[F]):
         kind = {"trials": self.trials, "search": self.search, "scheduler": self.scheduler}
         study = tuning.tune(problem, space, **kind, **self._shared(folder, placement))
         if study.best is not None:
-            _judge(run, study.best, self.seed)
+            _evaluate(run, study.best, self.seed)
             print(f"report: {build(run)}")
         return study
 
@@ -147,12 +147,12 @@ def _as_interrupt(number: int) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def _judge(run: Run, best: Any, seed: int) -> None:
+def _evaluate(run: Run, best: Any, seed: int) -> None:
     """Compare the best bridge with the references, on the run's own test points."""
-    judge = Evaluator.of(run.problem, seed)
+    evaluator = Evaluator.of(run.problem, seed)
     name = next(iter(run.config["methods"]))
-    row = {**judge.row(best.bridge()), "fit_seconds": best.seconds}
-    comparison = judge.table({name: row, **judge.references()})
+    row = {**evaluator.row(best.bridge()), "fit_seconds": best.seconds}
+    comparison = evaluator.table({name: row, **evaluator.references()})
     comparison.to_json(run.path("comparison.json"))
     comparison.to_csv(run.path("comparison.csv"))
     print_comparison(comparison)

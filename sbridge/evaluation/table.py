@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sbridge.errors import InputError
-from sbridge.estimates import alone, with_error
+from sbridge.estimates import rounded, with_error
 from sbridge.files import write_text
 from sbridge.sampling import Simulation, through
 from sbridge.tables import markdown, write_csv
@@ -55,7 +55,7 @@ class Column:
         value, error = row.get(self.name, ""), row.get(self.error, "")
         if not isinstance(value, float):
             return value
-        return with_error(value, error) if isinstance(error, float) else alone(value)
+        return with_error(value, error) if isinstance(error, float) else rounded(value)
 
 
 def _distances(direction: str, short: str, end: str) -> list[Column]:
@@ -140,7 +140,7 @@ def column_named(name: str) -> Column:
 
 @dataclass(frozen=True)
 class Effort:
-    """How many points, paths and steps every method is judged with."""
+    """How many points, paths and steps every method is evaluated with."""
 
     points: int = 4096
     """Held-out points moved each way and compared (points)."""

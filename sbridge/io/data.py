@@ -97,7 +97,7 @@ class FileProblem:
     x1: str
     """Points at t = 1, with the same columns."""
     epsilon: float
-    """ε of dX = u dt + √(2ε) dW, in squared units of the data: over unit time, noise alone spreads a point by √(2ε)."""
+    """ε of dX = u dt + √(2ε) dW, in squared units of the data: over unit time, the noise spreads a point by √(2ε)."""
     columns: tuple[str, ...] = ()
     """Columns to take from .csv and .parquet files (all by default)."""
     held_out: float = 0.2

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["Judged", "Split", "first_peak"]
+__all__ = ["Scored", "Split", "first_peak"]
 
 _ROWS = 4096  # points at once
 _PATIENCE = 2  # fits in a row that are not better, after which the search ends
@@ -33,13 +33,13 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Judged(Generic[Fit]):
+class Scored(Generic[Fit]):
     """A fit and its merits at held-out points, (h,) for each dataset; its score is the sum of their means."""
 
     fit: Fit
     merits: tuple[Tensor, ...]
 
-    def beats(self, other: Judged[Fit], margin: float) -> bool:
+    def beats(self, other: Scored[Fit], margin: float) -> bool:
         """Whether the score is higher by more than `margin` standard errors of the difference, point by point."""
         changes = [(mine - theirs).double() for mine, theirs in zip(self.merits, other.merits, strict=True)]
         gain = torch.stack([change.mean() for change in changes]).sum()
@@ -47,7 +47,7 @@ class Judged(Generic[Fit]):
         return bool(gain > margin * error)
 
 
-def first_peak(fits: Iterable[Judged[Fit]], margin: float) -> Judged[Fit]:
+def first_peak(fits: Iterable[Scored[Fit]], margin: float) -> Scored[Fit]:
     """The best fit so far, once two fits in a row do not beat it by the margin, or after all."""
     remaining = iter(fits)
     best, worse = next(remaining), 0

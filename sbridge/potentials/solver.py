@@ -30,7 +30,7 @@ from sbridge.potentials.field import MixtureDrift
 from sbridge.potentials.fit import Ascent, Parameters, clusters, log_sum_and_shares
 from sbridge.potentials.full import FullMixtureDrift, FullParameters
 from sbridge.potentials.gaussians import fit_gaussians
-from sbridge.potentials.selection import Judged, Split, first_peak
+from sbridge.potentials.selection import Scored, Split, first_peak
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener
 
@@ -114,7 +114,7 @@ class MixturePotential:
             raise InputError(f"{self.components} components need {_PER_COMPONENT} points each, but x1 has {points}")
         return [self.components]
 
-    def _fit(self, x0: Split, x1: Split, e: float, count: int, random_state: int) -> Judged[Parameters]:
+    def _fit(self, x0: Split, x1: Split, e: float, count: int, random_state: int) -> Scored[Parameters]:
         kind, most = self._parameters, _FIRST_WORK // count
         part0, part1 = x0.part[:most], x1.part[:most]
         whole = kind.cells.of(torch.ones_like(part0[None, :, 0]), part0)
@@ -154,15 +154,15 @@ def _normalised(found: Parameters) -> Tensor:
     return torch.log_softmax(found.log_weights, dim=0)
 
 
-def _climbed(ascent: Ascent, steps: int, x0: Split, x1: Split) -> Judged[Parameters]:
+def _climbed(ascent: Ascent, steps: int, x0: Split, x1: Split) -> Scored[Parameters]:
     """The state of the ascent with the highest dual on held-out points: E log Σ g_k(x1) − E log Σ f_k(x0)."""
 
-    def judged(parameters: Parameters) -> Judged[Parameters]:
+    def scored(parameters: Parameters) -> Scored[Parameters]:
         terms = parameters.log_terms1(x1.held_out, ascent.e), parameters.log_terms0(x0.held_out, ascent.e)
         end, start = (log_sum_and_shares(side)[0] for side in terms)
-        return Judged(parameters, (end, -start))
+        return Scored(parameters, (end, -start))
 
-    return first_peak((judged(state.parameters) for state in ascent.states(steps)), margin=0.0)
+    return first_peak((scored(state.parameters) for state in ascent.states(steps)), margin=0.0)
 
 
 def _bridge(

@@ -8,7 +8,7 @@ from math import floor, log10
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sbridge.estimates import Estimate, alone
+from sbridge.estimates import Estimate, rounded
 from sbridge.evaluation.certificate.statement import Certificate, Distance, Passage
 from sbridge.io import Run
 from sbridge.report.material import Exhibit, Material
@@ -70,7 +70,7 @@ def _gap(one: Passage) -> str:
 
 
 def _share(part: Estimate, whole: Estimate) -> str:
-    return f"{part} of {alone(whole.value)}"
+    return f"{part} of {rounded(whole.value)}"
 
 
 @styled

@@ -30,7 +30,7 @@ def question(problem: Problem) -> list[str]:
         f"{len(problem.test1):,}. Which random process moves x0 at t = 0 to x1 at t = 1, and x1 back to x0, and stays "
         "as close as possible to pure diffusion? That process is the Schrödinger bridge.",
         f"It is dX = u dt + √(2ε) dW with ε = {problem.epsilon:.4g} in squared units of the data. Over unit time the "
-        f"noise alone moves a point by about √(2ε) = {noise:.3g} in each coordinate. The points of x0 spread by "
+        f"the noise moves a point by about √(2ε) = {noise:.3g} in each coordinate. The points of x0 spread by "
         f"{spread0:.3g} and those of x1 by {spread1:.3g} (standard deviation, root mean square over coordinates), so "
         f"the noise is {share:.0f} % of the spread. With a smaller ε the start determines the endpoint more closely.",
     ]

@@ -23,7 +23,7 @@ from sbridge.bridge import Bridge
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation import energy_distance
-from sbridge.evaluation.certificate.estimate import SMALLEST, Sample, Trial
+from sbridge.evaluation.certificate.estimate import SMALLEST, EndPoints, Examination
 from sbridge.evaluation.certificate.statement import Passage
 from sbridge.evaluation.certificate.walks import Walk, run
 from sbridge.evaluation.metrics import move, path_kl
@@ -71,8 +71,8 @@ class HeldOutCertificate:
         references: the two exact bridges.
     """
 
-    start: Sample
-    end: Sample
+    start: EndPoints
+    end: EndPoints
     references: tuple[PotentialBridge, PotentialBridge]
 
     name = "certificate (nats)"
@@ -91,10 +91,10 @@ class HeldOutCertificate:
         if min(len(problem.test0), len(problem.test1)) < SMALLEST:
             raise InputError(f"a certificate needs {SMALLEST} held-out points a side, not {len(problem.test0)}")
         generator = torch.Generator(problem.x0.device).manual_seed(random_state)
-        start, end = Sample.of(problem.test0, generator), Sample.of(problem.test1, generator)
+        start, end = EndPoints.of(problem.test0, generator), EndPoints.of(problem.test1, generator)
         solver = FullMixturePotential() if problem.dim <= _LARGEST_FULL_DIM else MixturePotential()
         first, second = (
-            solver.solve(Problem(x0, x1, problem.epsilon, start.judged, end.judged), random_state)
+            solver.solve(Problem(x0, x1, problem.epsilon, start.held_out, end.held_out), random_state)
             for x0, x1 in zip(start.halves, end.halves, strict=True)
         )
         return HeldOutCertificate(start, end, (first, second))
@@ -109,9 +109,9 @@ class HeldOutCertificate:
         references = [reference.to(generator.device) for reference in self.references]
         fields = [reference.forward_field for reference in references]
         with torch.no_grad():
-            fine, coarse = (Walk(bridge.forward_field, fields, bridge.epsilon, start.judged) for _ in range(2))
+            fine, coarse = (Walk(bridge.forward_field, fields, bridge.epsilon, start.held_out) for _ in range(2))
             run(fine, coarse, generator)
-            return Trial(start, end, references, fine, coarse).passage(generator)
+            return Examination(start, end, references, fine, coarse).passage(generator)
 
     def known(self, generator: torch.Generator) -> bool:
         """Whether the references know the bridge well enough (see the head of this file)."""
@@ -122,9 +122,9 @@ class HeldOutCertificate:
         return self.passage(bridge, generator).kl
 
 
-def _placed(sample: Sample, device: torch.device) -> Sample:
+def _placed(sample: EndPoints, device: torch.device) -> EndPoints:
     first, second = sample.halves
-    return Sample((first.to(device), second.to(device)), sample.judged.to(device))
+    return EndPoints((first.to(device), second.to(device)), sample.held_out.to(device))
 
 
 class EndpointEnergy:

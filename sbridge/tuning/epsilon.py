@@ -20,7 +20,7 @@ from ray import tune as ray_tune
 from ray.tune.schedulers import FIFOScheduler
 
 from sbridge.errors import InputError
-from sbridge.estimates import Estimate, alone
+from sbridge.estimates import Estimate, rounded
 from sbridge.evaluation.certificate.estimate import SMALLEST
 from sbridge.problem import Frame, Problem
 from sbridge.report.material import Exhibit
@@ -140,7 +140,7 @@ def _advice(found: EpsilonStudy) -> str:
     if found.recommended is None:
         return "No ε is recommended: all fits whose endpoints are as good as the best are far from a bridge."
     low, high = found.recommended
-    return f"Recommended for this budget: ε from {alone(low)} to {alone(high)}. Fits: {found.study.counted()}."
+    return f"Recommended for this budget: ε from {rounded(low)} to {rounded(high)}. Fits: {found.study.counted()}."
 
 
 def epsilon_figure(found: EpsilonStudy) -> list[Exhibit]:
@@ -158,8 +158,8 @@ def epsilon_figure(found: EpsilonStudy) -> list[Exhibit]:
 
 def _row(trial: Trial) -> dict[str, str]:
     return {
-        "ε (x²)": alone(trial.epsilon or 0),
-        "kinetic energy (x²)": alone(trial.kinetic_energy),
+        "ε (x²)": rounded(trial.epsilon or 0),
+        "kinetic energy (x²)": rounded(trial.kinetic_energy),
         "certificate (nats)": "" if trial.certificate is None else str(trial.certificate),
         "endpoint distance (x)": str(trial.criterion),
         "doubt": trial.doubt,

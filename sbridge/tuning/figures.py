@@ -18,7 +18,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sbridge.estimates import alone
+from sbridge.estimates import rounded
 from sbridge.report.material import Exhibit
 from sbridge.report.style import BLUE, GREY, ORANGE, WIDTH, canvas, plain_powers, styled
 from sbridge.tuning.space import Choice, Domain, Space, Value, own_settings
@@ -132,7 +132,7 @@ def _short(value: Value) -> str:
 def _setting(value: Value) -> str:
     words: dict[Any, str] = {None: "none", False: "no", True: "yes"}
     named = value is None or isinstance(value, bool)
-    return words[value] if named else alone(value) if isinstance(value, float) else str(value)
+    return words[value] if named else rounded(value) if isinstance(value, float) else str(value)
 
 
 @styled

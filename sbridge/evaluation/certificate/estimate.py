@@ -46,7 +46,7 @@ from sbridge.bridge import Bridge
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.statement import Certificate, Distance, Meeting, Passage, Reference
-from sbridge.evaluation.certificate.walks import Walk, curl, martingale, run
+from sbridge.evaluation.certificate.walks import Walk, martingale, rotation, run
 from sbridge.evaluation.distances import relabelled_distances
 from sbridge.fields import Reversed, VectorField
 from sbridge.potentials.bridge import PotentialBridge
@@ -57,7 +57,7 @@ __all__ = ["SMALLEST", "certify"]
 
 SMALLEST = 100  # points a side
 _FULL_DIM = 10
-_JUDGED, _PATHS = 4096, 2048  # at most, of a quarter of the points
+_HELD_OUT, _PATHS = 4096, 2048  # at most, of a quarter of the points
 _COMPARED, _PERMUTATIONS = 2000, 99  # points of either sample that a distance compares, at most
 
 
@@ -68,7 +68,7 @@ def certify(
     random_state: int | None = None,
     reference: MixturePotential | None = None,
 ) -> Certificate:
-    """What `Bridge.certificate` answers, with references of one's own choice.
+    """The answer of `Bridge.certificate`, with a choice of references.
 
     Args:
         x0, x1: points of both ends, (n0, d) and (n1, d), of the bridge's type.
@@ -78,17 +78,17 @@ def certify(
 
     Raises:
         InputError: there are fewer than 100 points a side, or too few for the reference.
-        DivergenceError: a path runs to no finite place.
+        DivergenceError: a path is not finite.
     """
     for label, x in (("x0", x0), ("x1", x1)):
         if len(x) < SMALLEST:
             raise InputError(f"{label} has {len(x)} points; a certificate needs at least {SMALLEST} a side")
     usual = FullMixturePotential() if x0.shape[1] <= _FULL_DIM else MixturePotential()
     generator, solver = seeded(random_state, x0.device), reference or usual
-    start, end = Sample.of(x0, generator), Sample.of(x1, generator)
+    start, end = EndPoints.of(x0, generator), EndPoints.of(x1, generator)
     with torch.no_grad():
-        there = Trial.of(bridge.forward_field, bridge.epsilon, start, end, solver, generator)
-        back = Trial.of(Reversed(bridge.backward_field), bridge.epsilon, end, start, solver, generator)
+        there = Examination.of(bridge.forward_field, bridge.epsilon, start, end, solver, generator)
+        back = Examination.of(Reversed(bridge.backward_field), bridge.epsilon, end, start, solver, generator)
         quarter, half, three_quarters = (
             _distance(there.fine.at(share), back.fine.at(1 - share), generator) for share in (1 / 3, 1 / 2, 2 / 3)
         )
@@ -97,26 +97,26 @@ def certify(
 
 
 @dataclass(frozen=True)
-class Sample:
-    """The points of one end: two halves for the references, and a part, a quarter at most, to judge by."""
+class EndPoints:
+    """The points of one end: two halves for the references, and a quarter at most to evaluate on."""
 
     halves: tuple[Tensor, Tensor]
-    judged: Tensor
+    held_out: Tensor
 
     @staticmethod
-    def of(x: Tensor, generator: torch.Generator) -> Sample:
+    def of(x: Tensor, generator: torch.Generator) -> EndPoints:
         mixed = x[torch.randperm(len(x), generator=generator, device=x.device)]
-        apart = min(_JUDGED, len(x) // 4)
-        first, second = mixed[apart:].tensor_split(2)
-        return Sample((first, second), mixed[:apart])
+        count = min(_HELD_OUT, len(x) // 4)
+        first, second = mixed[count:].tensor_split(2)
+        return EndPoints((first, second), mixed[:count])
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A process, its references, and paths it took from the judged points of its start."""
+class Examination:
+    """A process, its references, and its paths from the held-out points of its start."""
 
-    start: Sample
-    end: Sample
+    start: EndPoints
+    end: EndPoints
     references: Sequence[PotentialBridge]
     fine: Walk
     coarse: Walk
@@ -125,30 +125,30 @@ class Trial:
     def of(
         drift: VectorField,
         epsilon: float,
-        start: Sample,
-        end: Sample,
+        start: EndPoints,
+        end: EndPoints,
         solver: MixturePotential,
         generator: torch.Generator,
-    ) -> Trial:
+    ) -> Examination:
         """Fit the references and run the paths.
 
         Raises:
-            DivergenceError: a path runs to no finite place.
+            DivergenceError: a path is not finite.
         """
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
         references = [
-            solver.solve(Problem(x0, x1, epsilon, start.judged, end.judged), seed)
+            solver.solve(Problem(x0, x1, epsilon, start.held_out, end.held_out), seed)
             for x0, x1 in zip(start.halves, end.halves, strict=True)
         ]
         fields = [reference.forward_field for reference in references]
-        fine, coarse = (Walk(drift, fields, epsilon, start.judged[:_PATHS]) for _ in range(2))
+        fine, coarse = (Walk(drift, fields, epsilon, start.held_out[:_PATHS]) for _ in range(2))
         run(fine, coarse, generator)
-        return Trial(start, end, references, fine, coarse)
+        return Examination(start, end, references, fine, coarse)
 
     def passage(self, generator: torch.Generator) -> Passage:
-        """All that can be said of the process."""
-        fine, ends = self.fine, self.end.judged
-        starting, ending = self._potential(0.0, self.start.judged), self._potential(1.0, ends)
+        """All figures of the process."""
+        fine, ends = self.fine, self.end.held_out
+        starting, ending = self._potential(0.0, self.start.held_out), self._potential(1.0, ends)
         hjb, turning = martingale(fine, generator)
         return Passage(
             len(fine.x),
@@ -157,32 +157,32 @@ class Trial:
             self._gap(starting[: len(fine.x)], ending),
             _distance(fine.x, ends, generator),
             hjb,
-            curl(fine, generator),
+            rotation(fine, generator),
             turning,
             self._quality(_difference(ending, starting), generator),
         )
 
     def _gap(self, starting: Tensor, ending: Tensor) -> Estimate:
-        """The dual gap, from λ(0, ·) at the paths' starts and λ(1, ·) at the judged ends.
+        """The dual gap, from λ(0, ·) at the paths' starts and λ(1, ·) at the held-out ends.
 
         With s the mean displacement of the data, E s·X₁ is taken from the energy and E s·x₁ from the potential.  They
-        agree where the process ends like the data; for datasets far apart most of the noise is in them.
+        agree where the process ends like the data; where the datasets are far from each other, most of the noise is in them.
         """
-        ends, e = self.end.judged.double(), 2 * self.fine.epsilon
-        s = ends.mean(0) - self.start.judged.double().mean(0)
+        ends, e = self.end.held_out.double(), 2 * self.fine.epsilon
+        s = ends.mean(0) - self.start.held_out.double().mean(0)
         fine, coarse = (walk.energy - walk.carried.double() @ s for walk in (self.fine, self.coarse))
         gap = _difference(2 * fine - coarse + starting, ending - ends @ s)  # extrapolated to steps of no length
         error = hypot(gap.standard_error, float((fine - coarse).mean()))
         return Estimate(gap.value / e, error / e)
 
     def _quality(self, dual: Estimate, generator: torch.Generator) -> Reference:
-        """Of both references together: each ends where half of the judged points lead it."""
-        parts = zip(self.references, self.start.judged.tensor_split(2), strict=True)
+        """Of both references together: each ends where half of the held-out points lead it."""
+        parts = zip(self.references, self.start.held_out.tensor_split(2), strict=True)
         moved = torch.cat([reference.endpoints(x0, generator) for reference, x0 in parts])
         shuffled = moved[torch.randperm(len(moved), generator=generator, device=moved.device)]
         first, second = (reference.components for reference in self.references)
         points0, points1 = len(self.start.halves[0]), len(self.end.halves[0])
-        apart = _distance(shuffled, self.end.judged, generator)
+        apart = _distance(shuffled, self.end.held_out, generator)
         return Reference(first, second, points0, points1, Estimate.of(self.fine.own), apart, dual)
 
     def _potential(self, t: float, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Certificate: what `Bridge.certificate` finds, in figures and in words.
+"""Certificate: the figures and the sentence of `Bridge.certificate`.
 
-How each figure is computed, and from which theory, is said in `sbridge.evaluation.certificate.estimate`.
+`sbridge.evaluation.certificate.estimate` states how each figure is computed, and the theory.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sbridge.errors import InputError
-from sbridge.estimates import Estimate, alone
+from sbridge.estimates import Estimate, rounded
 
 __all__ = ["Certificate", "Distance", "Meeting", "Passage", "Reference"]
 
@@ -31,7 +31,7 @@ class Distance:
     floor: float
 
     def __str__(self) -> str:
-        return f"{alone(self.value)} (floor {alone(self.floor)})"
+        return f"{rounded(self.value)} (floor {rounded(self.floor)})"
 
     @property
     def visible(self) -> bool:
@@ -73,8 +73,8 @@ class Passage:
             bridge of your data if the process ends like your data, and nothing otherwise: an end that is too near
             costs too little energy.
         endpoint: of the process's ends to your data.
-        hjb, curl: how much of the drift's change along a path is foretold by where the path is, and how much it turns
-            in circles; without units, and of the size of `turning` at most.  Both are 0 for every Schrödinger bridge:
+        hjb, curl: the predictable part of the drift's increment along a path, and its curl; without units, and of the
+            size of `turning` at most.  Both are 0 for every Schrödinger bridge:
             its drift solves the Hamilton–Jacobi–Bellman equation, and is a gradient.  No reference is needed.
         turning: the drift's change along a path in the same measure.
         reference: what it was held against.
@@ -95,8 +95,8 @@ class Passage:
         """Why the divergence is not what it seems; empty where it is tight."""
         own, end = self.reference.own, self.reference.endpoint
         known = {
-            f"the reference itself ends {alone(end.value)} from your data where the floor is {alone(end.floor)}, so it "
-            "is the bridge of another problem and the fit may be better than this": end.visible,
+            f"the reference itself ends {rounded(end.value)} from your data where the floor is {rounded(end.floor)}, so "
+            "it is the bridge of another problem and the fit may be better than this": end.visible,
             f"the reference's own error, {own} nats, is larger, so that this fit and an exact bridge cannot be told "
             "apart; more points would": own.value > self.kl.value,
             f"halving the steps changes it by {self.halving} nats": abs(self.halving.value)
@@ -113,9 +113,9 @@ class Passage:
         """The divergence in plain words, and whether it is tight."""
         own, end = self.reference.own, self.reference.endpoint
         found = (
-            f"{subject} is within {self.kl} nats of an exact Schrödinger bridge (itself known to {alone(own.value)} "
-            f"nats) whose endpoint differs from your data by {alone(max(end.value, 0.0))} (energy distance; floor "
-            f"{alone(end.floor)})"
+            f"{subject} is within {self.kl} nats of an exact Schrödinger bridge (itself known to {rounded(own.value)} "
+            f"nats) whose endpoint differs from your data by {rounded(max(end.value, 0.0))} (energy distance; floor "
+            f"{rounded(end.floor)})"
         )
         return f"{found}; this is not tight: {'; '.join(self.doubts)}." if self.doubts else f"{found}."
 
@@ -161,7 +161,7 @@ class Certificate:
         return self.forward.sentence("The forward process")
 
     def content(self) -> dict[str, Any]:
-        """Everything in terms of JSON, for `of`; the sentence is in it for people."""
+        """Everything as JSON values, for `of`; the sentence is included for people."""
         return {**asdict(self), "sentence": self.sentence}
 
     @staticmethod

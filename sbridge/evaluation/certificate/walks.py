@@ -29,7 +29,7 @@ from sbridge.estimates import Estimate
 from sbridge.evaluation.metrics import HORIZON
 from sbridge.fields import VectorField
 
-__all__ = ["Walk", "curl", "martingale", "run"]
+__all__ = ["Walk", "martingale", "rotation", "run"]
 
 _STEPS, _KEPT = 60, 5  # every fifth state is kept
 _GRID = [sin(pi / 2 * k / _STEPS) ** 2 for k in range(_STEPS + 1)]
@@ -40,7 +40,7 @@ _SPAN = 2e-4  # of the time left: the square of the finite differences' step, in
 class Walk:
     """Euler–Maruyama paths of û, and what they add up: `cross`, `own` and `energy`, (n,) each, in float64.
 
-    `carried` is where û alone has carried each point, x₀ + ∫û dt: X₁ without the noise, with the same mean.
+    `carried` is x₀ + ∫û dt along each path: X₁ without the noise, with the same mean.
     """
 
     def __init__(self, drift: VectorField, references: Sequence[VectorField], epsilon: float, x: Tensor) -> None:
@@ -96,7 +96,7 @@ def _noise(walk: Walk, dt: float, x: Tensor, generator: torch.Generator) -> Tens
 
 def martingale(walk: Walk, generator: torch.Generator) -> tuple[Estimate, Estimate]:
     """hjb and turning, from the walk's stretches between kept states and others from the same places."""
-    foretold, turned = torch.zeros(2, min(_WITNESSES, len(walk.x)), dtype=torch.float64, device=walk.x.device)
+    predicted, turned = torch.zeros(2, min(_WITNESSES, len(walk.x)), dtype=torch.float64, device=walk.x.device)
     for start in range(0, _STEPS - _KEPT, _KEPT):
         place, end = (state[:_WITNESSES] for state in walk.states[start // _KEPT :][:2])
         before = walk.drift_at(start, place)
@@ -104,9 +104,9 @@ def martingale(walk: Walk, generator: torch.Generator) -> tuple[Estimate, Estima
             (walk.drift_at(start + _KEPT, x) - before).double()
             for x in (end, _continued(walk, start, place, generator))
         )
-        foretold += (change * other).sum(-1) / (4 * walk.epsilon)
+        predicted += (change * other).sum(-1) / (4 * walk.epsilon)
         turned += (change.square() + other.square()).sum(-1) / (8 * walk.epsilon)
-    return Estimate.of(foretold), Estimate.of(turned)
+    return Estimate.of(predicted), Estimate.of(turned)
 
 
 def _continued(walk: Walk, start: int, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -117,7 +117,7 @@ def _continued(walk: Walk, start: int, x: Tensor, generator: torch.Generator) ->
     return x
 
 
-def curl(walk: Walk, generator: torch.Generator) -> Estimate:
+def rotation(walk: Walk, generator: torch.Generator) -> Estimate:
     """⅛E∫|∇u − (∇u)ᵀ|²dt, by the trapezoidal rule over the kept states in s with t = sin²(πs/2)."""
     inner = range(_KEPT, _STEPS, _KEPT)
     weights = [pi / 2 * sin(pi * k / _STEPS) * _KEPT / _STEPS for k in inner]
