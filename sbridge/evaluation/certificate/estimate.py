@@ -166,7 +166,7 @@ class Examination:
         """The dual gap, from λ(0, ·) at the paths' starts and λ(1, ·) at the held-out ends.
 
         With s the mean displacement of the data, E s·X₁ is taken from the energy and E s·x₁ from the potential.  They
-        agree where the process ends like the data; where the datasets are far from each other, most of the noise is in them.
+        agree where the process ends like the data.  For distant datasets most of the noise is in them.
         """
         ends, e = self.end.held_out.double(), 2 * self.fine.epsilon
         s = ends.mean(0) - self.start.held_out.double().mean(0)

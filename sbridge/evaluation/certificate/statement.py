@@ -95,8 +95,8 @@ class Passage:
         """Why the divergence is not what it seems; empty where it is tight."""
         own, end = self.reference.own, self.reference.endpoint
         known = {
-            f"the reference itself ends {rounded(end.value)} from your data where the floor is {rounded(end.floor)}, so "
-            "it is the bridge of another problem and the fit may be better than this": end.visible,
+            f"the reference itself ends {rounded(end.value)} from your data where the floor is {rounded(end.floor)}, "
+            "so it is the bridge of another problem and the fit may be better than this": end.visible,
             f"the reference's own error, {own} nats, is larger, so that this fit and an exact bridge cannot be told "
             "apart; more points would": own.value > self.kl.value,
             f"halving the steps changes it by {self.halving} nats": abs(self.halving.value)
