@@ -16,12 +16,14 @@ from torch import Tensor
 from sbridge import interpolants, times
 from sbridge.fields import Field
 from sbridge.interpolants import (
+    Brownian,
     ClosedForm,
     FramedInterpolant,
     Gamma,
     Interpolant,
     LearnedGamma,
     LearnedMean,
+    Linear,
     Mirror,
     OneSided,
     TwoSided,
@@ -50,10 +52,9 @@ TIMES = members(times, TimeDensity)
 
 
 def closed_forms() -> dict[str, ClosedForm]:
-    """Every interpolant given by a formula, with every gamma it takes."""
-    forms: dict[str, ClosedForm] = {}
-    for cls in members(interpolants, TwoSided):
-        forms |= {f"{cls.__name__}-{gamma.__name__}": cls(gamma(EPSILON)) for gamma in GAMMAS}
+    """Every interpolant given by a formula, and every gamma on the straight line: mean and noise do not interact."""
+    pairs = [(cls, Brownian) for cls in members(interpolants, TwoSided)] + [(Linear, gamma) for gamma in GAMMAS]
+    forms: dict[str, ClosedForm] = {f"{cls.__name__}-{gamma.__name__}": cls(gamma(EPSILON)) for cls, gamma in pairs}
     return forms | {cls.__name__: cls(SPREAD0) for cls in members(interpolants, OneSided)}
 
 

@@ -26,7 +26,7 @@ from sbridge.theory.conversions import (
 from sbridge.theory.oracle import MixtureOracle
 
 DIM = 2
-NAMES = ["Linear-Brownian", "Trigonometric-SineSquared", "Mirror-Parabolic", "OneSidedLinear", "VariancePreserving"]
+NAMES = ["Linear-Brownian", "Linear-SineSquared", "Mirror-Brownian", "OneSidedLinear", "VariancePreserving"]
 INTERPOLANTS: dict[str, Interpolant] = {name: closed_forms()[name] for name in NAMES}
 INTERPOLANTS["framed"] = framed(Linear(Brownian(EPSILON)), DIM)
 ONE_SIDED = [name for name, interpolant in INTERPOLANTS.items() if isinstance(interpolant, OneSided)]
