@@ -411,7 +411,7 @@ def test_blocks_change_nothing(method: DensityMethod, monkeypatch: pytest.Monkey
     """Exactly without noise; with it, another block is another draw."""
     case = affine("x1", 7)
     whole = case.error(method)[1]
-    monkeypatch.setattr(base, "_ROWS", 3)
+    monkeypatch.setattr(base, "_MOST_ROWS", 3)
     if isinstance(method, PathMethod):
         method = replace(method, paths=8, steps=8)
     parts = case.error(method)[1]
