@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 
 from sbridge.estimates import Estimate, rounded, with_error
 from sbridge.evaluation import energy_distance
+from sbridge.io import Store
 from sbridge.io.settings import environment
 from sbridge.problems.sampled import Law
 from sbridge.report.style import PALETTE as COLOURS
-from sbridge.tables import markdown, read_csv, write_csv
+from sbridge.tables import markdown, write_csv
 
 __all__ = ["COLOURS", "RESULTS", "Cell", "Rows", "energy_floor", "mean_of", "save"]
 
@@ -28,14 +29,15 @@ Row = Mapping[str, str]
 
 
 class Rows:
-    """The rows of `folder`/`name`.csv; an estimate takes two columns, the second with the ending `_se`."""
+    """The table `folder`/`name`.csv; an estimate takes two columns, the second with the ending `_se`.
+
+    Finished rows are records of a `Store` beside it, so an interrupted experiment computes none of them twice.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{name}.csv"
+        self.path, self.store = folder / f"{name}.csv", Store(folder / "cells" / name)
         self.rows: list[dict[str, str]] = []
-        if self.path.exists():
-            self.rows = read_csv(self.path)
 
     def find(self, **key: str | float) -> list[dict[str, str]]:
         """The rows with these values."""
@@ -48,10 +50,14 @@ class Rows:
 
     def once_all(self, compute: Callable[[], Iterable[Mapping[str, Cell]]], **key: str | float) -> None:
         """The same for several rows that share a key; an interruption keeps all of them or none."""
-        if not self.find(**key):
-            print(self.path.stem, *(f"{name} {value}" for name, value in key.items()), sep="  ", flush=True)
-            self.rows += [_texts({**key, **row}) for row in compute()]
-            write_csv(self.path, self.rows)
+        title = "  ".join(f"{name} {value}" for name, value in key.items())
+
+        def computed() -> list[dict[str, str]]:
+            print(self.path.stem, title, sep="  ", flush=True)
+            return [_texts({**key, **row}) for row in compute()]
+
+        self.rows += self.store.once(title, key, computed)
+        write_csv(self.path, self.rows)
 
     def replace(self, rows: Iterable[Mapping[str, Cell]]) -> None:
         """Write these rows in place of all others: a summary, which costs nothing to compute again."""

@@ -185,12 +185,10 @@ def descends(process: int, ancestor: int) -> bool:
 def faults(kills: int = 20, trials: int = 30, steps: int = 6000, seed: int = 0, out: Path = OUT) -> None:
     """Kill a worker, a machine or the command every 6 to 16 seconds; every trial has to be finished in the end."""
     rows, victim = Rows(out, "faults"), Victim(WORK / f"faults-{kills}-{trials}-{steps}-{seed}", trials, steps)
-    for kill in range(len(rows.rows), kills):
-        random.seed(seed + kill)
-        time.sleep(random.uniform(6, 16))
+    for kill in range(1, kills + 1):
         if victim.process.poll() is not None:
             break
-        rows.once(partial(struck, victim, random.choice(("worker", "machine", "command"))), kill=kill + 1)
+        rows.once(partial(struck, victim, seed + kill), kill=kill)
     code, ended = victim.process.wait(), victim.state()["finished"]
     victim.cluster.shutdown()
     titles = {"kill": "kill", "hit": "hit", "finished": "trials finished", "twice": "shares done twice"}
@@ -198,8 +196,11 @@ def faults(kills: int = 20, trials: int = 30, steps: int = 6000, seed: int = 0, 
     sys.exit(bool(code or ended < trials))
 
 
-def struck(victim: Victim, hit: str) -> dict[str, Cell]:
-    """Strike, and see what of the search is left."""
+def struck(victim: Victim, seed: int) -> dict[str, Cell]:
+    """Wait 6 to 16 seconds, kill a worker, a machine or the command, and count what is left of the search."""
+    random.seed(seed)
+    time.sleep(random.uniform(6, 16))
+    hit = random.choice(("worker", "machine", "command"))
     getattr(victim, hit)()
     time.sleep(1)  # reports that were being written are complete
     return {"hit": hit, **victim.state()}

@@ -12,7 +12,7 @@ from typing import Any
 
 from sbridge.files import replace_atomically
 
-__all__ = ["markdown", "read_csv", "write_csv"]
+__all__ = ["markdown", "write_csv"]
 
 _NUMBER = re.compile(r"[(-]?\.?\d")  # how a number begins
 
@@ -23,13 +23,6 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     frame = pl.DataFrame(_columns(rows), strict=False)
     replace_atomically(Path(path), frame.write_csv)
-
-
-def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """The table in a CSV file, each cell as its text."""
-    import polars as pl
-
-    return pl.read_csv(path, infer_schema=False).fill_null("").to_dicts()
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
