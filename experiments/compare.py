@@ -28,7 +28,7 @@ from torch import Tensor
 from sbridge.bench import SUITES, Case, Mixtures, bench, cells_of, chosen
 from sbridge.estimates import Estimate
 from sbridge.evaluation import path_energy
-from sbridge.plans import kinetic_energy
+from sbridge.plans import plan_energy
 from sbridge.problems import planar
 from sbridge.problems.mixture import Mixture
 
@@ -82,7 +82,7 @@ def exact_energy(kind: type[planar.Planar], points: int) -> dict[str, Estimate]:
     """KE* = ½E∫|u*|²dt at the problem's default ε, extrapolated in 1/n from independent pairs of samples."""
     torch.set_num_threads(1)
     problems = [kind(samples=points, test_samples=10, seed=seed).build() for seed in range(REPEATS)]
-    return {"energy": mean_of([kinetic_energy(p.x0, p.x1, LOG_DENSITIES[kind], p.epsilon) for p in problems])}
+    return {"energy": mean_of([plan_energy(p.x0, p.x1, LOG_DENSITIES[kind], p.epsilon) for p in problems])}
 
 
 def write_path_energies(table: pl.DataFrame, out: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sbridge.errors import InputError
 from sbridge.fields import Drifts
 
-__all__ = ["DriftPair", "NetworkFactory", "OwnDrifts", "ResidualMLP", "ResidualNetwork", "Shaped", "build"]
+__all__ = ["DriftPair", "NetworkFactory", "OwnDrifts", "ResidualMLP", "ResidualNetwork", "Shaped", "build_network"]
 __all__ += ["initialise", "time_features"]
 
 NetworkFactory = Callable[[int, float, float, float], nn.Module]
@@ -196,7 +196,7 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
             part.initialise(generator)
 
 
-def build(
+def build_network(
     factory: NetworkFactory, dim: int, spreads: tuple[float, float], epsilon: float, seed: int
 ) -> DriftPair | OwnDrifts:
     """The factory's network, its weights decided by the seed.

@@ -114,6 +114,22 @@ def test_no_function_sets_a_global_seed() -> None:
     assert [name for name, tree in _modules(ROOT).items() if _global_seeds(tree)] == []
 
 
+def _defined(tree: ast.Module) -> Iterator[str]:
+    """Public classes, functions and constants at the top of a module; letters are type variables."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name) and len(target.id) > 1)
+
+
+def test_no_public_name_means_two_things() -> None:
+    modules = _modules(ROOT)
+    names = [(one, name) for name, tree in modules.items() for one in _defined(tree) if not one.startswith("_")]
+    places = {one: [name for other, name in names if other == one] for one, _ in names}
+    assert {one: where for one, where in places.items() if len(where) > 1} == {}
+
+
 def test_the_package_does_not_import_tests_or_experiments() -> None:
     roots = {
         full.split(".")[0]

@@ -20,9 +20,9 @@ import torch
 
 from sbridge.baselines.markovian import MarkovianFitting
 from sbridge.bench import ENTRIES, SUITES, Case, Cell, Entry, Finite, bench, cells_of, chosen
-from sbridge.bench.budget import Fit, fitted_within
+from sbridge.bench.budget import TimedFit, fitted_within
 from sbridge.bench.cells import _peak_memory
-from sbridge.bench.figures import DIMENSION, POINTS, TIME, curves, figures
+from sbridge.bench.figures import DIMENSION, NUMBER_OF_POINTS, TIME, figures, method_curves
 from sbridge.bench.folder import Folder
 from sbridge.bench.pool import finished
 from sbridge.bench.table import of_cells, write_table
@@ -276,7 +276,7 @@ class Machine:
         return self.attempts[-1]
 
 
-def _timed_fit(machine: Machine, seconds: float) -> tuple[Fit, Attempt]:
+def _timed_fit(machine: Machine, seconds: float) -> tuple[TimedFit, Attempt]:
     fit = fitted_within(machine, CASE.source.build(), seconds, clock=lambda: machine.clock.now)
     return fit, machine.attempts[-1]
 
@@ -391,7 +391,7 @@ def test_figures_are_drawn_for_what_varies() -> None:
     found = {cell: {"POT" if cell.entry else FLOOR: _result(1.0 + (cell.case.points or 0))} for cell in cells}
     table = of_cells(found)
     path_kl = column_named("path_kl")
-    by_points, by_dim, by_time = (curves(table, path_kl, sweep) for sweep in (POINTS, DIMENSION, TIME))
+    by_points, by_dim, by_time = (method_curves(table, path_kl, sweep) for sweep in (NUMBER_OF_POINTS, DIMENSION, TIME))
     assert by_points is not None and by_dim is not None and by_time is not None
     assert [ax.get_title() for ax in by_points.axes] == ["mixture, ε = 0.5, d = 2", "mixture, ε = 0.5, d = 16"]
     line = by_points.axes[0].containers[0].lines[0]  # type: ignore[attr-defined]
@@ -402,7 +402,7 @@ def test_figures_are_drawn_for_what_varies() -> None:
 def test_equal_times_are_not_drawn_apart() -> None:
     cells = cells_of(Finite().cases()[:1], [ENTRIES["maxmin"], ENTRIES["fixed"]], [1.0], [0])
     found = {cell: {str(k): {**_result(1.0), "fit_seconds": 120.0 + 0.01 * k}} for k, cell in enumerate(cells)}
-    drawn = curves(of_cells(found), column_named("path_kl"), TIME)
+    drawn = method_curves(of_cells(found), column_named("path_kl"), TIME)
     assert drawn is not None
     low, high = drawn.axes[0].get_xlim()
     assert low < 61 and high > 239

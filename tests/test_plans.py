@@ -21,7 +21,7 @@ from sbridge.plans import (
     entropic_plan,
     entropic_plans,
     extended,
-    kinetic_energy,
+    plan_energy,
     refined,
     scaled_cost,
 )
@@ -232,7 +232,7 @@ def test_kinetic_energy_is_that_of_the_gaussian_bridge(n: int, repeats: int, eps
     generator, found = _generator(), []
     for _ in range(repeats):
         x0, x1 = (law.loc + torch.randn(n, 2, generator=generator) @ law.scale_tril.T for law in laws)
-        found.append(kinetic_energy(x0, x1, laws[1].log_prob, epsilon))
+        found.append(plan_energy(x0, x1, laws[1].log_prob, epsilon))
     estimate = Estimate.of(torch.tensor(found))
     assert estimate.standard_error < 0.08
     assert abs(estimate.value - truth.kinetic_energy().value) < 3 * estimate.standard_error

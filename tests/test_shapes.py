@@ -21,7 +21,7 @@ from sbridge.fields import Reversed
 from sbridge.problems import grid
 from sbridge.problems.atoms import AtomBridge
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.problems.grid import Grid, sinkhorn, smoothed
+from sbridge.problems.grid import Grid, grid_sinkhorn, smoothed
 from sbridge.problems.laws import LAWS, masses
 from sbridge.problems.shapes import Shapes, ShapesBridge
 from sbridge.problems.sourced import KnownPotential, SourcedBridge
@@ -46,7 +46,7 @@ def _axis(cells: int = 160) -> Tensor:
 def _block(p: Tensor, q: Tensor, epsilon: float) -> ShapesBridge:
     """The bridge of one plane between masses on a grid over ±4, smoothed by the spacing of 160 cells."""
     variance, axis, eye = 0.05**2, _axis(len(p)), torch.eye(2, dtype=FLOAT)
-    log_a, log_w = sinkhorn(p, q, axis, 2 * epsilon + 2 * variance)
+    log_a, log_w = grid_sinkhorn(p, q, axis, 2 * epsilon + 2 * variance)
     target, source = (Grid(logs[None], axis, [0], eye, epsilon, variance) for logs in (log_w, log_a))
     return ShapesBridge(target, Reversed(source), epsilon)
 
@@ -92,7 +92,7 @@ def test_sums_are_those_of_all_terms(epsilon: float, t: float) -> None:
 def test_sinkhorn_meets_both_marginals(pair: str, epsilon: float) -> None:
     axis, variance = _axis(), 2 * epsilon + 0.005
     p, q = (masses(LAWS[name], axis) for name in pair.split(":"))
-    log_a, log_w = sinkhorn(p, q, axis, variance)
+    log_a, log_w = grid_sinkhorn(p, q, axis, variance)
     for wanted, own, other in ((p, log_a, log_w), (q, log_w, log_a)):
         assert ((own + smoothed(other, axis, axis, variance)).exp() - wanted).abs().sum() < 1e-9
 
@@ -101,7 +101,7 @@ def test_sinkhorn_says_when_it_does_not_converge(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(grid, "_MOST_STEPS", 3)
     p, q = (masses(LAWS[name], _axis()) for name in ("moons", "spiral"))
     with pytest.raises(DivergenceError, match="after 3 steps"):
-        sinkhorn(p, q, _axis(), 0.1)
+        grid_sinkhorn(p, q, _axis(), 0.1)
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -245,7 +245,7 @@ def test_energy_of_shapes_agrees_with_that_of_drawn_pairs() -> None:
 
 def test_blocks_of_one_pair_are_solved_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = _truth(2, 0.3, "moons:moons").forward_field.log_weights
-    monkeypatch.setattr("sbridge.problems.shapes.sinkhorn", None)
+    monkeypatch.setattr("sbridge.problems.shapes.grid_sinkhorn", None)
     again = _truth(8, 0.3, "moons:moons").forward_field
     assert again.kinds == [0, 0, 0, 0] and torch.equal(again.log_weights, first)
 

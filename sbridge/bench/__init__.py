@@ -9,7 +9,7 @@
 from sbridge.bench.cells import Cell, cells_of
 from sbridge.bench.entries import ENTRIES, Entry, chosen
 from sbridge.bench.run import bench
-from sbridge.bench.suites import SUITES, AnyShape, Case, Finite, Gaussians, Mixtures, Planar, Quick, Real, Suite
+from sbridge.bench.suites import SUITES, AnyShape, Case, Finite, Gaussians, Mixtures, PlanarShapes, Quick, Real, Suite
 
-__all__ = ["ENTRIES", "SUITES", "AnyShape", "Case", "Cell", "Entry", "Finite", "Gaussians", "Mixtures", "Planar"]
+__all__ = ["ENTRIES", "SUITES", "AnyShape", "Case", "Cell", "Entry", "Finite", "Gaussians", "Mixtures", "PlanarShapes"]
 __all__ += ["Quick", "Real", "Suite", "bench", "cells_of", "chosen"]

@@ -23,7 +23,7 @@ from sbridge.bridge import Bridge
 from sbridge.problem import Problem
 from sbridge.solvers.training import Progress
 
-__all__ = ["Attempt", "Fit", "Trained", "fitted_within"]
+__all__ = ["Attempt", "TimedFit", "Trained", "fitted_within"]
 
 _LEAST_STEPS = 50
 _WARM_UP_POINTS = 1000
@@ -47,7 +47,7 @@ class Trained(Protocol):
 
 
 @dataclass(frozen=True)
-class Fit:
+class TimedFit:
     """The bridge of a training, the steps that were done and the seconds they took."""
 
     bridge: Bridge
@@ -57,7 +57,7 @@ class Fit:
 
 def fitted_within(
     solver: Trained, problem: Problem, seconds: float, random_state: int = 0, clock: Callable[[], float] = perf_counter
-) -> Fit:
+) -> TimedFit:
     """Train for about `seconds`, and at least 50 steps; the last round may exceed the budget.
 
     Raises:
@@ -74,7 +74,7 @@ def fitted_within(
         else:
             training.steps = _total_steps(step, seconds - (now - begin), (step - first[0]) / (now - first[1]))
     bridge = training.bridge()
-    return Fit(bridge, step, clock() - begin)
+    return TimedFit(bridge, step, clock() - begin)
 
 
 def _warm_up(solver: Trained, problem: Problem, random_state: int) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sbridge.evaluation import FLOOR, TRUTH, Column, column_named
 from sbridge.report.style import GREY, canvas, colours, dashes, plain_powers, styled
 
-__all__ = ["DIMENSION", "POINTS", "TIME", "Abscissa", "curves", "figures"]
+__all__ = ["DIMENSION", "NUMBER_OF_POINTS", "TIME", "Abscissa", "figures", "method_curves"]
 
 _LABELS = {"case": "{}", "family": "{}", "epsilon": "ε = {:g}", "dim": "d = {}", "points": "n = {}"}
 _MARKERS = "osD^vP*X<>hd8"
@@ -40,7 +40,7 @@ class Abscissa:
 
 TIME = Abscissa("fit_seconds", "fit (s)", ("case",), least=1)
 DIMENSION = Abscissa("dim", "dimension d", ("family", "epsilon", "points"))
-POINTS = Abscissa("points", "training points per side", ("family", "epsilon", "dim"))
+NUMBER_OF_POINTS = Abscissa("points", "training points per side", ("family", "epsilon", "dim"))
 
 
 def figures(table: pl.DataFrame) -> dict[str, Figure]:
@@ -53,16 +53,17 @@ def figures(table: pl.DataFrame) -> dict[str, Figure]:
     longest = table.filter((pl.col("budget") == pl.col("budget").max().over("case", "method")).fill_null(True))
     few = longest.filter(pl.col("case").is_in(untrue["case"].implode()))
     drawn = {}
-    for abscissa, cases, without_truth in ((TIME, table, untrue), (DIMENSION, longest, few), (POINTS, longest, few)):
+    parts = ((TIME, table, untrue), (DIMENSION, longest, few), (NUMBER_OF_POINTS, longest, few))
+    for abscissa, cases, without_truth in parts:
         for name in ("path_kl", "cbw_uvp"):
-            drawn[f"{name}_by_{abscissa.x}"] = curves(cases, column_named(name), abscissa)
+            drawn[f"{name}_by_{abscissa.x}"] = method_curves(cases, column_named(name), abscissa)
         for name in ("forward_wasserstein", "backward_wasserstein"):
-            drawn[f"{name}_by_{abscissa.x}"] = curves(without_truth, column_named(name), abscissa)
+            drawn[f"{name}_by_{abscissa.x}"] = method_curves(without_truth, column_named(name), abscissa)
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 @styled
-def curves(table: pl.DataFrame, column: Column, abscissa: Abscissa) -> Figure | None:
+def method_curves(table: pl.DataFrame, column: Column, abscissa: Abscissa) -> Figure | None:
     """A panel for each setting of the fixed columns; None if there is nothing to draw.
 
     Error bars are standard deviations over seeds, or standard errors if there is one seed.  Zeros, such as the floor of

@@ -29,7 +29,7 @@ from sbridge.problems.planar import MoonsToEightGaussians, NormalToEightGaussian
 from sbridge.problems.shapes import Shapes
 from sbridge.problems.sourced import KnownPotential
 
-__all__ = ["SUITES", "AnyShape", "Case", "Finite", "Gaussians", "Mixtures", "Planar", "Quick", "Real", "Suite"]
+__all__ = ["SUITES", "AnyShape", "Case", "Finite", "Gaussians", "Mixtures", "PlanarShapes", "Quick", "Real", "Suite"]
 
 _BUDGET = 120.0
 
@@ -157,7 +157,7 @@ class AnyShape:
 
 
 @dataclass(frozen=True)
-class Planar:
+class PlanarShapes:
     """Between common shapes in the plane; the bridges are not known."""
 
     name: ClassVar[str] = "planar"
@@ -216,11 +216,11 @@ class Quick:
         """A Gaussian, a mixture, shapes with and without a known bridge, a mixture from 1,000 points, and digits."""
         effort = Effort(points=1000, matched=1000, starts=50, per_start=100, steps=50)
         suites: list[Suite] = [Gaussians(dims=(5,)), Mixtures(dims=(2,), epsilons=(0.5,))]
-        suites += [AnyShape(dims=(2,)), Planar(), Finite(dims=(2,), points=(1000,)), Real()]
+        suites += [AnyShape(dims=(2,)), PlanarShapes(), Finite(dims=(2,), points=(1000,)), Real()]
         return [replace(suite.cases()[0], effort=effort) for suite in suites]
 
 
-_SUITES: list[type[Suite]] = [Gaussians, Mixtures, AnyShape, Planar, Finite, Real, Quick]
+_SUITES: list[type[Suite]] = [Gaussians, Mixtures, AnyShape, PlanarShapes, Finite, Real, Quick]
 
 SUITES: dict[str, type[Suite]] = {suite.name: suite for suite in _SUITES}
 """Every suite by its name."""

@@ -17,9 +17,9 @@ from sbridge.plans.plan import (
     entropic_plan,
     entropic_plans,
     extended,
-    kinetic_energy,
+    plan_energy,
     refined,
 )
 
 __all__ = ["Plan", "annealed_potential", "drawn_partners", "entropic_plan", "entropic_plans", "extended"]
-__all__ += ["kinetic_energy", "refined", "scaled_cost"]
+__all__ += ["plan_energy", "refined", "scaled_cost"]

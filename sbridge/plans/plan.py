@@ -24,7 +24,7 @@ from torch import Tensor
 from sbridge.plans.cost import Cost
 from sbridge.plans.iteration import annealed_potential, sinkhorn
 
-__all__ = ["Plan", "drawn_partners", "entropic_plan", "entropic_plans", "extended", "kinetic_energy", "refined"]
+__all__ = ["Plan", "drawn_partners", "entropic_plan", "entropic_plans", "extended", "plan_energy", "refined"]
 
 _ANNEALED_POINTS = 256  # at most, of a sample that starts by annealing; larger ones start from fewer points
 _THINNING = 4  # times fewer
@@ -116,7 +116,7 @@ def refined(x0: Tensor, x1: Tensor, g: Tensor, epsilon: float, iterations: int) 
     return Cost.between(x0, x1, epsilon).refined(g, iterations)
 
 
-def kinetic_energy(x0: Tensor, x1: Tensor, log_density1: Callable[[Tensor], Tensor], epsilon: float) -> float:
+def plan_energy(x0: Tensor, x1: Tensor, log_density1: Callable[[Tensor], Tensor], epsilon: float) -> float:
     """The bridge's energy ½E∫|u|²dt between the laws that x0 and x1 are samples of, where ρ1's density is known.
 
     The bridge's divergence from the Brownian motion that starts at ρ0 is that of their plans, and 2ε times it is

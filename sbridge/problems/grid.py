@@ -22,7 +22,7 @@ from torch import Tensor
 from sbridge.errors import DivergenceError
 from sbridge.problems.atoms import Atoms
 
-__all__ = ["Grid", "sinkhorn", "smoothed"]
+__all__ = ["Grid", "grid_sinkhorn", "smoothed"]
 
 _LOWEST = -1e30  # in the place of −∞ where differences are taken
 _UNDERFLOW = 1e-250  # sums below it are added up again
@@ -49,7 +49,9 @@ def _along(logs: Tensor, kernel: Tensor) -> Tensor:
     return (kernel @ (logs - top).exp()).log() + top
 
 
-def sinkhorn(p: Tensor, q: Tensor, axis: Tensor, variance: float, tolerance: float = 1e-10) -> tuple[Tensor, Tensor]:
+def grid_sinkhorn(
+    p: Tensor, q: Tensor, axis: Tensor, variance: float, tolerance: float = 1e-10
+) -> tuple[Tensor, Tensor]:
     """log a and log w (n, n) of the plan a_i N(s_i | r_j, variance) w_j with marginals p and q.
 
     Args:

@@ -14,9 +14,9 @@ from math import pi
 import torch
 from torch import Tensor
 
-__all__ = ["LAWS", "Density", "masses"]
+__all__ = ["LAWS", "PlanarDensity", "masses"]
 
-Density = Callable[[Tensor, Tensor], Tensor]
+PlanarDensity = Callable[[Tensor, Tensor], Tensor]
 """Axes (n,) and (m,) ↦ a density on their grid (n, m), up to a factor."""
 
 _CURVE_POINTS = 400
@@ -24,7 +24,7 @@ _CUT = 1e-12
 _ROUNDS = 30  # of moving and scaling; of the Student law the grid's window changes with each
 
 
-def masses(law: Density, axis: Tensor) -> Tensor:
+def masses(law: PlanarDensity, axis: Tensor) -> Tensor:
     """Masses of a law on the grid of an axis (n,), with mean 0 and standard deviation 1 in both coordinates: (n, n)."""
     centre, scale = torch.zeros(2).to(axis), torch.ones(2).to(axis)
     for _ in range(_ROUNDS):
@@ -109,7 +109,7 @@ def _inside(x: Tensor, half: float) -> Tensor:
     return ((half - x.abs()) / (x[1] - x[0]) + 0.5).clamp(0, 1)
 
 
-LAWS: dict[str, Density] = {
+LAWS: dict[str, PlanarDensity] = {
     "normal": _normal,
     "moons": _moons,
     "spiral": _spiral,

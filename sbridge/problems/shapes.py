@@ -33,7 +33,7 @@ from sbridge.estimates import Estimate
 from sbridge.fields import Reversed
 from sbridge.problem import Problem
 from sbridge.problems.atoms import AtomBridge
-from sbridge.problems.grid import Grid, sinkhorn, smoothed
+from sbridge.problems.grid import Grid, grid_sinkhorn, smoothed
 from sbridge.problems.laws import LAWS, masses
 from sbridge.problems.sampled import Sampled
 
@@ -104,7 +104,7 @@ def solved(pair: str, epsilon: float) -> tuple[Tensor, Tensor]:
     """log a and log w (n, n) of the block "source:target", kept for the life of the process."""
     axis = _axis()
     p, q = (masses(LAWS[name], axis) for name in pair.split(":"))
-    return sinkhorn(p, q, axis, 2 * epsilon + 2 * _variance())
+    return grid_sinkhorn(p, q, axis, 2 * epsilon + 2 * _variance())
 
 
 def _axis() -> Tensor:

@@ -17,7 +17,7 @@ from sbridge.problem import Problem
 from sbridge.report.material import Exhibit, Material, Paths
 from sbridge.report.style import DATA0, DATA1, WIDTH, canvas, colours, extent, styled, time_axis
 
-__all__ = ["Line", "Plane", "View", "endpoints", "principal", "trajectories", "view_of"]
+__all__ = ["AgainstTime", "Plane", "View", "endpoints", "principal", "trajectories", "view_of"]
 
 Values = NDArray[np.floating[Any]]
 
@@ -29,7 +29,7 @@ _NARROWEST = 1.9  # inches, of a panel
 _DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
 
 
-class Line:
+class AgainstTime:
     """One dimension: the point against time."""
 
     name = "the point against time"
@@ -83,7 +83,7 @@ class Plane:
         return extent(shown[:, 0]), extent(shown[:, 1])
 
 
-View = Line | Plane
+View = AgainstTime | Plane
 
 
 def principal(problem: Problem) -> Plane:
@@ -100,7 +100,7 @@ def principal(problem: Problem) -> Plane:
 def view_of(problem: Problem) -> View:
     """How points of the problem's dimension are drawn."""
     if problem.dim == 1:
-        return Line()
+        return AgainstTime()
     if problem.dim == 2:
         labels = "x₁ (data units)", "x₂ (data units)"
         return Plane("the plane of the data", labels, torch.eye(2).double(), torch.zeros(2).double())
@@ -182,7 +182,7 @@ def _end_panels(problem: Problem, paths: Paths, direction: Direction) -> Figure:
     _, moved = paths.towards(direction)
     methods, view = list(moved), view_of(problem)
     histograms = _coordinates(problem, view, true)
-    scatters = 0 if isinstance(view, Line) else 1
+    scatters = 0 if isinstance(view, AgainstTime) else 1
     width = _column_width(methods)
     heights = [width * view.height(problem) + 0.3] * scatters + [0.55 * width] * len(histograms)
     size = width, sum(heights) / len(heights)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from sbridge.bridge import Bridge
 from sbridge.couplings import OnlineSinkhorn
 from sbridge.fields import Corrected, Drifts, Reversed
-from sbridge.networks import NetworkFactory, ResidualNetwork, build
+from sbridge.networks import NetworkFactory, ResidualNetwork, build_network
 from sbridge.problem import Problem
 from sbridge.solvers.answer import LatestNotWorse, MakeRule
 from sbridge.solvers.base import Listener, Solver
@@ -92,7 +92,7 @@ class NetworkSolver(ABC):
 
     def _drifts(self, data: Data) -> Drifts:
         """The network, or its sum with the prior's drifts on the training points."""
-        network = build(self.network, data.dim, data.spreads, data.epsilon, data.random_state).to(data.x0)
+        network = build_network(self.network, data.dim, data.spreads, data.epsilon, data.random_state).to(data.x0)
         if self.prior is None:
             return network
         network.silence()

@@ -28,7 +28,7 @@ from sbridge.report.style import BLUE, GREEN, WIDTH, canvas, plain_powers, style
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.tuning.cluster import Placement, connected
 from sbridge.tuning.criteria import EndpointEnergy
-from sbridge.tuning.figures import curves
+from sbridge.tuning.figures import trial_curves
 from sbridge.tuning.search import Candidates, Say, conduct, folder_of, write_search
 from sbridge.tuning.space import own_settings
 from sbridge.tuning.study import Study, Trial
@@ -132,7 +132,7 @@ def _finish(study: Study, folder: Path, question: Mapping[str, Any]) -> None:
         f"({question['steps']}). No ε is the right one: it is part of the problem. "
         f"Placement: {question['placement']}."
     )
-    exhibits = [*epsilon_figure(found), *curves(study)]
+    exhibits = [*epsilon_figure(found), *trial_curves(study)]
     write_search(folder, f"{question['name']}: ε", [asked, _advice(found), *study.failures()], exhibits, question)
 
 

@@ -25,7 +25,7 @@ from sbridge.tuning.space import Choice, Domain, Space, Value, own_settings
 from sbridge.tuning.study import Study, Trial
 from sbridge.tuning.trial import REPORTS
 
-__all__ = ["curves", "importance_bars", "importances", "parallel"]
+__all__ = ["importance_bars", "importances", "parallel", "trial_curves"]
 
 _FEWEST_TRIALS = 4  # for importances
 
@@ -47,7 +47,7 @@ def parallel(study: Study, space: Space) -> list[Exhibit]:
     return [Exhibit("trials", "All trials", _parallel_figure(study, space.varied()), caption, best)]
 
 
-def curves(study: Study) -> list[Exhibit]:
+def trial_curves(study: Study) -> list[Exhibit]:
     """The criterion of every trial against the share of its training."""
     if study.best is None:
         return []
@@ -55,7 +55,7 @@ def curves(study: Study) -> list[Exhibit]:
         f"The criterion ({study.criterion}) of each trial after equal shares of its training; the best trial is "
         "orange. A line that ends early was stopped by the scheduler or by a failure."
     )
-    return [Exhibit("curves", "Criterion during the training", _curve_figure(study), caption)]
+    return [Exhibit("trial_curves", "Criterion during the training", _curve_figure(study), caption)]
 
 
 def importance_bars(study: Study, space: Space) -> list[Exhibit]:

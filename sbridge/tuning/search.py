@@ -34,7 +34,7 @@ from sbridge.report.page import write_page
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.tuning.cluster import Placement, connected
 from sbridge.tuning.criteria import criterion_of
-from sbridge.tuning.figures import curves, importance_bars, parallel
+from sbridge.tuning.figures import importance_bars, parallel, trial_curves
 from sbridge.tuning.space import Domain, LogUniform, Space
 from sbridge.tuning.study import Study
 from sbridge.tuning.trial import REPORTS, Work, for_search, trial
@@ -155,7 +155,7 @@ def _finish(study: Study, space: Space, folder: Path, question: Mapping[str, Any
         f"computed on {question['held_out_points']} points a side that no trial trains on. Each trial trains for "
         f"{question['steps']} steps of the default batch, or as many points. Placement: {question['placement']}."
     )
-    exhibits = [*parallel(study, space), *curves(study), *importance_bars(study, space)]
+    exhibits = [*parallel(study, space), *trial_curves(study), *importance_bars(study, space)]
     write_search(folder, f"{question['name']}: search", [asked, _best(study), *study.failures()], exhibits, question)
 
 
