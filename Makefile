@@ -30,7 +30,7 @@ bench: $(VENV)/installed-bench
 	$(VENV)/bin/sbridge bench quick --jobs 2
 
 # Tables and figures of the documentation: days on two quiet cores.  A second call goes on.
-EXPERIMENTS := compare "ablation --seeds 0 --budgets 60" "cost step" "cost accuracy" "cost sinkhorn" few_points \
+EXPERIMENTS := compare "ablation --seeds 0 --budgets 60" "cost step" "cost accuracy" "cost sinkhorn" "cost imports" few_points \
 	certificate real_data "scale throughput" "scale faults" "scale search" \
 	theory_control theory_likelihood theory_design theory_variance
 

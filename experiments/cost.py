@@ -3,12 +3,15 @@
     python experiments/cost.py step       # seconds of a training step over a bare pass of the network
     python experiments/cost.py accuracy   # seconds to a path KL of 0.3, 0.1 and 0.03 nats
     python experiments/cost.py sinkhorn   # entropic plans beside POT's and GeomLoss's
+    python experiments/cost.py imports    # CPU time of imports and of --help over that of `import torch`
     python experiments/cost.py gpu        # larger batches and plans on a GPU: three minutes of one
 """
 
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -276,5 +279,32 @@ def plan_seconds(problem: Problem, device: str) -> dict[str, Cell]:
     return {"points": LARGEST, "seconds": clock(device) - begin}
 
 
+# Imports
+
+
+def imports(repeats: int = 5, out: Path = OUT) -> None:
+    """CPU time of a Python process that imports the package or prints its help, beside one that imports torch."""
+    programs = {
+        "import torch": "import torch",
+        "import sbridge": "import sbridge, torch",
+        "a solver and the estimator": "from sbridge import MaxMin, SchrodingerBridge",
+        "sbridge --help": "from sbridge.cli import main; main(['--help'])",
+    }
+    medians = {name: median(cpu_seconds(program) for _ in range(repeats)) for name, program in programs.items()}
+    rows, torch_seconds = Rows(out, "imports"), medians["import torch"]
+    rows.replace({"what": name, "seconds": value, "ratio": value / torch_seconds} for name, value in medians.items())
+    rows.table({"what": "program", "seconds": "CPU seconds", "ratio": "over import torch"})
+
+
+def cpu_seconds(program: str) -> float:
+    """CPU seconds of a process that runs the program."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 if __name__ == "__main__":  # every process of a benchmark imports this script
-    tyro.extras.subcommand_cli_from_dict({"step": step, "accuracy": accuracy, "sinkhorn": sinkhorn, "gpu": gpu})
+    tyro.extras.subcommand_cli_from_dict(
+        {"step": step, "accuracy": accuracy, "sinkhorn": sinkhorn, "imports": imports, "gpu": gpu}
+    )
