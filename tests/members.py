@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+import polars as pl
 import torch
 from torch import Tensor
 
@@ -56,6 +58,11 @@ def closed_forms() -> dict[str, ClosedForm]:
     pairs = [(cls, Brownian) for cls in members(interpolants, TwoSided)] + [(Linear, gamma) for gamma in GAMMAS]
     forms: dict[str, ClosedForm] = {f"{cls.__name__}-{gamma.__name__}": cls(gamma(EPSILON)) for cls, gamma in pairs}
     return forms | {cls.__name__: cls(SPREAD0) for cls in members(interpolants, OneSided)}
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a file, every cell as its text."""
+    return pl.read_csv(path, infer_schema=False).fill_null("").to_dicts()
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -43,6 +43,8 @@ from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Progress, Training
 
+pytestmark = pytest.mark.slow
+
 EFFORT = Effort(points=50, matched=50, projections=5, steps=5, times=2, starts=5, per_start=5)
 CASE = Case("gaussian d=2", ShiftedGaussian(dim=2, samples=60, test_samples=60), 2, EFFORT)
 TIMES = ["fit_seconds", "move_seconds", "peak_memory"]

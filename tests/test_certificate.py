@@ -29,6 +29,8 @@ from sbridge.problem import Problem
 from sbridge.problems.gaussian import Gaussian
 from sbridge.problems.mixture import Mixture
 
+pytestmark = pytest.mark.slow
+
 FLOAT = torch.float64
 STEPS = 60  # of a walk
 GRID = [sin(pi / 2 * k / STEPS) ** 2 for k in range(STEPS + 1)]

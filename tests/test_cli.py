@@ -34,6 +34,8 @@ from sbridge.networks import ResidualNetwork
 from sbridge.problems import PROBLEMS
 from sbridge.solvers.maxmin import MaxMin
 
+pytestmark = pytest.mark.slow
+
 METHODS = ["max–min", "POT Sinkhorn", "GeomLoss Sinkhorn"]
 STEPS = 60
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from members import read_csv
 from torch import Tensor
 
 from sbridge.baselines.sinkhorn import PotSinkhorn
@@ -35,7 +36,6 @@ from sbridge.evaluation.table import Row
 from sbridge.fields import Field
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.tables import read_csv
 
 EPSILON = 0.3
 MEAN0, COV0 = torch.tensor([0.5, -1.0]), torch.tensor([[1.0, 0.4], [0.4, 0.7]])

@@ -32,6 +32,8 @@ from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Training
 from sbridge.theory.oracle import MixtureOracle
 
+pytestmark = pytest.mark.slow
+
 EPSILON, STEPS = 0.3, 300
 NET = {"network": ResidualNetwork(32, 2), "batch": 128}
 GROUPS = {**NET, "group": 32}

@@ -39,6 +39,8 @@ from sbridge.report.style import colours, png
 from sbridge.report.words import findings, question, ties, verdict
 from sbridge.solvers.maxmin import MaxMin
 
+pytestmark = pytest.mark.slow
+
 SMALL = Effort(points=60, matched=60, projections=8, steps=5, times=2, starts=5, per_start=5)
 NASTY = '<script>alert("x")</script> & $x_1$ ’ß'
 PNG = b"\x89PNG\r\n\x1a\n"

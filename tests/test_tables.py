@@ -7,19 +7,15 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from members import read_csv
 
 from sbridge.tables import markdown, write_csv
 
 WORDS = st.text(st.sampled_from('ab1 .,;|"\n–ε'), max_size=6)
 ROWS = st.lists(st.fixed_dictionaries({"first": WORDS, "second, b": WORDS}), min_size=1, max_size=5)
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    return pl.read_csv(path, infer_schema=False).fill_null("").to_dicts()
 
 
 @given(ROWS)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from members import read_csv
 
 import sbridge
 from sbridge.bridge import Bridge
@@ -29,7 +30,6 @@ from sbridge.io import Run
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import Gaussian
 from sbridge.solvers.maxmin import MaxMin
-from sbridge.tables import read_csv
 
 ray = pytest.importorskip("ray")
 
@@ -44,6 +44,7 @@ from sbridge.tuning.trial import REPORTS, Work, for_search  # noqa: E402
 
 # Ray leaves sockets and files of its processes to the garbage collector.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
