@@ -25,7 +25,7 @@ from sbridge.tuning.space import Choice, Domain, Space, Value, own_settings
 from sbridge.tuning.study import Study, Trial
 from sbridge.tuning.trial import REPORTS
 
-__all__ = ["importance_bars", "importances", "parallel", "trial_curves"]
+__all__ = ["importance_bars", "importances", "parallel", "curves"]
 
 _FEWEST_TRIALS = 4  # for importances
 
@@ -55,7 +55,7 @@ def trial_curves(study: Study) -> list[Exhibit]:
         f"The criterion ({study.criterion}) of each trial after equal shares of its training; the best trial is "
         "orange. A line that ends early was stopped by the scheduler or by a failure."
     )
-    return [Exhibit("trial_curves", "Criterion during the training", _curve_figure(study), caption)]
+    return [Exhibit("curves", "Criterion during the training", _curve_figure(study), caption)]
 
 
 def importance_bars(study: Study, space: Space) -> list[Exhibit]:
