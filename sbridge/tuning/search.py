@@ -37,11 +37,10 @@ from sbridge.tuning.criteria import criterion_of
 from sbridge.tuning.figures import importance_bars, parallel, trial_curves
 from sbridge.tuning.space import Domain, LogUniform, Space
 from sbridge.tuning.study import Study
-from sbridge.tuning.trial import REPORTS, Work, for_search, trial
+from sbridge.tuning.trial import REPORTS, RETRIES, Work, for_search, trial
 
 __all__ = ["Candidates", "Say", "conduct", "folder_of", "tune", "write_search"]
 
-_RETRIES = 3  # of a trial whose process or machine was lost, each from its last checkpoint
 _METRIC = {"metric": "criterion", "mode": "min"}
 Say = Callable[[str], None]
 
@@ -207,7 +206,7 @@ class _Announce(ray_tune.Callback):  # type: ignore[misc]
         _say.get()("a trial was lost with its process and resumes from its checkpoint")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        _say.get()(f"a trial was lost {_RETRIES + 1} times and is not tried again")
+        _say.get()(f"a trial was lost {RETRIES + 1} times and is not tried again")
 
 
 def conduct(
@@ -224,7 +223,8 @@ def conduct(
     However it ends, `finish` gets the study.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C, which Ray handles inside its calls; raised here after it has stopped.
+        KeyboardInterrupt: Ctrl-C, which Ray handles inside its calls, or Ray gave up a trial that it lost before its
+            retries were used; raised here after it has stopped.
     """
     location = f"{storage.rstrip('/')}/trials"
     work = replace(work, location=location)
@@ -250,7 +250,7 @@ def _tuner(
     resources = {"cpu": placement.cpus_per_trial, "gpu": placement.gpus_per_trial}
     run = ray_tune.with_resources(ray_tune.with_parameters(trial, work=work), resources)
     if ray_tune.Tuner.can_restore(location):
-        return ray_tune.Tuner.restore(location, run)
+        return ray_tune.Tuner.restore(location, run, resume_errored=True)
     return ray_tune.Tuner(
         run,
         param_space=dict(candidates.space),
@@ -266,7 +266,7 @@ def _tuner(
         run_config=ray_tune.RunConfig(
             name="trials",
             storage_path=storage,
-            failure_config=ray_tune.FailureConfig(max_failures=_RETRIES),
+            failure_config=ray_tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=3),  # a kill may leave the last ones unrecorded
             callbacks=[JsonLoggerCallback(), CSVLoggerCallback(), _Announce()],
             verbose=0,

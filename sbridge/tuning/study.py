@@ -18,7 +18,7 @@ from sbridge.estimates import Estimate
 from sbridge.io.checkpoint import read_training
 from sbridge.tables import write_csv
 from sbridge.tuning.space import Settings
-from sbridge.tuning.trial import REPORTS
+from sbridge.tuning.trial import REPORTS, RETRIES
 
 __all__ = ["Study", "Trial"]
 
@@ -158,7 +158,8 @@ class Study:
 
 def _trial(number: int, ray_trial: Any, result: Any) -> Trial:
     metrics = result.metrics or {}
-    failure = str(metrics.get("failure") or (result.error and _last_line(result.error)) or "")
+    given_up = result.error is not None and ray_trial.num_failures > RETRIES  # else it was lost, and can be resumed
+    failure = str(metrics.get("failure") or (_last_line(result.error) if given_up else ""))
     share = int(metrics.get("share", 0))
     return Trial(
         number,

@@ -27,9 +27,10 @@ from sbridge.solvers.training import Training
 from sbridge.tuning.criteria import Criterion, HeldOutCertificate
 from sbridge.tuning.space import solver_of
 
-__all__ = ["REPORTS", "Work", "for_search", "placed", "trial"]
+__all__ = ["REPORTS", "RETRIES", "Work", "for_search", "placed", "trial"]
 
 REPORTS = 8
+RETRIES = 3  # of a trial whose process or machine was lost, each from its last checkpoint
 _SALT = 0x7A1E5  # so that the criterion's random numbers are not those of the training
 
 
