@@ -25,7 +25,7 @@ from sbridge.tuning.space import Choice, Domain, Space, Value, own_settings
 from sbridge.tuning.study import Study, Trial
 from sbridge.tuning.trial import REPORTS
 
-__all__ = ["curves", "importance_bars", "importances", "parallel"]
+__all__ = ["importance_bars", "importances", "parallel", "trial_curves"]
 
 _FEWEST_TRIALS = 4  # for importances
 
