@@ -5,6 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$$python" && break; done)
 VENV := .venv
 RUN := runs/demo
+TWO := -n 2 --dist loadfile  # two processes; the tests of a file stay together
 
 # What a shell may carry that would lead python or pip elsewhere.  Where packages come from stays the user's choice.
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS VIRTUAL_ENV
@@ -19,11 +20,11 @@ demo: $(VENV)/installed
 	$(VENV)/bin/sbridge recover photos --out $(RUN) --resume
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(TWO)
 
 # Without the tests that are marked as slow.
 test-fast: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest $(TWO) -m "not slow"
 
 # Every method on one small problem of each kind, with eight seconds of training each.  A second call goes on.
 bench: $(VENV)/installed-bench
