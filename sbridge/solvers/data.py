@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -59,13 +60,13 @@ class Data:
         """Dimension d of the points."""
         return self.x0.shape[1]
 
-    @property
+    @cached_property
     def spreads(self) -> tuple[float, float]:
         """Standard deviations of both datasets (root mean square over coordinates), but at least 0.05."""
         first, second = (max(_SMALLEST_SPREAD, x.var(0).mean().sqrt().item()) for x in (self.x0, self.x1))
         return first, second
 
-    @property
+    @cached_property
     def reach(self) -> float:
         """The largest distance of a training point from the origin, and half as much again for points not seen."""
         return _MARGIN * max(float(x.norm(dim=1).max()) for x in (self.x0, self.x1))
