@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, cast
 
 import torch
@@ -24,8 +23,8 @@ from sbridge.baselines.matching import brownian_bridges
 from sbridge.couplings.self_consistent import Simulated
 from sbridge.interpolants import Path
 from sbridge.solvers.data import Data
-from sbridge.solvers.held_out import antithetic_path, bridge_pairs, drift_losses, drift_targets
-from sbridge.solvers.method import Batch, Method, TrainingState
+from sbridge.solvers.held_out import antithetic_path, bridge_pairs, drift_losses
+from sbridge.solvers.method import Batch, Method, TrainingState, drift_batches
 from sbridge.solvers.network_solver import NetworkSolver
 
 __all__ = ["MarkovianFitting", "MarkovianMethod"]
@@ -72,10 +71,7 @@ class MarkovianMethod(Method):
         self._simulate(training)
         with torch.no_grad():
             path = self.interpolant.path(*self.draws.training(training, self.round_steps))
-        epsilon, groups = training.data.epsilon, self.draws.groups
-        parts = (path.t, path.x, drift_targets(path, epsilon))
-        for t, x, target in zip(*(part.split(groups) for part in parts), strict=True):
-            yield Batch(t, x, partial(_own_losses, target=target, epsilon=epsilon))
+        return drift_batches(path, training.data.epsilon, self.draws.groups, _own_losses)
 
     def _simulate(self, training: TrainingState) -> None:
         """Where an iteration is due and the pairs have been used."""

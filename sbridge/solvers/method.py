@@ -64,11 +64,13 @@ class Batch(NamedTuple):
     losses: Callable[[Tensor], Tensor]
 
 
-def drift_batches(path: Path, epsilon: float, groups: int) -> Iterator[Batch]:
-    """Batches of `groups` groups of a path, with the quadratic loss of both drifts, in nats up to a constant."""
+def drift_batches(
+    path: Path, epsilon: float, groups: int, losses: Callable[..., Tensor] = drift_losses
+) -> Iterator[Batch]:
+    """Batches of `groups` groups of a path, with losses(drifts, target=…, epsilon=…); by default the quadratic one."""
     parts = (path.t, path.x, drift_targets(path, epsilon))
     for t, x, target in zip(*(part.split(groups) for part in parts), strict=True):
-        yield Batch(t, x, partial(drift_losses, target=target, epsilon=epsilon))
+        yield Batch(t, x, partial(losses, target=target, epsilon=epsilon))
 
 
 class Draws:
