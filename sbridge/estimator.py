@@ -19,6 +19,7 @@ from sbridge.densities import Base
 from sbridge.display import training_display
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
+from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.evaluation.distances import energy_distance
 from sbridge.likelihood import End, LogDensity
@@ -118,16 +119,14 @@ class SchrodingerBridge(BaseEstimator):
             self.history_.append(dict(progress.values))
 
     def score(self, x0: Array, x1: Array) -> float:
-        """Goodness of fit: minus the energy distances at both ends, in the units of the data; 0 is the best.
+        """Goodness of fit: the dual value of the fit's potential on points x0 (n0, d) and x1 (n1, d), in nats.
 
-        x0 (n0, d) is moved forward and compared with x1 (n1, d), and x1 is moved backward and compared with x0.  The
-        distances are unbiased, so the score of an exact bridge is positive about as often as negative.
+        The higher, the better.  Only differences between fits on the same points have a meaning: by so many nats one is
+        nearer to the bridge of the data than the other (`sbridge.evaluation.certificate.duality`).
         """
-        bridge, seed = self._fitted(), seed_of(self.random_state)
-        start, end = as_points(x0), as_points(x1)
-        there = energy_distance(bridge.transport(start, random_state=seed), end)
-        back = energy_distance(bridge.transport(end, "backward", random_state=seed), start)
-        return -there - back
+        bridge = self._fitted()
+        start, end = (as_points(x).to(next(iter(bridge.state_dict().values()))) for x in (x0, x1))
+        return dual_of(bridge, start, end, seed_of(self.random_state)).value.value
 
     def transport(
         self,
