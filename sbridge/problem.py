@@ -13,6 +13,7 @@ from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
 from sbridge.fields import Field, Framed, Half, common_pair
 from sbridge.interpolants import FramedInterpolant
+from sbridge.points import Points
 
 __all__ = ["Frame", "Problem"]
 
@@ -30,6 +31,7 @@ class Problem:
         test0, test1: held-out points; they default to the training points of problems too small to split.
         name: its name in tables.
         truth: the exact bridge, where it is known.
+        columns: names of the d columns, where they have some.
 
     Raises:
         InputError: shapes disagree, a value is not finite, fewer than 10 points, or ε is not positive.
@@ -42,6 +44,7 @@ class Problem:
     test1: Tensor
     name: str = "data"
     truth: ExactBridge | None = None
+    columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.epsilon) and self.epsilon > 0):
@@ -61,7 +64,37 @@ class Problem:
 
     def exchanged(self) -> Problem:
         """The problem from x1 to x0, without the truth."""
-        return Problem(self.x1, self.x0, self.epsilon, self.test1, self.test0, self.name)
+        return Problem(self.x1, self.x0, self.epsilon, self.test1, self.test0, self.name, columns=self.columns)
+
+    def named(self, bridge: Bridge) -> Bridge:
+        """The bridge, which from now on knows the names of the problem's columns."""
+        bridge.columns = self.columns
+        return bridge
+
+    @staticmethod
+    def of(x0: Points, x1: Points, epsilon: float, name: str = "data") -> Problem:
+        """A problem in which all points are training points and held-out points.
+
+        The columns of x1 are put in the order of x0's by their names, and both datasets in the higher precision.
+
+        Raises:
+            InputError: column names, shapes or sizes disagree, or a value is missing or infinite.
+        """
+        columns = x1.columns if x0.columns is None else x0.columns
+        x1 = x1.aligned(x0.columns, f"those of {x0.label}")
+        if x0.values.shape[1] != x1.values.shape[1]:
+            counts = f"{x0.label} has {x0.values.shape[1]} columns and {x1.label} has {x1.values.shape[1]}"
+            raise InputError(f"{counts}; both need the same")
+        for points in (x0, x1):
+            points.check_finite()
+        dtype = torch.promote_types(x0.values.dtype, x1.values.dtype)
+        start, end = (points.values.to(dtype) for points in (x0, x1))
+        return Problem(start, end, epsilon, start, end, name, columns=columns)
+
+    def divided(self, held_out: float, generator: torch.Generator) -> Problem:
+        """The problem that holds out the fraction `held_out` of the training points of each dataset, at random."""
+        parts = Problem.split(self.x0, self.x1, self.epsilon, held_out, generator, self.name)
+        return replace(parts, columns=self.columns)
 
     @staticmethod
     def split(

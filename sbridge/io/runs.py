@@ -127,7 +127,9 @@ class Run:
         points = _read_points(self.path("data.npz"))
         truth = self.path("truth.safetensors")
         exact = _exact(truth) if truth.exists() else None
-        return Problem(**points, epsilon=settings["epsilon"], name=settings["name"], truth=exact)
+        names = settings["columns"]
+        columns = None if names is None else tuple(names)
+        return Problem(**points, epsilon=settings["epsilon"], name=settings["name"], truth=exact, columns=columns)
 
     def bridges(self) -> dict[str, Bridge]:
         """The bridge of each finished method by the method's name, the fitted one first.
