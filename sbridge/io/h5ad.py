@@ -13,7 +13,7 @@ import polars as pl
 from sbridge.errors import InputError
 from sbridge.io.reading import Reading
 from sbridge.points import Points, expanded, points_of
-from sbridge.points.names import places_of, listed
+from sbridge.points.names import listed, places_of
 
 __all__ = ["read_h5ad_file", "write_h5ad_file"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sbridge.errors import InputError
 from sbridge.io.numbers import missing, numbers
 from sbridge.io.reading import Reading
-from sbridge.points import Points, places_of, expanded
+from sbridge.points import Points, expanded, places_of
 from sbridge.points.names import listed
 
 __all__ = ["ROW", "RawTable"]

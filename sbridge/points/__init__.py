@@ -2,7 +2,7 @@
 
 from sbridge.points.kinds import Kind
 from sbridge.points.memory import points_of
-from sbridge.points.names import places_of, expanded
+from sbridge.points.names import expanded, places_of
 from sbridge.points.points import Points
 
-__all__ = ["Kind", "Points", "places_of", "expanded", "points_of"]
+__all__ = ["Kind", "Points", "expanded", "places_of", "points_of"]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sbridge.arrays import as_tensor
 from sbridge.errors import InputError
-from sbridge.points.names import places_of, listed
+from sbridge.points.names import listed, places_of
 from sbridge.points.points import Points
 
 __all__ = ["AnnotatedTable", "points_of_annotated"]

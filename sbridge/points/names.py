@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sbridge.errors import InputError
 
-__all__ = ["check_distinct", "places_of", "expanded", "listed"]
+__all__ = ["check_distinct", "expanded", "listed", "places_of"]
 
 _SHOWN = 12  # names in a message
 _RANGE = re.compile(r"(.*?)(\d+)\.\.(.*?)(\d+)")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sbridge.errors import InputError
 from sbridge.points.kinds import Arrays, Kind
-from sbridge.points.names import check_distinct, places_of, listed
+from sbridge.points.names import check_distinct, listed, places_of
 
 if TYPE_CHECKING:
     import polars as pl
