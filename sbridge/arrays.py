@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from sbridge.errors import InputError
 
-__all__ = ["Array", "RandomState", "as_tensor", "seed_of", "seeded"]
+__all__ = ["Array", "RandomState", "as_tensor", "positive", "seed_of", "seeded"]
 
 Array = TypeVar("Array")
 """Points in any kind that `sbridge.points.points_of` takes; an answer has the kind of its question."""
@@ -42,6 +43,19 @@ def seed_of(random_state: RandomState) -> int:
 def seeded(random_state: RandomState, device: torch.device) -> torch.Generator:
     """A generator on `device` with the seed of a random state (`seed_of`)."""
     return torch.Generator(device).manual_seed(seed_of(random_state))
+
+
+def positive(value: Any, name: str) -> float:
+    """A positive number of any kind (NumPy scalar, fraction, tensor without axes) as a float.
+
+    Raises:
+        InputError: it is none, or not finite.
+    """
+    single = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+    number = float(single) if isinstance(single, numbers.Real) and not isinstance(single, bool) else math.nan
+    if 0 < number < math.inf:
+        return number
+    raise InputError(f"{name} must be a positive number, not {value!r}")
 
 
 def as_tensor(x: Any) -> Tensor:

@@ -45,7 +45,7 @@ class SchrodingerBridge(BaseEstimator):
 
     Args:
         epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.
-        solver: the method; by default max–min over the interpolant (`sbridge.MaxMin`).
+        solver: the method, or its class; by default max–min over the interpolant (`sbridge.MaxMin`).
         random_state: seed of the fit: a whole number, a NumPy generator, or None for a new seed every time.
         device: where to fit, as torch names it ("cpu", "cuda", "cuda:1").
         verbose: whether to show the progress of a training on stderr.
@@ -62,7 +62,7 @@ class SchrodingerBridge(BaseEstimator):
     def __init__(
         self,
         epsilon: float = 0.5,
-        solver: Solver = MaxMin(),
+        solver: Solver | type[Solver] = MaxMin(),
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
@@ -86,7 +86,7 @@ class SchrodingerBridge(BaseEstimator):
         super().set_params(**{name: value for name, value in params.items() if not name.startswith(prefix)})
         settings = {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
         if settings:
-            self.solver = with_parameters(self.solver, settings)
+            self.solver = with_parameters(self._made_solver(), settings)
         return self
 
     def fit(self, x0: Any, x1: Any, callbacks: Sequence[Listener] = ()) -> SchrodingerBridge:
@@ -102,15 +102,19 @@ class SchrodingerBridge(BaseEstimator):
             DivergenceError: the training became unstable.
         """
         device = device_named(self.device)
+        solver = self._made_solver()
         problem = Problem.of(points_of(x0, label="x0"), points_of(x1, label="x1"), self.epsilon).to(device)
         self._x0, self._x1, self.n_features_in_ = problem.x0, problem.x1, problem.dim
         self._remember_names(problem.columns)
         self.history_: list[dict[str, float]] = []
         with ExitStack() as stack:
-            display = [stack.enter_context(training_display(self.solver.name))] if self.verbose else []
+            display = [stack.enter_context(training_display(solver.name))] if self.verbose else []
             listeners = [self._remember, *display, *callbacks]
-            self.bridge_ = problem.named(self.solver.solve(problem, seed_of(self.random_state), listeners))
+            self.bridge_ = problem.named(solver.solve(problem, seed_of(self.random_state), listeners))
         return self
+
+    def _made_solver(self) -> Solver:
+        return self.solver() if isinstance(self.solver, type) else self.solver
 
     def _remember_names(self, columns: tuple[str, ...] | None) -> None:
         """scikit-learn's rule: there is no `feature_names_in_` after a fit without names."""

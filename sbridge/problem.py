@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from sbridge.arrays import positive
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
 from sbridge.fields import Field, Framed, Half, common_pair
@@ -47,8 +47,7 @@ class Problem:
     columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.epsilon) and self.epsilon > 0):
-            raise InputError(f"epsilon must be a positive number, not {self.epsilon}")
+        object.__setattr__(self, "epsilon", positive(self.epsilon, "epsilon"))
         for label in _POINTS:
             _check_points(label, getattr(self, label), self.x0)
 

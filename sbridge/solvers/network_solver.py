@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch.optim import Optimizer
 
 from sbridge.bridge import Bridge
@@ -78,6 +79,8 @@ class NetworkSolver(ABC):
         optimiser = self.optimiser(drifts.parameters(), lr=self.rate)
         return Training(data, method, drifts, optimiser, self.schedule, self.answer, self.steps, self.memory)
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> Bridge:
         """Train to the end.
 
