@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,11 +14,9 @@ from sbridge.errors import InputError
 from sbridge.io.readers import read_points
 from sbridge.io.reading import Reading
 from sbridge.points import Points
-from sbridge.problem import Problem
+from sbridge.problem import SMALLEST, Problem
 
 __all__ = ["FileProblem"]
-
-_LEAST_POINTS = 10  # to fit and to evaluate, as in Problem
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,14 @@ class FileProblem:
         return points
 
     def _check_size(self, points: Points) -> None:
-        held_out = round(len(points) * self.held_out)
-        if min(held_out, len(points) - held_out) < _LEAST_POINTS:
+        if not self._enough(len(points)):
+            needed = next(n for n in count(2 * SMALLEST) if self._enough(n))
             raise InputError(
-                f"{points.label} has {len(points)} points, of which --held-out {self.held_out:g} holds out {held_out}: "
-                f"at least {_LEAST_POINTS} are needed to fit and to evaluate"
+                f"{points.label} has {len(points)} points, of which --held-out {self.held_out:g} holds out "
+                f"{round(len(points) * self.held_out)}: {needed} are needed, for at least {SMALLEST} to fit and "
+                f"{SMALLEST} to evaluate"
             )
+
+    def _enough(self, n: int) -> bool:
+        held_out = round(n * self.held_out)
+        return min(held_out, n - held_out) >= SMALLEST

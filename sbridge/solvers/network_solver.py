@@ -12,9 +12,10 @@ from torch.optim import Optimizer
 
 from sbridge.bridge import Bridge
 from sbridge.couplings import OnlineSinkhorn
+from sbridge.errors import InputError
 from sbridge.fields import Corrected, Drifts, Reversed
 from sbridge.networks import NetworkFactory, ResidualNetwork, build_network
-from sbridge.problem import Problem
+from sbridge.problem import SMALLEST, Problem
 from sbridge.solvers.answer import LatestNotWorse, MakeRule
 from sbridge.solvers.base import Listener, Solver
 from sbridge.solvers.data import Data
@@ -98,8 +99,18 @@ class NetworkSolver(ABC):
         network = build_network(self.network, data.dim, data.spreads, data.epsilon, data.random_state).to(data.x0)
         if self.prior is None:
             return network
+        _check_enough_for_prior(data)
         network.silence()
         problems = (data.problem, data.problem.exchanged())
         both = (self.prior.solve(one, data.random_state).to(data.x0) for one in problems)
         there, back = (bridge.forward_field for bridge in both)
         return Corrected(there, Reversed(back), network)
+
+
+def _check_enough_for_prior(data: Data) -> None:
+    fewest = min(len(data.x0), len(data.x1))
+    if fewest < SMALLEST:
+        raise InputError(
+            f"a fit with a prior needs at least {SMALLEST + 1} points a side: a tenth is held out, and the prior needs "
+            f"{SMALLEST}, but one side leaves it {fewest}"
+        )
