@@ -55,14 +55,15 @@ def read_points(
     """
     path, key = _split_key(str(source))
     _check_there(path)
+    _check_options(path, reading)
     suffix = suffix_of(path)
     try:
         if suffix == ".h5ad":
-            found = read_h5ad_file(path, reading, wanted, whose, group)
+            found = _without_missing(read_h5ad_file(path, reading, wanted, whose, group), reading)
         elif suffix in TABLES:
             found = _of_table(_table(path, reading), reading, wanted, whose, group)
         else:
-            found = _of_array(path, _ARRAYS[suffix](path, key), reading, wanted, group)
+            found = _without_missing(_of_array(path, _ARRAYS[suffix](path, key)), reading)
     except InputError:
         raise
     except _DAMAGE as error:
@@ -83,6 +84,20 @@ def _check_there(path: Path) -> None:
         raise InputError(f"{path}: there is no such file")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty")
+
+
+_MADE_FOR = {
+    "columns": (*TABLES, ".h5ad"),
+    "id": TABLES,
+    "groupby": (*TABLES, ".h5ad"),
+    "rep": (".h5ad",),
+}
+
+
+def _check_options(path: Path, reading: Reading) -> None:
+    for name, suffixes in _MADE_FOR.items():
+        if getattr(reading, name) and suffix_of(path) not in suffixes:
+            raise InputError(f"{path}: --{name} is for {', '.join(suffixes)} files")
 
 
 def unsupported(path: Path) -> str:
@@ -134,27 +149,19 @@ def _load_npz(path: Path, key: str | None) -> NDArray[Any]:
 _ARRAYS: dict[str, Callable[[Path, str | None], NDArray[Any]]] = {".npy": _load_npy, ".npz": _load_npz}
 
 
-def _of_array(
-    path: Path, array: NDArray[Any], reading: Reading, wanted: Sequence[str] | None, group: str | None
-) -> Points:
+def _of_array(path: Path, array: NDArray[Any]) -> Points:
     """An array has columns without names: they are taken as they stand."""
-    asked = [
-        f"--{name}" for name, value in (("columns", reading.columns), ("id", reading.id), ("groupby", group)) if value
-    ]
-    if asked:
-        raise InputError(f"{path} has no named columns: {asked[0]} is for .csv, .tsv, .parquet and .h5ad files")
     if array.dtype.kind not in "fiub":
         raise InputError(f"{path} holds values of type {array.dtype}, not real numbers")
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(f"{path} must hold an array of shape (n, d), not {array.shape}")
-    points = points_of(array.astype(np.float64), label=str(path))
-    return _without_missing(points) if reading.drop_missing else points
+    return points_of(array.astype(np.float64), label=str(path))
 
 
-def _without_missing(points: Points) -> Points:
+def _without_missing(points: Points, reading: Reading) -> Points:
     keep = ~points.values.isnan().any(1).numpy()
     dropped = len(points) - int(keep.sum())
-    if not dropped:
+    if not dropped or not reading.drop_missing:
         return points
     remark = f"{points.label}: {dropped} of {len(points)} rows have missing values and are left out"
-    return replace(points.where(keep), remarks=(remark,))
+    return replace(points.where(keep), remarks=(*points.remarks, remark))

@@ -42,6 +42,9 @@ class AnnotatedTable:
     def paths(self, values: Tensor, times: Sequence[float]) -> Any:
         return self._with({f"t{t:g}": part for t, part in zip(times, values, strict=True)})
 
+    def where(self, keep: NDArray[np.bool_]) -> AnnotatedTable:
+        return AnnotatedTable(self.data[keep], self.rep, self.columns)
+
     def _with(self, answers: dict[str, Tensor]) -> Any:
         changed = self.data.copy()
         for name, answer in answers.items():

@@ -26,6 +26,9 @@ class Kind(Protocol):
     def paths(self, values: Tensor, times: Sequence[float]) -> Any:
         """The points at several times, (len(times), n, d)."""
 
+    def where(self, keep: NDArray[np.bool_]) -> Kind:
+        """The kind for the rows that are kept, (n,)."""
+
 
 @dataclass(frozen=True)
 class Arrays:
@@ -40,6 +43,9 @@ class Arrays:
 
     def paths(self, values: Tensor, times: Sequence[float]) -> NDArray[Any]:
         return self.numbers(values, "")
+
+    def where(self, keep: NDArray[np.bool_]) -> Arrays:
+        return self
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,9 @@ class Tensors:
 
     def paths(self, values: Tensor, times: Sequence[float]) -> Tensor:
         return self.numbers(values, "")
+
+    def where(self, keep: NDArray[np.bool_]) -> Tensors:
+        return self
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,9 @@ class PandasTable:
 
         names = ["t", *self.frame.index.names]
         return pd.concat([self.vectors(part, "") for part in values], keys=list(times), names=names)
+
+    def where(self, keep: NDArray[np.bool_]) -> PandasTable:
+        return PandasTable(self.frame[keep], self.labels)
 
 
 @dataclass(frozen=True)
@@ -109,3 +121,6 @@ class PolarsTable:
             self.vectors(part, "").select(pl.lit(t).alias("t"), pl.all()) for t, part in zip(times, values, strict=True)
         ]
         return pl.concat(parts)
+
+    def where(self, keep: NDArray[np.bool_]) -> PolarsTable:
+        return PolarsTable(self.frame.filter(keep), self.labels)

@@ -85,7 +85,8 @@ class Points:
     def where(self, keep: NDArray[np.bool_]) -> Points:
         """The points of the rows that are kept, (n,)."""
         carried = None if self.carried is None else self.carried.filter(keep)
-        return replace(self, values=self.values[torch.from_numpy(keep)], carried=carried, rows=self.numbers[keep])
+        values, rows = self.values[torch.from_numpy(keep)], self.numbers[keep]
+        return replace(self, values=values, kind=self.kind.where(keep), carried=carried, rows=rows)
 
     def check_finite(self) -> None:
         """Refuse missing and infinite values.
