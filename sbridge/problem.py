@@ -15,9 +15,9 @@ from sbridge.fields import Field, Framed, Half, common_pair
 from sbridge.interpolants import FramedInterpolant
 from sbridge.points import Points
 
-__all__ = ["SMALLEST", "Frame", "Problem"]
+__all__ = ["FEWEST_POINTS", "Frame", "Problem"]
 
-SMALLEST = 10  # points per dataset
+FEWEST_POINTS = 10  # points per dataset
 _POINTS = ("x0", "x1", "test0", "test1")
 
 
@@ -111,8 +111,8 @@ def _check_points(label: str, x: Tensor, like: Tensor) -> None:
         raise InputError(f"{label} must be floating point like x0 ({like.dtype}), not {x.dtype}")
     if x.shape[1] != like.shape[1]:
         raise InputError(f"{label} has {x.shape[1]} columns where x0 has {like.shape[1]}; both need the same")
-    if len(x) < SMALLEST:
-        raise InputError(f"{label} has {len(x)} points; at least {SMALLEST} are needed")
+    if len(x) < FEWEST_POINTS:
+        raise InputError(f"{label} has {len(x)} points; at least {FEWEST_POINTS} are needed")
     if not torch.isfinite(x).all():
         bad = int((~torch.isfinite(x)).any(dim=1).sum())
         raise InputError(f"{label} has {bad} rows with NaN or infinite values; drop or fill them first")

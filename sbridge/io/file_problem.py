@@ -14,7 +14,7 @@ from sbridge.errors import InputError
 from sbridge.io.readers import read_points
 from sbridge.io.reading import Reading
 from sbridge.points import Points
-from sbridge.problem import SMALLEST, Problem
+from sbridge.problem import FEWEST_POINTS, Problem
 
 __all__ = ["FileProblem"]
 
@@ -84,13 +84,13 @@ class FileProblem:
 
     def _check_size(self, points: Points) -> None:
         if not self._enough(len(points)):
-            needed = next(n for n in count(2 * SMALLEST) if self._enough(n))
+            needed = next(n for n in count(2 * FEWEST_POINTS) if self._enough(n))
             raise InputError(
                 f"{points.label} has {len(points)} points, of which --held-out {self.held_out:g} holds out "
-                f"{round(len(points) * self.held_out)}: {needed} are needed, for at least {SMALLEST} to fit and "
-                f"{SMALLEST} to evaluate"
+                f"{round(len(points) * self.held_out)}: {needed} are needed, for at least {FEWEST_POINTS} to fit and "
+                f"{FEWEST_POINTS} to evaluate"
             )
 
     def _enough(self, n: int) -> bool:
         held_out = round(n * self.held_out)
-        return min(held_out, n - held_out) >= SMALLEST
+        return min(held_out, n - held_out) >= FEWEST_POINTS

@@ -127,7 +127,7 @@ class Run:
         points = _read_points(self.path("data.npz"))
         truth = self.path("truth.safetensors")
         exact = _exact(truth) if truth.exists() else None
-        names = settings["columns"]
+        names = settings.get("columns")
         columns = None if names is None else tuple(names)
         return Problem(**points, epsilon=settings["epsilon"], name=settings["name"], truth=exact, columns=columns)
 

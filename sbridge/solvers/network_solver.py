@@ -15,7 +15,7 @@ from sbridge.couplings import OnlineSinkhorn
 from sbridge.errors import InputError
 from sbridge.fields import Corrected, Drifts, Reversed
 from sbridge.networks import NetworkFactory, ResidualNetwork, build_network
-from sbridge.problem import SMALLEST, Problem
+from sbridge.problem import FEWEST_POINTS, Problem
 from sbridge.solvers.answer import LatestNotWorse, MakeRule
 from sbridge.solvers.base import Listener, Solver
 from sbridge.solvers.data import Data
@@ -109,8 +109,8 @@ class NetworkSolver(ABC):
 
 def _check_enough_for_prior(data: Data) -> None:
     fewest = min(len(data.x0), len(data.x1))
-    if fewest < SMALLEST:
+    if fewest < FEWEST_POINTS:
         raise InputError(
-            f"a fit with a prior needs at least {SMALLEST + 1} points a side: a tenth is held out, and the prior needs "
-            f"{SMALLEST}, but one side leaves it {fewest}"
+            f"a fit with a prior needs at least {FEWEST_POINTS + 1} points a side: a tenth is held out, and the prior "
+            f"needs {FEWEST_POINTS}, but one side leaves it {fewest}"
         )
