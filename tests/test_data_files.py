@@ -222,6 +222,7 @@ WAYS: dict[str, tuple[str, str, str, str, Reading]] = {
     "semicolon, decimal comma": (".csv", ";", ",", "\n", Reading()),
     "tab, decimal comma": (".tsv", "\t", ",", "\n", Reading()),
     "named": (".csv", "|", ",", "\n", Reading(separator="|", decimal=",")),
+    "named tab": (".csv", "\t", ".", "\n", Reading(separator="tab")),
     "spaces around": (".csv", " , ", ".", "\n", Reading(separator=",")),
 }
 
@@ -389,6 +390,7 @@ def test_arrays_and_tables_leave_them_out_too(tmp_path: Path, suffix: str) -> No
         ("x.csv", Reading(columns=("a", "z")), "no column z. It has the columns a, b; wanted are a, z"),
         ("x.csv", Reading(columns=("a2..a1",)), "no range of columns"),
         ("x.csv", Reading(id="name"), "no column name"),
+        ("x.csv", Reading(separator=", "), "one character or tab"),
         ("x.npy", Reading(columns=("a",)), "--columns is for .csv, .tsv"),
         ("x.npy", Reading(id="a"), "--id is for .csv"),
         ("x.npz:y", Reading(), "no array 'y'"),

@@ -245,6 +245,23 @@ def test_the_score_and_the_certificate_match_columns_too(fitted: sbridge.Schrodi
     assert one == two
 
 
+@pytest.mark.parametrize("read", [pd.read_csv, pl.read_csv])
+def test_an_index_from_a_file_is_refused(read: Callable[[Path], Any], tmp_path: Path) -> None:
+    """`pandas.read_csv` without index_col, and polars, take an index for a column."""
+    frame(X).to_csv(tmp_path / "x.csv")
+    with pytest.raises(InputError, match=r"x0: its first column, .* is an index"):
+        sbridge.SchrodingerBridge().fit(read(tmp_path / "x.csv"), frame(X))
+    moved = exact().transport(read(tmp_path / "x.csv"), random_state=0)
+    np.testing.assert_array_equal(points_of(moved, NAMES).values.numpy(), exact().transport(X, random_state=0))
+
+
+def test_a_column_that_counts_the_rows_is_kept_with_a_warning() -> None:
+    counted = frame(X).assign(visit=range(5, 17))
+    with pytest.warns(UserWarning, match="x0: column visit counts the rows"):
+        found = points_of(counted, label="x0")
+    assert found.columns == ("height", "weight", "visit")
+
+
 @pytest.mark.parametrize("columns", [["age", "income"], ["height", "age"], ["height"], ["height", "weight", "age"]])
 def test_samples_with_other_columns_are_refused_with_both_lists(columns: list[str]) -> None:
     other = pd.DataFrame(np.ones((20, len(columns))), columns=columns)

@@ -16,11 +16,11 @@ from sbridge.errors import InputError
 from sbridge.io.numbers import missing, numbers
 from sbridge.io.reading import Reading
 from sbridge.points import Points, expanded, places_of
+from sbridge.points.index import UNNAMED, counts_rows, is_index
 from sbridge.points.names import listed
 
 __all__ = ["ROW", "RawTable"]
 
-_UNNAMED = ("", "Unnamed: 0", "__index_level_0__")  # what pandas calls an index without a name
 ROW = "row"  # what `write_answer` calls row numbers
 
 
@@ -93,8 +93,8 @@ class RawTable:
         if reading.id is not None:
             places_of(self.cells.columns, [reading.id], str(self.path))
         first = self.cells.columns[0]
-        ours = first == ROW and _counts(self.cells[first], self.decimal, gaps=True)
-        found = [*self.index, *([first] if first in _UNNAMED or ours else [])]
+        ours = first == ROW and is_index(self._numbers(first))
+        found = [*self.index, *([first] if first in UNNAMED or ours else [])]
         taken = [name for name in found if name not in {*reading.columns, *wanted}]
         return list(dict.fromkeys(taken if reading.id is None else [reading.id, *taken]))
 
@@ -134,7 +134,7 @@ class RawTable:
 
     def _counters(self, names: Sequence[str]) -> tuple[str, ...]:
         """A warning of coordinates that look like row numbers."""
-        counters = [name for name in names if self.named and _counts(self.cells[name], self.decimal)]
+        counters = [name for name in names if self.named and counts_rows(self._numbers(name))]
         return tuple(
             f"warning: {self.path}: column {name} counts the rows; if it is no coordinate, leave it out by --id {name}"
             for name in counters
@@ -156,14 +156,10 @@ class RawTable:
             f"column {column}; fill them, or leave the rows out with --drop-missing"
         )
 
+    def _numbers(self, name: str) -> NDArray[np.float64]:
+        """A column as numbers, (n,); NaN where a cell is none."""
+        return numbers(self.cells[name], self.decimal).to_numpy()
+
     def _place(self, row: int) -> str:
         row = row if self.rows is None else int(self.rows[row])
         return f"row {row}" + (f" (line {row + self.first_line})" if self.first_line else " counting from 0")
-
-
-def _counts(column: pl.Series, decimal: str, gaps: bool = False) -> bool:
-    """Whether a column counts its rows: whole numbers, one more in each row, or any distinct ones with `gaps`."""
-    values = numbers(column, decimal).to_numpy()
-    if len(values) < 3 or not np.all(np.isfinite(values)) or np.any(values % 1):
-        return False
-    return len(set(values)) == len(values) if gaps else bool(np.all(np.diff(values) == 1))

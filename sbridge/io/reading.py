@@ -21,7 +21,7 @@ class Reading:
     drop_missing: bool = False
     """Leave out rows with missing values, and say which; otherwise they are an error."""
     separator: str | None = None
-    """What stands between the cells of a text file, such as ';'; found in the file by default."""
+    """What stands between the cells of a text file, such as ';' or tab; found in the file by default."""
     decimal: Literal[".", ","] | None = None
     """The decimal mark of a text file; found in the file by default."""
     groupby: str | None = None

@@ -24,6 +24,7 @@ from sbridge.points.names import check_distinct
 __all__ = ["read_text"]
 
 _SEPARATORS = "\t;,"  # in this order where several would do
+_NAMED = {"tab": "\t", r"\t": "\t"}  # what shells cannot write easily
 _LOOKED_AT = 50  # lines, to find the separator
 
 
@@ -38,7 +39,9 @@ def read_text(path: Path, reading: Reading) -> RawTable:
     text = content.decode()
     if not text:
         raise InputError(f"{path} is empty")
-    separator = reading.separator or _separator(text, reading.decimal)
+    separator = _NAMED.get(reading.separator or "", reading.separator) or _separator(text, reading.decimal)
+    if len(separator) != 1:
+        raise InputError(f"the separator must be one character or tab, not {separator!r}")
     cells = pl.read_csv(
         BytesIO(content), has_header=False, infer_schema=False, separator=separator, raise_if_empty=False
     )
@@ -77,7 +80,7 @@ def _decimal(cells: pl.DataFrame, separator: str) -> str:
 def _read_as(path: Path, separator: str, decimal: str, reading: Reading) -> tuple[str, ...]:
     """What was found in the file and is not the usual, for the user."""
     found = []
-    if separator not in (",", reading.separator) and not (separator == "\t" and ".tsv" in path.suffixes):
+    if reading.separator is None and separator != "," and not (separator == "\t" and ".tsv" in path.suffixes):
         found.append(f"cells separated by {'tabs' if separator == chr(9) else separator}")
     if decimal not in (".", reading.decimal):
         found.append("decimal commas")

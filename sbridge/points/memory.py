@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from sbridge.arrays import as_tensor
 from sbridge.errors import InputError
 from sbridge.points.annotated import points_of_annotated
+from sbridge.points.index import UNNAMED, counts_rows
 from sbridge.points.kinds import Arrays, Kind, PandasTable, PolarsTable, Tensors
 from sbridge.points.names import check_distinct, places_of
 from sbridge.points.points import Points
@@ -68,8 +70,28 @@ def _from_table(frame: Any, columns: Sequence[str] | None, label: str, whose: st
     labels = tuple(frame.columns[place] for place in places)
     numbers, kind = (_pandas_numbers, PandasTable) if library == "pandas" else (_polars_numbers, PolarsTable)
     found = [numbers(frame[name], f"{label}, column {name}") for name in labels]
+    if columns is None:
+        _check_no_index(names, label)
     values = torch.stack([as_tensor(part).double() for part in found], 1) if found else torch.empty(len(frame), 0)
+    if columns is None:
+        _warn_of_counters(names, values, label)
     return Points(values, tuple(names[place] for place in places), label, kind(frame, labels))
+
+
+def _check_no_index(names: Sequence[str], label: str) -> None:
+    found = [name for name in names[:1] if name in UNNAMED]
+    if found:
+        raise InputError(
+            f"{label}: its first column, {found[0]!r}, is an index that was written to a file: drop it, "
+            "or make it the index, as pandas.read_csv does with index_col=0"
+        )
+
+
+def _warn_of_counters(names: Sequence[str], values: Tensor, label: str) -> None:
+    for name, column in zip(names, values.cpu().numpy().T, strict=True):
+        if counts_rows(column):
+            text = f"{label}: column {name} counts the rows; if it is no coordinate, drop it or make it the index"
+            warnings.warn(text, UserWarning, stacklevel=2)
 
 
 _NUMERIC = ("integer", "floating", "mixed-integer-float", "decimal", "boolean", "empty")
