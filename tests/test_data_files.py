@@ -349,7 +349,8 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "a header of numbers over whole numbers": ("x.csv", text("0,1\n1,1\n0,0\n"), "may be a header or a point"),
     "two columns of one name": ("x.csv", text("a,b,a\n1,2,3\n"), "several columns of the name a"),
     "a column without a name": ("x.csv", text("a,,c\n1,2,3\n"), "column 2 has no name"),
-    "ragged": ("x.csv", text("a,b\n1,2\n1,2,3\n"), "cannot be read"),
+    "ragged": ("x.csv", text("a,b\n1,2\n1,2,3\n"), "line 3 has 3 cells separated by ',', the first line 2"),
+    "a comment": ("x.csv", text("# made by hand\na,b\n1,2\n"), "line 2 has 2 cells separated by ',', the first line 1"),
     "several arrays": ("x.npz", lambda path: np.savez(path, a=cloud(), b=cloud()), "x.npz:KEY"),
 }
 
@@ -361,6 +362,14 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, name: str, write: Callabl
         read_points(tmp_path / name)
     assert message in str(caught.value)
     assert name in str(caught.value)
+
+
+def test_a_cell_may_have_a_line_break(tmp_path: Path) -> None:
+    """Lines are not counted then."""
+    path = write(tmp_path / "x.csv", "note,a,b", '"two\nlines, and, commas",1,2', "one,3,")
+    with pytest.raises(InputError, match="row 1 counting from 0, column b"):
+        read_points(path)
+    assert read_points(path, Reading(drop_missing=True)).values.tolist() == [[1, 2]]
 
 
 MISSING = ["", "NA", "NaN", "nan", "N/A", "null", "None", "<NA>", "#N/A", "-", "?"]

@@ -1,28 +1,27 @@
-"""AnnotatedTable that are numbers, and cells that are missing."""
+"""Cells that are numbers, and cells that are missing."""
 
 from __future__ import annotations
 
 import polars as pl
+from polars import selectors
 
 __all__ = ["is_number", "missing", "numbers"]
 
 _MISSING = ["", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "#n/a", "#na", "missing", "-", ".", "?"]
+_NUMERIC = selectors.numeric() | selectors.boolean()
 
 
-def numbers(column: pl.Series, decimal: str) -> pl.Series:
-    """The numbers of a column in double precision; null where a cell is missing or no number."""
-    if column.dtype.is_numeric() or column.dtype == pl.Boolean:
-        return _known(column.cast(pl.Float64))
-    if column.dtype != pl.String:
-        return pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
-    text = column.str.strip_chars()
+def numbers(cells: pl.DataFrame, decimal: str) -> pl.DataFrame:
+    """All columns in double precision; null where a cell is missing or no number."""
+    texts = selectors.string().str.strip_chars()
     if decimal == ",":
-        text = text.set(text.str.contains(".", literal=True), None).str.replace(",", ".", literal=True)
-    return _known(text.cast(pl.Float64, strict=False))
-
-
-def _known(column: pl.Series) -> pl.Series:
-    return column.set(column.is_nan(), None)
+        texts = texts.str.replace_all(".", "#", literal=True).str.replace(",", ".", literal=True)
+    others = cells.select(~(_NUMERIC | selectors.string())).columns
+    return cells.with_columns(
+        texts.cast(pl.Float64, strict=False).fill_nan(None),
+        _NUMERIC.cast(pl.Float64).fill_nan(None),
+        *(pl.lit(None, pl.Float64).alias(name) for name in others),
+    )
 
 
 def missing(column: pl.Series) -> pl.Series:
@@ -34,4 +33,4 @@ def missing(column: pl.Series) -> pl.Series:
 
 def is_number(cell: str, decimal: str) -> bool:
     """Whether a cell is a number."""
-    return numbers(pl.Series([cell], dtype=pl.String), decimal)[0] is not None
+    return numbers(pl.DataFrame({"cell": [cell]}), decimal)["cell"][0] is not None

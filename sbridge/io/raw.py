@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,11 @@ class RawTable:
     index: tuple[str, ...] = ()
     rows: NDArray[np.int64] | None = None
 
+    @cached_property
+    def numbers(self) -> pl.DataFrame:
+        """The columns as numbers; null where a cell is none."""
+        return numbers(self.cells, self.decimal)
+
     def group(self, column: str, value: str) -> RawTable:
         """The rows of one group.
 
@@ -77,12 +83,13 @@ class RawTable:
             raise InputError(f"{self.path} holds no points, only a header")
         index = self._index(reading, wanted or ())
         names = self._coordinates(reading, wanted if self.named else None, whose, index)
-        others = [name for name in self.cells.columns if name not in {*names, *index}]
+        known = {*names, *index}
+        others = [name for name in self.cells.columns if name not in known]
         found = Points(
             self._values(names),
             tuple(names) if self.named else None,
             str(self.path),
-            carried=self.cells.select(*index, *others) if index or others else None,
+            carried=self.cells[[*index, *others]] if index or others else None,
             rows=self.rows,
             remarks=(*self.remarks, *self._remarks(index, others, reading), *([] if wanted else self._counters(names))),
         )
@@ -93,9 +100,10 @@ class RawTable:
         if reading.id is not None:
             places_of(self.cells.columns, [reading.id], str(self.path))
         first = self.cells.columns[0]
-        ours = first == ROW and is_index(self._numbers(first))
+        ours = first == ROW and is_index(self.numbers[first].to_numpy())
         found = [*self.index, *([first] if first in UNNAMED or ours else [])]
-        taken = [name for name in found if name not in {*reading.columns, *wanted}]
+        coordinates = {*reading.columns, *wanted}
+        taken = [name for name in found if name not in coordinates]
         return list(dict.fromkeys(taken if reading.id is None else [reading.id, *taken]))
 
     def _coordinates(
@@ -106,7 +114,8 @@ class RawTable:
             picked = expanded(reading.columns)
             have = [self.cells.columns[place] for place in places_of(self.cells.columns, picked, str(self.path))]
         elif wanted is None:
-            have = [name for name in have if numbers(self.cells[name], self.decimal).count()]
+            counts = dict(zip(self.cells.columns, self.numbers.count().row(0), strict=True))
+            have = [name for name in have if counts[name]]
         if not have:
             raise InputError(f"{self.path} has no column of numbers; it has {listed(self.cells.columns)}")
         return have if wanted is None else [have[place] for place in places_of(have, wanted, str(self.path), whose)]
@@ -121,20 +130,21 @@ class RawTable:
 
     def _values(self, names: Sequence[str]) -> Tensor:
         """The columns as numbers, (n, d); NaN where one is missing."""
-        columns = [numbers(self.cells[name], self.decimal) for name in names]
-        for name, column in zip(names, columns, strict=True):
+        values = self.numbers[list(names)]
+        holes = [name for name, count in zip(names, values.null_count().row(0), strict=True) if count]
+        for name in holes:
             cells = self.cells[name]
-            bad = (column.is_null() & ~missing(cells)).arg_true()
+            bad = (values[name].is_null() & ~missing(cells)).arg_true()
             if len(bad):
                 raise InputError(
                     f"{self.path}: column {name} holds no numbers but text, first {str(cells[bad[0]])!r} in "
                     f"{self._place(int(bad[0]))}; correct it, or choose other columns with --columns"
                 )
-        return torch.from_numpy(np.stack([column.to_numpy() for column in columns], axis=1))
+        return torch.from_numpy(values.to_numpy(order="c", writable=True))
 
     def _counters(self, names: Sequence[str]) -> tuple[str, ...]:
         """A warning of coordinates that look like row numbers."""
-        counters = [name for name in names if self.named and counts_rows(self._numbers(name))]
+        counters = [name for name in names if self.named and counts_rows(self.numbers[name].to_numpy())]
         return tuple(
             f"warning: {self.path}: column {name} counts the rows; if it is no coordinate, leave it out by --id {name}"
             for name in counters
@@ -155,10 +165,6 @@ class RawTable:
             f"{self.path}: {len(rows)} of {len(found)} rows have missing values, the first in {self._place(rows[0])}, "
             f"column {column}; fill them, or leave the rows out with --drop-missing"
         )
-
-    def _numbers(self, name: str) -> NDArray[np.float64]:
-        """A column as numbers, (n,); NaN where a cell is none."""
-        return numbers(self.cells[name], self.decimal).to_numpy()
 
     def _place(self, row: int) -> str:
         row = row if self.rows is None else int(self.rows[row])

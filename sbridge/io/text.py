@@ -7,13 +7,16 @@ Where all cells above such columns are numbers or blank, it is a point, with one
 
 from __future__ import annotations
 
-import csv
 import gzip
+import re
+from dataclasses import replace
 from io import BytesIO
 from itertools import islice
+from operator import gt
 from pathlib import Path
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from sbridge.errors import InputError
 from sbridge.io.numbers import is_number, missing, numbers
@@ -25,6 +28,7 @@ __all__ = ["read_text"]
 
 _SEPARATORS = "\t;,"  # in this order where several would do
 _NAMED = {"tab": "\t", r"\t": "\t"}  # what shells cannot write easily
+_QUOTED = re.compile(r'"[^"]*"')
 _LOOKED_AT = 50  # lines, to find the separator
 
 
@@ -42,11 +46,19 @@ def read_text(path: Path, reading: Reading) -> RawTable:
     separator = _NAMED.get(reading.separator or "", reading.separator) or _separator(text, reading.decimal)
     if len(separator) != 1:
         raise InputError(f"the separator must be one character or tab, not {separator!r}")
-    cells = pl.read_csv(
-        BytesIO(content), has_header=False, infer_schema=False, separator=separator, raise_if_empty=False
-    )
+    cells = _cells(path, content, separator)
     decimal = reading.decimal or _decimal(cells, separator)
-    return _headed(path, cells, decimal, _read_as(path, separator, decimal, reading))
+    table = _headed(path, cells, decimal, _read_as(path, separator, decimal, reading))
+    whole = cells.height == text.count("\n") + 1  # no cell has a line break
+    return table if whole else replace(table, first_line=0)
+
+
+def _cells(path: Path, content: bytes, separator: str) -> pl.DataFrame:
+    try:
+        return pl.read_csv(BytesIO(content), has_header=False, infer_schema=False, separator=separator)
+    except PolarsError:
+        _check_widths(path, content.decode(), separator)
+        raise
 
 
 def _content(path: Path) -> bytes:
@@ -64,17 +76,36 @@ def _separator(text: str, decimal: str | None) -> str:
     lines = list(islice(text.splitlines(), _LOOKED_AT))
     marks = [mark for mark in _SEPARATORS if mark != decimal]
     for mark in marks:
-        widths = {len(cells) for cells in csv.reader(lines, delimiter=mark)}
-        if len(widths) == 1 and widths != {1}:
+        counts = {_count(mark, line) for line in lines}
+        if len(counts) == 1 and counts != {0}:
             return mark
     return max(reversed(marks), key="\n".join(lines).count)
+
+
+def _count(mark: str, line: str) -> int:
+    """How often a mark stands in a line, outside of quotes."""
+    return (_QUOTED.sub("", line) if '"' in line else line).count(mark)
+
+
+def _check_widths(path: Path, text: str, separator: str) -> None:
+    """Refuse a line with more cells than the first; a shorter one misses values."""
+    lines = iter(text.splitlines())
+    width = _count(separator, next(lines))
+    for number, line in enumerate(lines, start=2):
+        if _count(separator, line) > width:
+            name = "tabs" if separator == "\t" else f"{separator!r}"
+            raise InputError(
+                f"{path}: line {number} has {_count(separator, line) + 1} cells separated by {name}, the first line "
+                f"{width + 1}; correct it, or name the separator with --separator"
+            )
 
 
 def _decimal(cells: pl.DataFrame, separator: str) -> str:
     """The decimal mark: a comma where some cells are numbers only with one."""
     if separator == ",":
         return "."
-    return "," if any(numbers(column, ",").count() > numbers(column, ".").count() for column in cells) else "."
+    with_comma, with_point = (numbers(cells, mark).count().row(0) for mark in ",.")
+    return "," if any(map(gt, with_comma, with_point)) else "."
 
 
 def _read_as(path: Path, separator: str, decimal: str, reading: Reading) -> tuple[str, ...]:
@@ -107,7 +138,7 @@ def _named(path: Path, columns: list[pl.Series], names: list[str]) -> pl.DataFra
 
 
 def _is_header(path: Path, first: list[str], rest: pl.DataFrame, decimal: str) -> bool:
-    counts = [numbers(column, decimal).count() for column in rest]
+    counts = numbers(rest, decimal).count().row(0)
     above = [cell for cell, count in zip(first, counts, strict=True) if count]
     looked_at = above or first  # no numbers below: a header and nothing else, or one point
     if any(cell and not is_number(cell, decimal) for cell in looked_at):

@@ -74,7 +74,8 @@ class Points:
         if columns is None or self.columns is None:
             return self
         order = places_of(self.columns, columns, self.label, whose)
-        more = [name for name in self.columns if name not in columns]
+        known = set(columns)
+        more = [name for name in self.columns if name not in known]
         if more:
             raise InputError(
                 f"{self.label} has more columns than {whose}: {listed(more)}. It has {listed(self.columns)}; {whose} "
