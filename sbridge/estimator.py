@@ -110,7 +110,8 @@ class SchrodingerBridge(BaseEstimator):
         with ExitStack() as stack:
             display = [stack.enter_context(training_display(solver.name))] if self.verbose else []
             listeners = [self._remember, *display, *callbacks]
-            self.bridge_ = problem.named(solver.solve(problem, seed_of(self.random_state), listeners))
+            self.bridge_ = solver.solve(problem, seed_of(self.random_state), listeners)
+        self.bridge_.columns = problem.columns  # also of a bridge by a solver that does not know names
         return self
 
     def _made_solver(self) -> Solver:

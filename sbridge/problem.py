@@ -65,11 +65,6 @@ class Problem:
         """The problem from x1 to x0, without the truth."""
         return Problem(self.x1, self.x0, self.epsilon, self.test1, self.test0, self.name, columns=self.columns)
 
-    def named(self, bridge: Bridge) -> Bridge:
-        """The bridge, which from now on knows the names of the problem's columns."""
-        bridge.columns = self.columns
-        return bridge
-
     @staticmethod
     def of(x0: Points, x1: Points, epsilon: float, name: str = "data") -> Problem:
         """A problem in which all points are training points and held-out points.
@@ -135,6 +130,8 @@ class Frame:
     shift0: Tensor
     shift1: Tensor
     scale: float
+    columns: tuple[str, ...] | None = None
+    """Names of the user's coordinates."""
 
     @staticmethod
     def of(problem: Problem) -> Frame:
@@ -147,7 +144,7 @@ class Frame:
         scale = ((x0.var(0).mean() + x1.var(0).mean()) / 2).sqrt().item()
         if scale == 0:
             raise InputError("x0 and x1 do not vary at all; a bridge needs at least one spread-out dataset")
-        return Frame(x0.mean(0), x1.mean(0), scale)
+        return Frame(x0.mean(0), x1.mean(0), scale, problem.columns)
 
     def inside(self, problem: Problem) -> Problem:
         """The problem in this frame's coordinates, without the truth."""
@@ -160,7 +157,7 @@ class Frame:
         return self.scale**2 * inside + 0.5 * (self.shift1 - self.shift0).square().sum()
 
     def outside(self, bridge: Bridge) -> Bridge:
-        """A bridge of this frame's coordinates, in the user's coordinates."""
+        """A bridge of this frame's coordinates, in the user's coordinates, whose names it keeps."""
         frame = (self.shift0, self.shift1, self.scale)
         pair = common_pair(bridge.forward_field, bridge.backward_field)
         if pair is None:
@@ -170,4 +167,6 @@ class Frame:
             shared = Framed(pair, *frame)
             there, back = Half(shared, 0), Half(shared, 1)
         interpolant = bridge.interpolant and FramedInterpolant(bridge.interpolant, *frame)
-        return Bridge(there, back, bridge.epsilon * self.scale**2, interpolant, bridge.remark)
+        found = Bridge(there, back, bridge.epsilon * self.scale**2, interpolant, bridge.remark)
+        found.columns = self.columns
+        return found

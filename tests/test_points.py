@@ -19,6 +19,7 @@ import sbridge
 from sbridge.errors import InputError
 from sbridge.points import points_of
 from sbridge.problems.gaussian import GaussianBridge
+from sbridge.solvers import Solver
 
 X = np.random.default_rng(0).normal(size=(12, 2)).round(3)
 NAMES = ["height", "weight"]
@@ -224,6 +225,23 @@ def test_a_fit_matches_columns_by_name(fitted: sbridge.SchrodingerBridge) -> Non
     assert list(fitted.feature_names_in_) == NAMES and fitted.n_features_in_ == 2
     moved = fitted.transport(frame(X), random_state=0)
     assert abs(moved["height"].mean() - 3) < 0.6 and abs(moved["weight"].mean()) < 1
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        sbridge.MaxMin(steps=3, network=sbridge.ResidualNetwork(16, 2)),
+        sbridge.PotSinkhorn(points=20),
+        sbridge.MixturePotential(),
+    ],
+    ids=lambda solver: solver.name,
+)
+def test_solvers_keep_the_names_of_a_problem(solver: Solver) -> None:
+    problem = sbridge.Problem.of(points_of(frame(X)), points_of(frame(X + 1)), 0.5)
+    bridge = solver.solve(problem)
+    assert bridge.columns == tuple(NAMES)
+    with pytest.raises(InputError, match="has no column height"):
+        bridge.transport(frame(X).rename(columns={"height": "age"}))
 
 
 def test_names_survive_a_file(fitted: sbridge.SchrodingerBridge, tmp_path: Path) -> None:

@@ -40,8 +40,7 @@ class _Fitting:
     """A training in a run folder, and the time it took."""
 
     def __init__(self, run: Run, solver: NetworkSolver, problem: Problem, seed: int) -> None:
-        self.run, self.solver, self.problem = run, solver, problem
-        self.training = solver.start(problem, seed)
+        self.run, self.solver, self.training = run, solver, solver.start(problem, seed)
         self.checkpoint, self.begin = run.path("checkpoint.pt"), perf_counter()
         if self.checkpoint.exists():
             self.begin -= load_training(self.checkpoint, self.training)["seconds"]
@@ -73,4 +72,4 @@ class _Fitting:
     def write_result(self) -> None:
         """Write history and bridge."""
         self.run.write_history(self.training.history)
-        self.problem.named(self.training.bridge()).save(self.run.path("bridge.safetensors"))
+        self.training.bridge().save(self.run.path("bridge.safetensors"))

@@ -61,7 +61,7 @@ def _solve(run: Run, baseline: Solver, problem: Problem, seed: int) -> Row:
         note(f"{baseline.name}: solving")
         begin = perf_counter()
         try:
-            bridge = problem.named(baseline.solve(problem, seed))
+            bridge = baseline.solve(problem, seed)
         except (InputError, DivergenceError) as error:
             return {"remark": f"failed: {error}"}
         bridge.save(run.path(run.config["methods"][baseline.name]))
