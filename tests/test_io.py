@@ -106,6 +106,13 @@ def test_a_run_gives_back_its_results(run: Run) -> None:
     assert again.history().rows() == [(1.0, 0.5), (2.0, -1e-7)]
 
 
+def test_a_run_folder_is_no_pattern(tmp_path: Path) -> None:
+    run, other = (Run.create(tmp_path / name, CONFIG, asked(tmp_path).build()) for name in ("run[1]", "run1"))
+    run.write_history([{"step": 1.0}])
+    other.write_history([{"step": 2.0}])
+    assert run.history().rows() == [(1.0,)]
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 

@@ -122,8 +122,7 @@ def _table(path: Path, reading: Reading) -> RawTable:
 
 
 def _parquet(path: Path) -> RawTable:
-    with open(path, "rb") as file:  # a path is a pattern for polars: [ ] * ? in it would find other files
-        cells = pl.read_parquet(file)
+    cells = pl.read_parquet(path, glob=False)  # [ ] * ? in a name are no pattern
     with open(path, "rb") as file:
         pandas = json.loads(pl.read_parquet_metadata(file).get("pandas", "{}"))
     index = [name for name in pandas.get("index_columns", []) if name in cells.columns]

@@ -148,7 +148,7 @@ class Run:
         """
         path = self.path("history.csv")
         try:
-            return pl.read_csv(path)
+            return pl.read_csv(path, glob=False)  # [ ] in the name of a run are no pattern
         except (OSError, PolarsError) as error:
             raise InputError(f"{path} is missing or damaged: {error}") from error
 
