@@ -109,6 +109,7 @@ def test_the_estimator_takes_cells() -> None:
     assert model.transport(start, random_state=0).obsm["X_pca_t1"].shape == (60, 2)
 
 
+@pytest.mark.slow
 def test_the_command_line_goes_from_cells_to_cells(file: Path, tmp_path: Path) -> None:
     """A run between two groups, and its answers as .h5ad, table and array."""
     run, groups = str(tmp_path / "run"), ["--groupby", "stage", "--source", "day2", "--target", "day7"]

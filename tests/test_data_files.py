@@ -258,6 +258,12 @@ def test_a_file_name_is_no_pattern(tmp_path: Path, name: str, suffix: str) -> No
     np.testing.assert_array_equal(read_points(tmp_path / f"{name}{suffix}").values.numpy(), cloud(20) + 777)
 
 
+@pytest.mark.parametrize("suffix", [".CSV", ".csv.GZ", ".Parquet", ".NPY"])
+def test_suffixes_may_be_capitals(tmp_path: Path, suffix: str) -> None:
+    write_answer(tmp_path / f"x{suffix}", Answer(cloud(20), ["a", "b"]))
+    np.testing.assert_array_equal(read_points(tmp_path / f"x{suffix}").values.numpy(), cloud(20))
+
+
 def test_numbers_keep_double_precision(tmp_path: Path) -> None:
     """Points around 1e8 keep their spread, also through the split into training and held-out points."""
     paths = []
@@ -415,9 +421,16 @@ def test_what_a_file_does_not_hold_is_refused(tmp_path: Path, source: str, readi
 
 @pytest.mark.parametrize(
     ("column", "group", "message"),
-    [("stage", "c", "no group 'c' in stage; it has a, b"), ("day", "a", "no column day")],
+    [
+        ("stage", "c", "no group 'c' in stage; it has a, b"),
+        ("day", "a", "no column day"),
+        (None, "a", "give --groupby and the group"),
+        ("stage", None, "give --groupby and the group"),
+    ],
 )
-def test_groups_that_are_not_there_are_refused(tmp_path: Path, column: str, group: str, message: str) -> None:
+def test_groups_that_are_not_there_are_refused(
+    tmp_path: Path, column: str | None, group: str | None, message: str
+) -> None:
     path = write(tmp_path / "x.csv", "stage,height", "a,1", "b,2")
     with pytest.raises(InputError, match=message):
         read_points(path, Reading(groupby=column), group=group)

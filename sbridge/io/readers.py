@@ -55,7 +55,7 @@ def read_points(
     """
     path, key = _split_key(str(source))
     _check_there(path)
-    _check_options(path, reading)
+    _check_options(path, reading, group)
     suffix = suffix_of(path)
     try:
         if suffix == ".h5ad":
@@ -74,7 +74,8 @@ def read_points(
 
 def suffix_of(path: Path) -> str:
     """The suffix that says what a file is; .csv.gz is one."""
-    return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    last = path.suffix.lower()
+    return "".join(path.suffixes[-2:]).lower() if last == ".gz" else last
 
 
 def _check_there(path: Path) -> None:
@@ -94,7 +95,9 @@ _MADE_FOR = {
 }
 
 
-def _check_options(path: Path, reading: Reading) -> None:
+def _check_options(path: Path, reading: Reading, group: str | None) -> None:
+    if (reading.groupby is None) != (group is None):
+        raise InputError("a group belongs to a column that divides the file into groups: give --groupby and the group")
     for name, suffixes in _MADE_FOR.items():
         if getattr(reading, name) and suffix_of(path) not in suffixes:
             raise InputError(f"{path}: --{name} is for {', '.join(suffixes)} files")
@@ -118,7 +121,7 @@ def _of_table(table: RawTable, reading: Reading, wanted: Sequence[str] | None, w
 
 
 def _table(path: Path, reading: Reading) -> RawTable:
-    return _parquet(path) if path.suffix == ".parquet" else read_text(path, reading)
+    return _parquet(path) if suffix_of(path) == ".parquet" else read_text(path, reading)
 
 
 def _parquet(path: Path) -> RawTable:

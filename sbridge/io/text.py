@@ -63,7 +63,7 @@ def _cells(path: Path, content: bytes, separator: str) -> pl.DataFrame:
 
 def _content(path: Path) -> bytes:
     """The file in UTF-8, without a byte order mark and empty lines at the end."""
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    raw = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
     try:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -111,7 +111,7 @@ def _decimal(cells: pl.DataFrame, separator: str) -> str:
 def _read_as(path: Path, separator: str, decimal: str, reading: Reading) -> tuple[str, ...]:
     """What was found in the file and is not the usual, for the user."""
     found = []
-    if reading.separator is None and separator != "," and not (separator == "\t" and ".tsv" in path.suffixes):
+    if reading.separator is None and separator != "," and not (separator == "\t" and ".tsv" in path.name.lower()):
         found.append(f"cells separated by {'tabs' if separator == chr(9) else separator}")
     if decimal not in (".", reading.decimal):
         found.append("decimal commas")
