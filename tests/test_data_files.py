@@ -172,7 +172,7 @@ def test_one_file_holds_two_groups(tmp_path: Path) -> None:
     odd = read_points(path, reading, group="b")
     np.testing.assert_array_equal(odd.values[:, 0].numpy(), np.arange(1, 200, 2))
     np.testing.assert_array_equal(odd.numbers, np.arange(1, 200, 2))
-    problem = FileProblem(path, epsilon=1.0, reading=reading, source="a", target="b").build()
+    problem = FileProblem(x0=path, epsilon=1.0, reading=reading, source="a", target="b").build()
     assert (len(problem.x0), len(problem.test1), problem.name, problem.columns) == (
         80,
         20,
@@ -270,7 +270,7 @@ def test_numbers_keep_double_precision(tmp_path: Path) -> None:
     for name, shift in (("near", 0.0), ("far", 1e8)):
         np.save(tmp_path / f"{name}.npy", cloud(100) + shift)
         paths.append(str(tmp_path / f"{name}.npy"))
-    near, far = (FileProblem(path, path, epsilon=1.0).build() for path in paths)
+    near, far = (FileProblem(x0=path, x1=path, epsilon=1.0).build() for path in paths)
     np.testing.assert_allclose(far.x0.std(0).numpy(), near.x0.std(0).numpy(), rtol=1e-7)
 
 
@@ -450,7 +450,7 @@ def pair(folder: Path, columns0: str, columns1: str) -> FileProblem:
     y = cloud(100, columns1.count(",") + 1, seed=1)
     for name, header, values in (("a", columns0, x), ("b", columns1, y)):
         write_answer(folder / f"{name}.csv", Answer(values, header.split(",")))
-    return FileProblem(str(folder / "a.csv"), str(folder / "b.csv"), epsilon=1.0)
+    return FileProblem(x0=str(folder / "a.csv"), x1=str(folder / "b.csv"), epsilon=1.0)
 
 
 def test_the_columns_of_two_files_are_matched_by_name(tmp_path: Path) -> None:
@@ -471,7 +471,7 @@ def test_other_columns_are_refused_with_the_names_of_both(tmp_path: Path, column
 def test_the_faults_of_both_files_come_at_once(tmp_path: Path) -> None:
     first = write(tmp_path / "a.csv", "a,b", "1,", "2,3")
     with pytest.raises(InputError) as caught:
-        FileProblem(first, str(tmp_path / "b.csv"), epsilon=1.0).build()
+        FileProblem(x0=first, x1=str(tmp_path / "b.csv"), epsilon=1.0).build()
     assert "a.csv: 1 of 2 rows" in str(caught.value) and "b.csv: there is no such file" in str(caught.value)
 
 
@@ -485,4 +485,4 @@ def test_the_faults_of_both_files_come_at_once(tmp_path: Path) -> None:
 )
 def test_half_a_question_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        FileProblem(write(tmp_path / "a.csv", "a", "1"), epsilon=1.0, **options).build()
+        FileProblem(x0=write(tmp_path / "a.csv", "a", "1"), epsilon=1.0, **options).build()
