@@ -165,6 +165,16 @@ def test_answers_carry_ids_and_row_numbers(tmp_path: Path, suffix: str) -> None:
     assert again.columns == ("height", "weight")
 
 
+@pytest.mark.parametrize("header", ["t,height", "height,b"])
+def test_two_columns_of_one_name_are_not_written(tmp_path: Path, header: str) -> None:
+    lines = [f"{'id' if 't' in header else ''}{k},{k / 8}" for k in range(5)]
+    origin = read_points(write(tmp_path / "x.csv", header, *lines), Reading(columns=(header.split(",")[1],)))
+    answer = Answer(np.ones((1, 5, 1)), ["height"], [1.0], origin)
+    with pytest.raises(InputError, match="what is to be written has several columns of the name"):
+        write_answer(tmp_path / "y.csv", answer)
+    assert not (tmp_path / "y.csv").exists()
+
+
 def test_one_file_holds_two_groups(tmp_path: Path) -> None:
     lines = [f"{'ab'[k % 2]},{k},{k / 2}" for k in range(200)]
     path = write(tmp_path / "x.csv", "stage,height,weight", *lines)
@@ -180,6 +190,17 @@ def test_one_file_holds_two_groups(tmp_path: Path) -> None:
         ("height", "weight"),
     )
     assert bool((problem.x0[:, 0] % 2 == 0).all() and (problem.x1[:, 0] % 2 == 1).all())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_group_is_no_coordinate_where_it_is_a_number(tmp_path: Path, suffix: str) -> None:
+    pl.DataFrame({"day": [2, 7] * 10, "height": np.arange(20) / 8, "weight": np.ones(20)}).write_parquet(
+        tmp_path / "x.parquet"
+    )
+    table(tmp_path / "x.parquet").write_csv(tmp_path / "x.csv")
+    read = read_points(tmp_path / f"x{suffix}", Reading(groupby="day"), group="7")
+    assert read.columns == ("height", "weight") and len(read) == 10
+    assert read.carried is not None and set(map(str, read.carried["day"])) == {"7"}
 
 
 # What a text file says
@@ -406,6 +427,7 @@ def test_arrays_and_tables_leave_them_out_too(tmp_path: Path, suffix: str) -> No
         ("x.csv", Reading(columns=("a2..a1",)), "no range of columns"),
         ("x.csv", Reading(id="name"), "no column name"),
         ("x.csv", Reading(separator=", "), "one character or tab"),
+        ("x.csv", Reading(columns=("a", "b"), id="a"), "a cannot be both a coordinate"),
         ("x.npy", Reading(columns=("a",)), "--columns is for .csv, .tsv"),
         ("x.npy", Reading(id="a"), "--id is for .csv"),
         ("x.npz:y", Reading(), "no array 'y'"),

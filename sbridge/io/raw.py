@@ -109,9 +109,11 @@ class RawTable:
     def _coordinates(
         self, reading: Reading, wanted: Sequence[str] | None, whose: str, index: Sequence[str]
     ) -> list[str]:
-        have = [name for name in self.cells.columns if name not in index]
+        have = [name for name in self.cells.columns if name not in index and name != reading.groupby]
         if reading.columns:
             picked = expanded(reading.columns)
+            if reading.id in picked:
+                raise InputError(f"{reading.id} cannot be both a coordinate (--columns) and the name of a row (--id)")
             have = [self.cells.columns[place] for place in places_of(self.cells.columns, picked, str(self.path))]
         elif wanted is None:
             counts = dict(zip(self.cells.columns, self.numbers.count().row(0), strict=True))
