@@ -117,8 +117,9 @@ def indexed() -> pd.DataFrame:
         lambda frame, path: frame.to_parquet(path.with_suffix(".parquet")),
         lambda frame, path: frame.rename_axis("cell").to_parquet(path.with_suffix(".parquet")),
         lambda frame, path: frame.reset_index(names="row").to_csv(path.with_suffix(".csv"), index=False),
+        lambda frame, path: frame.reset_index().to_parquet(path.with_suffix(".parquet"), index=False),
     ],
-    ids=["csv", "csv written twice", "parquet", "parquet with a named index", "row numbers of an answer"],
+    ids=["csv", "csv twice", "parquet", "parquet with a named index", "row numbers of an answer", "reset index"],
 )
 def test_an_index_is_no_coordinate(tmp_path: Path, save: Callable[[pd.DataFrame, Path], Any]) -> None:
     save(indexed(), tmp_path / "x")
@@ -128,6 +129,15 @@ def test_an_index_is_no_coordinate(tmp_path: Path, save: Callable[[pd.DataFrame,
     assert read.carried is not None
     assert read.carried.to_series(0).cast(pl.Int64).to_list() == list(indexed().index)
     assert len(read.remarks) == 1 and "index" in read.remarks[0]
+
+
+def test_an_answer_with_an_index_is_read_back(tmp_path: Path) -> None:
+    indexed().to_csv(tmp_path / "x.csv")
+    origin = read_points(tmp_path / "x.csv")
+    write_answer(tmp_path / "y.csv", Answer(origin.values.numpy(), origin.columns or (), origin=origin))
+    assert table(tmp_path / "y.csv").columns == ["row", "index", "height", "weight"]
+    assert table(tmp_path / "y.csv")["index"].to_list() == list(indexed().index)
+    assert read_points(tmp_path / "y.csv").columns == ("height", "weight")
 
 
 @pytest.mark.parametrize(("first", "warned"), [(0, True), (1, True), (0.5, False)])
