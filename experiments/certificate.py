@@ -3,7 +3,7 @@
     python experiments/certificate.py
 
 Thirteen problems with a known bridge, inside and outside the Gaussian mixture family, and eight of twelve fits of each,
-good and bad.  The certificate is made from held-out points.  Beside its divergence stand the true ones of the same process:
+good and bad.  The certificate is made from held-out points.  Beside it stand the true divergences of the same process:
 KL(P*‖P_û), which is the path KL of the other tables, and KL(P_û‖P*), both up to t = .99.  A divergence counts as right
 if it is within a factor 1.5 or two standard errors of either.  Two fits of a problem whose true divergences differ by
 more than 20 % are a pair; it is in order if the one nearer to the truth has the higher dual value.

@@ -36,7 +36,7 @@ def tracked(name: str, parts: Sequence[T]) -> Iterable[T]:
 def training_display(name: str, done: int = 0) -> Iterator[Listener]:
     """A function that shows each `Progress` of a training which starts, or continues, after `done` steps."""
     console = Console(stderr=True)
-    with _bar(console, name, done) if console.is_terminal else _lines(name, done) as update:
+    with (_bar(console, name, done) if console.is_terminal else _lines(name, done)) as update:
         yield update
 
 

@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sbridge.arrays import Array, RandomState, as_points, seed_of
+from sbridge.arrays import Array, RandomState, seed_of
 from sbridge.bridge import Bridge, Direction
 from sbridge.densities import Base
 from sbridge.display import training_display
@@ -21,9 +22,9 @@ from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.certificate.statement import Certificate
-from sbridge.evaluation.distances import energy_distance
 from sbridge.likelihood import End, LogDensity
 from sbridge.parameters import nested_parameters, with_parameters
+from sbridge.points import points_of
 from sbridge.problem import Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
@@ -44,7 +45,7 @@ class SchrodingerBridge(BaseEstimator):
 
     Args:
         epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.
-        solver: the method; by default max–min over the interpolant (`sbridge.MaxMin`).
+        solver: the method, or its class; by default max–min over the interpolant (`sbridge.MaxMin`).
         random_state: seed of the fit: a whole number, a NumPy generator, or None for a new seed every time.
         device: where to fit, as torch names it ("cpu", "cuda", "cuda:1").
         verbose: whether to show the progress of a training on stderr.
@@ -53,6 +54,7 @@ class SchrodingerBridge(BaseEstimator):
         bridge_: the fitted `sbridge.Bridge`, which also has everything below.
         history_: the values of each check during the training, one dictionary per check; empty without a training.
         n_features_in_: dimension d of the data.
+        feature_names_in_: names of the d columns, where the data had some; columns are then matched by name.
     """
 
     bridge_: Bridge
@@ -60,7 +62,7 @@ class SchrodingerBridge(BaseEstimator):
     def __init__(
         self,
         epsilon: float = 0.5,
-        solver: Solver = MaxMin(),
+        solver: Solver | type[Solver] = MaxMin(),
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
@@ -84,34 +86,43 @@ class SchrodingerBridge(BaseEstimator):
         super().set_params(**{name: value for name, value in params.items() if not name.startswith(prefix)})
         settings = {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
         if settings:
-            self.solver = with_parameters(self.solver, settings)
+            self.solver = with_parameters(self._made_solver(), settings)
         return self
 
-    def fit(
-        self, x0: NDArray[Any] | Tensor, x1: NDArray[Any] | Tensor, callbacks: Sequence[Listener] = ()
-    ) -> SchrodingerBridge:
+    def fit(self, x0: Any, x1: Any, callbacks: Sequence[Listener] = ()) -> SchrodingerBridge:
         """Find the bridge from x0 (n0, d) to x1 (n1, d).
 
         Args:
-            x0, x1: the two samples; a row is a point.
+            x0, x1: the two samples, of any kind that `sbridge.points_of` takes; a row is a point.
             callbacks: functions that are given each `Progress` of the training.
 
         Raises:
-            InputError: shapes disagree, a value is not finite, a sample has fewer than 10 points, ε is not positive, or
-                the device is not available.
+            InputError: shapes or column names disagree, a value is missing or infinite, a sample has fewer than 10
+                points, ε is not positive, or the device is not available.
             DivergenceError: the training became unstable.
         """
         device = device_named(self.device)
-        start, end = (as_points(x).to(device) for x in (x0, x1))
-        end = end.to(start)
-        problem = Problem(start, end, self.epsilon, start, end)
-        self._x0, self._x1, self.n_features_in_ = start, end, problem.dim
+        solver = self._made_solver()
+        problem = Problem.of(points_of(x0, label="x0"), points_of(x1, label="x1"), self.epsilon).to(device)
+        self._x0, self._x1, self.n_features_in_ = problem.x0, problem.x1, problem.dim
+        self._remember_names(problem.columns)
         self.history_: list[dict[str, float]] = []
         with ExitStack() as stack:
-            display = [stack.enter_context(training_display(self.solver.name))] if self.verbose else []
+            display = [stack.enter_context(training_display(solver.name))] if self.verbose else []
             listeners = [self._remember, *display, *callbacks]
-            self.bridge_ = self.solver.solve(problem, seed_of(self.random_state), listeners)
+            self.bridge_ = solver.solve(problem, seed_of(self.random_state), listeners)
+        self.bridge_.columns = problem.columns  # also of a bridge by a solver that does not know names
         return self
+
+    def _made_solver(self) -> Solver:
+        return self.solver() if isinstance(self.solver, type) else self.solver
+
+    def _remember_names(self, columns: tuple[str, ...] | None) -> None:
+        """scikit-learn's rule: there is no `feature_names_in_` after a fit without names."""
+        if columns is not None:
+            self.feature_names_in_: NDArray[Any] = np.array(columns, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
 
     def _remember(self, progress: Progress) -> None:
         """Keep the values of each check once; `progress` repeats them until the next check."""
@@ -125,8 +136,7 @@ class SchrodingerBridge(BaseEstimator):
         nearer to the bridge of the data than the other (`sbridge.evaluation.certificate.duality`).
         """
         bridge = self._fitted()
-        start, end = (as_points(x).to(next(iter(bridge.state_dict().values()))) for x in (x0, x1))
-        return dual_of(bridge, start, end, seed_of(self.random_state)).value.value
+        return dual_of(bridge, bridge.tensor(x0), bridge.tensor(x1), seed_of(self.random_state)).value.value
 
     def transport(
         self,
@@ -150,19 +160,19 @@ class SchrodingerBridge(BaseEstimator):
         """Paths through x (n, d) at times[0], (len(times), n, d); arguments as in `Bridge.trajectories`."""
         return self._fitted().trajectories(x, times, simulation, random_state, **options)
 
-    def forward_drift(self, t: float | Array, x: Array) -> Array:
+    def forward_drift(self, t: Any, x: Array) -> Array:
         """b_F(t, x) of dX = b_F dt + √(2ε) dW: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().forward_drift(t, x)
 
-    def backward_drift(self, t: float | Array, x: Array) -> Array:
+    def backward_drift(self, t: Any, x: Array) -> Array:
         """b_B(t, x) of the process seen from t = 1: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().backward_drift(t, x)
 
-    def velocity(self, t: float | Array, x: Array) -> Array:
+    def velocity(self, t: Any, x: Array) -> Array:
         """b = (b_F + b_B)/2: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().velocity(t, x)
 
-    def marginal_score(self, t: float | Array, x: Array) -> Array:
+    def marginal_score(self, t: Any, x: Array) -> Array:
         """s = ∇log ρ_t, the score of the law at time t: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().marginal_score(t, x)
 

@@ -358,7 +358,9 @@ def test_flow_identity_gives_the_divergence_on_the_grid() -> None:
     carried = carried_score(velocity, partial(MIXTURE.score, ZERO), t, x, steps=25)
     found = flow_kl(velocity, MIXTURE.velocity, lambda t, x: carried, MIXTURE.score, t, x)
     _near(found, float(kl(END, flow_law(velocity, START, LINE, 25), LINE)))
-    bound = flow_bound(gap(velocity, MIXTURE.velocity, t, x), fisher(lambda t, x: carried, MIXTURE.score, t, x))
+    bound = flow_bound(
+        gap(velocity, MIXTURE.velocity, t, x), fisher(lambda t, x: carried, MIXTURE.score, t, x)
+    )
     assert found.value <= bound.value  # Cauchy's inequality, on the same points
     assert bound.value < 10 * found.value
 
@@ -431,7 +433,9 @@ def test_estimates_carry_their_errors() -> None:
 # The carried score
 
 
-@pytest.mark.parametrize(("stepper", "order"), [(EULER, 1), (HEUN, 2), (RK4, 4)], ids=["euler", "heun", "rk4"])
+@pytest.mark.parametrize(
+    ("stepper", "order"), [(EULER, 1), (HEUN, 2), (RK4, 4)], ids=["euler", "heun", "rk4"]
+)
 def test_order_of_the_carried_score_is_that_of_its_stepper(stepper: Stepper, order: int) -> None:
     """ẋ = sin(x) from N(0, 1): X_0 = 2 arctan(tan(x/2)e^{−t}), and log ρ̂_t = log ρ_0(X_0) + log |dX_0/dx|."""
     t, x = _times(40), 4 * torch.rand(40, 1, dtype=FLOAT, generator=_generator(3)) - 2

@@ -46,7 +46,10 @@ SOLVERS: dict[str, Solver] = {
     "POT": sbridge.PotSinkhorn(points=200),
     "GeomLoss": sbridge.GeomlossSinkhorn(points=200),
     "blockwise": sbridge.BlockwiseSinkhorn(points=200),
-    **{kind.__name__: sbridge.Regression(coupling=kind, **SMALL) for kind in members(couplings, Coupling)},
+    **{
+        kind.__name__: sbridge.Regression(coupling=kind, **SMALL)
+        for kind in members(couplings, Coupling)
+    },
     **{
         kind.__name__: sbridge.Regression(times=kind, coupling=sbridge.Independent, **SMALL)
         for kind in members(times, TimeDensity)

@@ -94,10 +94,7 @@ def test_diffusion_may_depend_on_time() -> None:
 
 @settings(max_examples=40)
 @given(
-    seed=st.integers(0, 10**6),
-    size=st.floats(0, 300),
-    epsilon=st.floats(1e-3, 10),
-    cells=st.integers(40, 90),
+    seed=st.integers(0, 10**6), size=st.floats(0, 300), epsilon=st.floats(1e-3, 10), cells=st.integers(40, 90),
     steps=st.integers(1, 5),
 )
 def test_law_is_positive_and_keeps_its_mass(seed: int, size: float, epsilon: float, cells: int, steps: int) -> None:
@@ -135,7 +132,9 @@ def test_exact_velocity_generates_the_exact_law() -> None:
     assert float(kl(END, found, LINE)) == pytest.approx(0, abs=5e-6)
 
 
-@pytest.mark.parametrize(("stepper", "order"), [(EULER, 1), (HEUN, 2), (RK4, 4)], ids=["euler", "heun", "rk4"])
+@pytest.mark.parametrize(
+    ("stepper", "order"), [(EULER, 1), (HEUN, 2), (RK4, 4)], ids=["euler", "heun", "rk4"]
+)
 def test_order_of_the_flow_is_that_of_its_stepper(stepper: Stepper, order: int) -> None:
     """ẋ = sin x has tan(x/2) ∝ eᵗ, so X_0 = 2 arctan(tan(x/2)/e) and dX_0/dx = 1/(e cos²(x/2) + sin²(x/2)/e)."""
     line = Line(-3, 3, 50)

@@ -59,7 +59,6 @@ EVERY_INTERPOLANT = pytest.mark.parametrize("name", INTERPOLANTS)
 EVERY_CLOSED_FORM = pytest.mark.parametrize("name", closed_forms())
 EVERY_OBJECTIVE = pytest.mark.parametrize(("objective", "exact"), OBJECTIVES.values(), ids=OBJECTIVES.keys())
 
-
 @cache
 def _oracle(name: str) -> MixtureOracle:
     base = root(INTERPOLANTS[name])

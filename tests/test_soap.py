@@ -58,10 +58,8 @@ def test_bases_diagonalise_the_second_moments() -> None:
         torch.testing.assert_close(basis.mT @ basis, torch.eye(6, dtype=torch.float64))
         turned = (basis.mT @ moment @ basis).abs()
         sizes = turned.diagonal().sqrt()
-        apart, before = (
-            (m.abs() / s.outer(s)).fill_diagonal_(0).max()
-            for m, s in ((turned, sizes), (moment, moment.diagonal().sqrt()))
-        )
+        apart, before = ((m.abs() / s.outer(s)).fill_diagonal_(0).max() for m, s in
+                         ((turned, sizes), (moment, moment.diagonal().sqrt())))
         assert apart < before / 2  # the running mean is never at rest
 
 
@@ -101,10 +99,8 @@ def test_matrices_decay_apart_from_their_gradients_and_vectors_do_not() -> None:
         wanted += _follow(plainly, plain, [gradient]) - before
         torch.testing.assert_close(_follow(fadingly, fading, [gradient]), wanted, rtol=0, atol=1e-12)
     bias, bare = (torch.nn.Parameter(_normal(5, seed=99)) for _ in range(2))
-    assert torch.equal(
-        _follow(Soap([bias], RATE, decay=decay), bias, [g[:, 0] for g in gradients]),
-        _follow(Soap([bare], RATE), bare, [g[:, 0] for g in gradients]),
-    )
+    assert torch.equal(_follow(Soap([bias], RATE, decay=decay), bias, [g[:, 0] for g in gradients]),
+                       _follow(Soap([bare], RATE), bare, [g[:, 0] for g in gradients]))
 
 
 def test_it_goes_on_from_its_state_to_the_last_bit() -> None:
