@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
     from sbridge.bridge import Bridge, ExactBridge
     from sbridge.couplings import Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
-    from sbridge.errors import DivergenceError, InputError
+    from sbridge.errors import DataWarning, DivergenceError, InputError
     from sbridge.estimator import SchrodingerBridge
     from sbridge.evaluation import compare
     from sbridge.evaluation.certificate.statement import Certificate
@@ -47,6 +47,7 @@ __all__ = [
     "Bridge",
     "Brownian",
     "Certificate",
+    "DataWarning",
     "DivergenceError",
     "EncoderDecoder",
     "ExactBridge",
@@ -87,7 +88,7 @@ _MODULES = {
     "baselines.sinkhorn": "BlockwiseSinkhorn GeomlossSinkhorn PotSinkhorn",
     "bridge": "Bridge ExactBridge",
     "couplings": "Independent MinibatchSinkhorn OnlineSinkhorn SelfConsistent WholePlan",
-    "errors": "DivergenceError InputError",
+    "errors": "DataWarning DivergenceError InputError",
     "estimator": "SchrodingerBridge",
     "evaluation": "compare",
     "evaluation.certificate.statement": "Certificate",

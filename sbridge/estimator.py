@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,17 +17,19 @@ from torch import Tensor
 from sbridge.arrays import Array, RandomState, as_points, seed_of
 from sbridge.bridge import Bridge, Direction
 from sbridge.densities import Base
-from sbridge.display import training_display
-from sbridge.errors import InputError
+from sbridge.display import note, training_display
+from sbridge.errors import DataWarning, InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.evaluation.distances import energy_distance
+from sbridge.inspection import inspect_points
 from sbridge.likelihood import End, LogDensity
 from sbridge.parameters import nested_parameters, with_parameters
 from sbridge.problem import Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.maxmin import MaxMin
+from sbridge.standardise import Standardise, standardised
 
 __all__ = ["SchrodingerBridge", "device_named"]
 
@@ -46,7 +49,10 @@ class SchrodingerBridge(BaseEstimator):
         solver: the method; by default max–min over the interpolant (`sbridge.MaxMin`).
         random_state: seed of the fit: a whole number, a NumPy generator, or None for a new seed every time.
         device: where to fit, as torch names it ("cpu", "cuda", "cuda:1").
-        verbose: whether to show the progress of a training on stderr.
+        verbose: whether to show a table of the data and the progress of a training on stderr.
+        standardise: "columns" divides every column by its standard deviation before the fit, "whiten" also removes the
+            correlations.  The answers stay in the units of the data, but ε is then in squared standard deviations:
+            √(2ε) times each column's standard deviation is its noise (`sbridge.standardise`).
 
     Attributes:
         bridge_: the fitted `sbridge.Bridge`, which also has everything below.
@@ -63,9 +69,10 @@ class SchrodingerBridge(BaseEstimator):
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
+        standardise: Standardise | None = None,
     ) -> None:
         self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
-        self.verbose = verbose
+        self.verbose, self.standardise = verbose, standardise
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments; with `deep`, the solver's settings too, as solver__name."""
@@ -96,21 +103,33 @@ class SchrodingerBridge(BaseEstimator):
             callbacks: functions that are given each `Progress` of the training.
 
         Raises:
-            InputError: shapes disagree, a value is not finite, a sample has fewer than 10 points, ε is not positive, or
-                the device is not available.
+            InputError: shapes disagree, a value is not finite, a sample has fewer than 10 points, ε is not positive, a
+                column cannot be standardised, or the device is not available.
             DivergenceError: the training became unstable.
+
+        Warns:
+            DataWarning: the data or ε are likely to give a wrong or useless answer.
         """
         device = device_named(self.device)
         start, end = (as_points(x).to(device) for x in (x0, x1))
         end = end.to(start)
-        problem = Problem(start, end, self.epsilon, start, end)
+        asked = Problem(start, end, self.epsilon, start, end)
+        problem, outside = standardised(asked, self.standardise)
+        self._inspect(asked, problem)
         self._x0, self._x1, self.n_features_in_ = start, end, problem.dim
         self.history_: list[dict[str, float]] = []
         with ExitStack() as stack:
             display = [stack.enter_context(training_display(self.solver.name))] if self.verbose else []
             listeners = [self._remember, *display, *callbacks]
-            self.bridge_ = self.solver.solve(problem, seed_of(self.random_state), listeners)
+            self.bridge_ = outside(self.solver.solve(problem, seed_of(self.random_state), listeners))
         return self
+
+    def _inspect(self, problem: Problem, inside: Problem) -> None:
+        found = inspect_points(problem, inside)
+        if self.verbose:
+            note(str(found))
+        for warning in found.warnings:
+            warnings.warn(warning, DataWarning, stacklevel=3)
 
     def _remember(self, progress: Progress) -> None:
         """Keep the values of each check once; `progress` repeats them until the next check."""

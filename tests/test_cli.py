@@ -167,7 +167,11 @@ def test_progress_is_plain_and_sparse_where_there_is_no_terminal(whole: tuple[Pa
     lines = [line for line in asked.err.splitlines() if not line.startswith("max–min: step")]
     refused = "no certificate: x0 has 20 points; a certificate needs at least 100 a side"
     judging = ["evaluating two true samples", "measuring the distance to a Schrödinger bridge", refused]
-    assert lines == ["max–min: fitting", *stages, *judging, "writing the report"]
+    begin = lines.index("max–min: fitting")
+    assert lines[begin:] == ["max–min: fitting", *stages, *judging, "writing the report"]
+    table, counts = lines[: begin - 1], lines[begin - 1]
+    assert [line.split()[0] for line in table] == ["column", "c0", "c1"]
+    assert counts.startswith("x0: 80 rows; x1: 64 rows. √(2ε) = 1; ")
 
 
 @stopped_anywhere
@@ -418,6 +422,31 @@ def test_log_densities_of_a_run(
     nats = float(asked.out.split()[1])
     assert nats == pytest.approx(-table["log_density"].mean(), abs=0.2)  # printed to one digit of its error
     assert "(60 points; base: Gaussian mixture of" in asked.out
+
+
+# Standardised columns
+
+
+def test_a_standardised_run_answers_in_the_units_of_the_data(tmp_path: Path, call: Call) -> None:
+    """A column 1,000 times as wide as the other, which a fit without it is warned of."""
+    scales = np.array([1, 1000], dtype=np.float32)
+    np.save(tmp_path / "a.npy", cloud(500, 0) * scales)
+    np.save(tmp_path / "b.npy", cloud(500, 3) * scales)
+    question = ["--x0", tmp_path / "a.npy", "--x1", tmp_path / "b.npy", "--epsilon", 0.1, "--steps", 100]
+    run = tmp_path / "run"
+    asked = call("recover", *question, "--out", run, "--standardise", "columns")
+    assert asked.code == 0 and "warning" not in asked.err
+    assert "(standardised)" in asked.out
+    assert "was divided by its standard deviation" in (run / "report.html").read_text(encoding="utf-8")
+    assert call("sample", run, "--input", tmp_path / "a.npy", "--out", tmp_path / "to.npy").code == 0
+    moved = np.load(tmp_path / "to.npy")
+    np.testing.assert_allclose(moved.mean(0) / scales, [3, 3], atol=0.3)
+    np.testing.assert_allclose(moved.std(0) / scales, [1, 1], atol=0.2)
+    for baseline in Run.open(run).bridges().values():
+        np.testing.assert_allclose(baseline.transport(moved, "backward").mean(0) / scales, [0, 0], atol=0.3)
+    with stop_when((tmp_path / "plain" / "config.json").exists, signal.SIGTERM):
+        asked = call("recover", *question, "--out", tmp_path / "plain")
+    assert "warning: column c1 (spread " in asked.err and "--standardise columns" in asked.err
 
 
 # Other interpolants

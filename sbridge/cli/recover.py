@@ -13,7 +13,7 @@ from sbridge.baselines.sinkhorn import GeomlossSinkhorn, PotSinkhorn
 from sbridge.cli import stages
 from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
-from sbridge.cli.tables import print_comparison
+from sbridge.cli.tables import print_comparison, show_data
 from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
 from sbridge.errors import InputError
 from sbridge.interpolants import (
@@ -38,6 +38,7 @@ from sbridge.sampling import through
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
+from sbridge.standardise import standardised
 
 __all__ = ["Recover"]
 
@@ -102,6 +103,9 @@ class Recover(Generic[F]):
     diffusion: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: ε)")] = ()
     """D ≥ 0 of the noise √(2D) dW in the simulation of held-out points, in squared units of the data: one number, or
     several values of D(t) at equally spaced times, such as 0,0.5,0."""
+    standardise: Literal["none", "columns", "whiten"] = "none"
+    """columns: divide each column by its standard deviation before the fit; whiten: remove the correlations too.
+    Answers stay in the units of the data, but ε is then in squared standard deviations."""
     seed: int = 0
     """Seed of the fit, of the baselines and of the evaluation."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -141,8 +145,11 @@ class Recover(Generic[F]):
 
     def _start(self, folder: Path, command: str) -> Run:
         problem = self.problem.build()
-        _refuse(problem, self._solver().interpolant)
+        kind = None if self.standardise == "none" else self.standardise
+        inside, _ = standardised(problem, kind)
+        _refuse(inside, self._solver().interpolant)
         execution = {
+            "standardise": kind,
             "seed": self.seed,
             "device": self.device,
             "threads": self.threads,
@@ -151,6 +158,7 @@ class Recover(Generic[F]):
         config = configuration(problem, self.problem, self._solver(), BASELINES, execution, command)
         if self.resume and (folder / "config.json").exists():
             return Run.resume(folder, config)
+        show_data(problem, inside)
         return Run.create(folder, config, problem)
 
     def _solver(self) -> Regression | MaxMin:

@@ -17,6 +17,7 @@ from sbridge.problem import Problem
 from sbridge.report.page import build
 from sbridge.solvers import Solver
 from sbridge.solvers.network_solver import NetworkSolver
+from sbridge.standardise import as_fitted
 
 __all__ = ["work"]
 
@@ -31,8 +32,8 @@ def work(run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoin
         DivergenceError: the fit became unstable.
         Stopped: a signal came.
     """
-    problem = run.problem.to(run.config["settings"]["device"])
-    seed: int = run.config["settings"]["seed"]
+    device, seed = run.config["settings"]["device"], run.config["settings"]["seed"]
+    problem = run.fitted_problem.to(device)
     facts = {solver.name: _fit(run, solver, problem, seed, checkpoint_seconds)}
     facts |= {baseline.name: _solve(run, baseline, problem, seed) for baseline in baselines}
     if run.comparison() is None:
@@ -64,7 +65,7 @@ def _solve(run: Run, baseline: Solver, problem: Problem, seed: int) -> Row:
             bridge = baseline.solve(problem, seed)
         except (InputError, DivergenceError) as error:
             return {"remark": f"failed: {error}"}
-        bridge.save(run.path(run.config["methods"][baseline.name]))
+        run.keep(baseline.name, bridge)
         return {"fit_seconds": perf_counter() - begin}
 
     facts: Row = run.once(f"fit {baseline.name}", solved)
@@ -85,7 +86,7 @@ def _evaluate(run: Run, facts: Mapping[str, Row], problem: Problem, seed: int) -
 def _row(run: Run, evaluator: Evaluator, name: str) -> Row:
     note(f"{name}: evaluating on held-out points")
     path = run.path(run.config["methods"][name])
-    return evaluator.row(Bridge.load(path).to(evaluator.problem.x0.device)) if path.exists() else {}
+    return evaluator.row(as_fitted(Bridge.load(path)).to(evaluator.problem.x0.device)) if path.exists() else {}
 
 
 def _references(evaluator: Evaluator) -> dict[str, Row]:
@@ -96,7 +97,7 @@ def _references(evaluator: Evaluator) -> dict[str, Row]:
 def _certify(run: Run, problem: Problem, seed: int) -> None:
     """Write certificate.json: the certificate of the fitted bridge on held-out points, or why there is none."""
     note("measuring the distance to a Schrödinger bridge")
-    bridge = Bridge.load(run.path("bridge.safetensors")).to(problem.x0.device)
+    bridge = as_fitted(Bridge.load(run.path("bridge.safetensors"))).to(problem.x0.device)
     try:
         run.write_certificate(bridge.certificate(problem.test0[:_CERTIFIED], problem.test1[:_CERTIFIED], seed))
     except (InputError, DivergenceError) as error:

@@ -1,4 +1,4 @@
-"""Comparison tables on a terminal."""
+"""What a terminal shows of data and comparisons."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sbridge.display import note
 from sbridge.evaluation import Comparison
+from sbridge.inspection import inspect_points
+from sbridge.problem import Problem
 from sbridge.report.words import comparison_rows, heads
 
-__all__ = ["print_comparison"]
+__all__ = ["print_comparison", "show_data"]
 
 _STYLES = {"best": "bold green", "tied": "green", "": ""}
 _PLAIN_WIDTH = 140  # characters, where the output goes to a file or a pipe
+
+
+def show_data(problem: Problem, inside: Problem) -> None:
+    """A table of the data before a fit, and what may go wrong with them, on stderr."""
+    found = inspect_points(problem, inside)
+    note(str(found))
+    for warning in found.warnings:
+        note(f"warning: {warning}")
 
 
 def print_comparison(comparison: Comparison) -> None:
