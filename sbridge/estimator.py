@@ -154,10 +154,15 @@ class SchrodingerBridge(BaseEstimator):
         direction: Direction = "forward",
         simulation: Simulation = Simulation(),
         random_state: RandomState = None,
+        until: float | None = None,
         **options: Any,
     ) -> Array:
-        """Move points x (n, d) from one end to the other, (n, d); arguments as in `Bridge.transport`."""
-        return self._fitted().transport(x, direction, simulation, random_state, **options)
+        """Move points x (n, d) to the other end, or to time `until`, (n, d); arguments as in `Bridge.transport`."""
+        return self._fitted().transport(x, direction, simulation, random_state, until, **options)
+
+    def at(self, x: Array, t: float, start: float = 0.0, **options: Any) -> Array:
+        """Move points x (n, d), which stand at time `start`, to time t, (n, d); options as in `Bridge.at`."""
+        return self._fitted().at(x, t, start, **options)
 
     def trajectories(
         self,
@@ -165,10 +170,11 @@ class SchrodingerBridge(BaseEstimator):
         times: Sequence[float],
         simulation: Simulation = Simulation(),
         random_state: RandomState = None,
+        start: float | None = None,
         **options: Any,
     ) -> Array:
-        """Paths through x (n, d) at times[0], (len(times), n, d); arguments as in `Bridge.trajectories`."""
-        return self._fitted().trajectories(x, times, simulation, random_state, **options)
+        """Paths through points x (n, d), (len(times), n, d); arguments as in `Bridge.trajectories`."""
+        return self._fitted().trajectories(x, times, simulation, random_state, start, **options)
 
     def forward_drift(self, t: float | Array, x: Array) -> Array:
         """b_F(t, x) of dX = b_F dt + √(2ε) dW: t a number or (n, 1), x (n, d) → (n, d)."""

@@ -122,9 +122,10 @@ class StandardisedBridge(Bridge):
         times: Sequence[float],
         simulation: Simulation = Simulation(),
         random_state: RandomState = None,
+        start: float | None = None,
         **options: Any,
     ) -> Array:
-        states = self.inner.trajectories(self._standard(x), times, simulation, random_state, **options)
+        states = self.inner.trajectories(self._standard(x), times, simulation, random_state, start, **options)
         return in_kind(self._outside(states), x)
 
     def certificate(self, x0: Array, x1: Array, random_state: RandomState = None) -> Certificate:

@@ -81,9 +81,7 @@ class Sample:
     def _move(self, bridge: Bridge, x: NDArray[Any], simulation: Simulation) -> NDArray[Any]:
         """The states at the times asked for, (len(times), n, d)."""
         start, end = (0.0, 1.0) if self.direction == "forward" else (1.0, 0.0)
-        asked = self.times or (end,)
-        times = asked if asked[0] == start else (start, *asked)
-        return bridge.trajectories(x, times, simulation, self.seed)[-len(asked) :]
+        return bridge.trajectories(x, self.times or (end,), simulation, self.seed, start)
 
 
 @dataclass(frozen=True)
