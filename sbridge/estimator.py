@@ -18,6 +18,7 @@ from sbridge.arrays import Array, RandomState, as_points, seed_of
 from sbridge.bridge import Bridge, Direction
 from sbridge.densities import Base
 from sbridge.display import note, training_display
+from sbridge.epsilon import with_epsilon
 from sbridge.errors import DataWarning, InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.statement import Certificate
@@ -45,7 +46,9 @@ class SchrodingerBridge(BaseEstimator):
     They compare the settings by `score`.
 
     Args:
-        epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.
+        epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.  "auto"
+            chooses it from the data and says so (`sbridge.epsilon`); "reg=0.4", "blur=0.4" and "sigma=0.4" are the
+            parameters of POT, GeomLoss and torchcfm.
         solver: the method; by default max–min over the interpolant (`sbridge.MaxMin`).
         random_state: seed of the fit: a whole number, a NumPy generator, or None for a new seed every time.
         device: where to fit, as torch names it ("cpu", "cuda", "cuda:1").
@@ -56,6 +59,7 @@ class SchrodingerBridge(BaseEstimator):
 
     Attributes:
         bridge_: the fitted `sbridge.Bridge`, which also has everything below.
+        epsilon_: ε, as a number.
         history_: the values of each check during the training, one dictionary per check; empty without a training.
         n_features_in_: dimension d of the data.
     """
@@ -64,7 +68,7 @@ class SchrodingerBridge(BaseEstimator):
 
     def __init__(
         self,
-        epsilon: float = 0.5,
+        epsilon: float | str = 0.5,
         solver: Solver = MaxMin(),
         random_state: RandomState = 0,
         device: str = "cpu",
@@ -113,10 +117,12 @@ class SchrodingerBridge(BaseEstimator):
         device = device_named(self.device)
         start, end = (as_points(x).to(device) for x in (x0, x1))
         end = end.to(start)
-        asked = Problem(start, end, self.epsilon, start, end)
+        asked, choice = with_epsilon(Problem(start, end, 1.0, start, end), self.epsilon, self.standardise)
+        if choice:
+            note(choice)
         problem, outside = standardised(asked, self.standardise)
         self._inspect(asked, problem)
-        self._x0, self._x1, self.n_features_in_ = start, end, problem.dim
+        self._x0, self._x1, self.n_features_in_, self.epsilon_ = start, end, problem.dim, problem.epsilon
         self.history_: list[dict[str, float]] = []
         with ExitStack() as stack:
             display = [stack.enter_context(training_display(self.solver.name))] if self.verbose else []

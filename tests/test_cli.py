@@ -449,6 +449,29 @@ def test_a_standardised_run_answers_in_the_units_of_the_data(tmp_path: Path, cal
     assert "warning: column c1 (spread " in asked.err and "--standardise columns" in asked.err
 
 
+# The choice of ε
+
+
+def test_the_effect_of_epsilon_is_shown(question: list[str], tmp_path: Path, call: Call) -> None:
+    asked = call("epsilon", *question[:4], "--values", "0.05,0.5", "--out", tmp_path)
+    assert asked.code == 0
+    assert "straightness" in asked.out and "Recommended: " in asked.out and "spread of x0" in asked.err
+    assert pl.read_csv(tmp_path / "epsilon.csv")["ε"].to_list() == [0.05, 0.5]
+    assert (tmp_path / "epsilon.html").exists()
+    refused(call("epsilon", *question[:4], "--values", "0,1", "--out", tmp_path), "--values must be positive")
+
+
+@pytest.mark.parametrize(("words", "wanted"), [("auto", None), ("reg=0.8", 0.2), ("sigma=1", 0.5)])
+def test_a_run_takes_every_epsilon(
+    words: str, wanted: float | None, question: list[str], tmp_path: Path, call: Call
+) -> None:
+    with stop_when((tmp_path / "config.json").exists, signal.SIGTERM):
+        asked = call("recover", *question[:4], f"--epsilon={words}", "--out", tmp_path)
+    found = Run.open(tmp_path).problem.epsilon
+    assert found == (pytest.approx(wanted) if wanted else found)
+    assert ("chosen: ε = " in asked.err) == (wanted is None)
+
+
 # Other interpolants
 
 CHOICES = [
@@ -523,7 +546,9 @@ def test_the_page_is_rebuilt_without_the_data_files(finished: Path, tmp_path: Pa
 # Help
 
 
-@pytest.mark.parametrize("words", [[], ["recover"], ["sample"], ["likelihood"], ["compare"], ["report"], ["bench"]])
+@pytest.mark.parametrize(
+    "words", [[], ["recover"], ["sample"], ["likelihood"], ["compare"], ["report"], ["bench"], ["epsilon"]]
+)
 def test_every_command_has_help(words: list[str], call: Call) -> None:
     asked = call(*words, "--help")
     assert (asked.code, asked.err) == (0, "")
@@ -578,6 +603,7 @@ BAD_RUNS: dict[str, tuple[list[object], str]] = {
     "epsilon zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 0], "epsilon must be a positive number, not 0"),
     "epsilon below zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon=-1"], "epsilon must be a positive number"),
     "epsilon no number": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", "x"], "--epsilon"),
+    "epsilon of nobody": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", "tau=1"], "one of reg=…"),
     "missing file": (["--x0", "none.npy", "--x1", "b.csv", "--epsilon", 1], "none.npy: there is no such file"),
     "other kind": (["--x0", "a.txt", "--x1", "b.csv", "--epsilon", 1], ".npy, .npz, .csv or .parquet"),
     "empty": (["--x0", "empty.csv", "--x1", "b.csv", "--epsilon", 1], "empty.csv is empty"),

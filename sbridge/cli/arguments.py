@@ -13,15 +13,17 @@ import tyro
 from sbridge.bench import SUITES
 from sbridge.cli.bench import Bench
 from sbridge.cli.commands import Compare, Likelihood, Report, Sample
+from sbridge.cli.epsilon import Epsilon
+from sbridge.cli.question import Files, in_our_epsilon
 from sbridge.cli.recover import Recover
 from sbridge.cli.tune import Tune
+from sbridge.epsilon import AUTO
 from sbridge.errors import InputError
-from sbridge.io import FileProblem
 from sbridge.problems import PROBLEMS
 
 __all__ = ["Command", "parse"]
 
-Command = Recover[Any] | Tune[Any] | Sample | Likelihood | Compare | Report | Bench[Any]
+Command = Recover[Any] | Tune[Any] | Epsilon[Any] | Sample | Likelihood | Compare | Report | Bench[Any]
 _DESCRIPTION = "Schrödinger bridges between two datasets, found by max–min over stochastic interpolants."
 _STYLE = (
     tyro.conf.CascadeSubcommandArgs,
@@ -38,20 +40,21 @@ def parse(words: Sequence[str]) -> Command:
         InputError: there is no problem of that name.
         SystemExit: the words are not a command (code 2), or ask for help (code 0).
     """
+    asked = _with_problem(in_our_epsilon(words))
     with _comma_lists():
-        command: Command = tyro.cli(
-            _commands(), prog="sbridge", description=_DESCRIPTION, args=_with_problem(words), config=_STYLE
-        )
+        command: Command = tyro.cli(_commands(), prog="sbridge", description=_DESCRIPTION, args=asked, config=_STYLE)
     return command
 
 
 def _commands() -> Any:
     bundled = {name: _with_data_seed(family) for name, family in PROBLEMS.items()}
-    problems = _choice({**bundled, FileProblem.name: FileProblem})
+    problems = _choice({**bundled, Files.name: Files})
+    unset = _choice({**bundled, Files.name: _without_epsilon(Files)})
     recover: Any = Recover
     tune: Any = Tune
+    epsilon: Any = Epsilon
     benchmark: Any = Bench
-    fits = {"recover": recover[problems], "tune": tune[problems]}
+    fits = {"recover": recover[problems], "epsilon": epsilon[unset], "tune": tune[problems]}
     finished = {"sample": Sample, "likelihood": Likelihood, "compare": Compare, "report": Report}
     return _choice({**fits, **finished, "bench": benchmark[_choice({**SUITES})]})
 
@@ -63,6 +66,12 @@ def _with_data_seed(family: type[Any]) -> type[Any]:
     return make_dataclass(family.__name__, [seed], bases=(family,), frozen=True, namespace={"__doc__": family.__doc__})
 
 
+def _without_epsilon(family: type[Any]) -> type[Any]:
+    """The family without the option --epsilon."""
+    hidden, words = ("epsilon", tyro.conf.Suppress[str], field(default=AUTO)), {"__doc__": family.__doc__}
+    return make_dataclass(family.__name__, [hidden], bases=(family,), frozen=True, namespace=words)
+
+
 def _choice(types: dict[str, Any]) -> Any:
     """A union of types to choose from by name."""
     return reduce(or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in types.items()))
@@ -71,13 +80,13 @@ def _choice(types: dict[str, Any]) -> Any:
 def _with_problem(words: Sequence[str]) -> list[str]:
     """`recover --x0 … --x1 …` means `recover files --x0 … --x1 …`."""
     command, options = words[:1], words[1:]
-    if not {*command} & {"recover", "tune"} or not options:
+    if not {*command} & {"recover", "epsilon", "tune"} or not options:
         return list(words)
     first = options[0]
-    if not first.startswith("-") and first not in (*PROBLEMS, FileProblem.name):
+    if not first.startswith("-") and first not in (*PROBLEMS, Files.name):
         raise InputError(f"there is no problem {first!r}; choose {', '.join(PROBLEMS)}, or give --x0 and --x1")
     own = first.startswith("-") and any(word.split("=")[0] in ("--x0", "--x1") for word in options)
-    return [*command, FileProblem.name, *options] if own else list(words)
+    return [*command, Files.name, *options] if own else list(words)
 
 
 def _comma_lists() -> tyro.constructors.ConstructorRegistry:

@@ -11,6 +11,7 @@ import tyro
 
 from sbridge.baselines.sinkhorn import GeomlossSinkhorn, PotSinkhorn
 from sbridge.cli import stages
+from sbridge.cli.question import built
 from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison, show_data
@@ -144,8 +145,8 @@ class Recover(Generic[F]):
             raise InputError("--device cuda: PyTorch finds no GPU here; use --device cpu")
 
     def _start(self, folder: Path, command: str) -> Run:
-        problem = self.problem.build()
         kind = None if self.standardise == "none" else self.standardise
+        problem = built(self.problem, kind)
         inside, _ = standardised(problem, kind)
         _refuse(inside, self._solver().interpolant)
         execution = {
