@@ -23,7 +23,7 @@ from sbridge.estimates import Estimate
 from sbridge.fields import Field, VectorField, side_by_side
 from sbridge.interpolants import Interpolant
 from sbridge.likelihood import DensityMethod, End, LogDensity, cross_entropy, density_method
-from sbridge.sampling import Diffusion, Simulation
+from sbridge.sampling import Diffusion, Simulation, steps_for
 
 if TYPE_CHECKING:
     from sbridge.evaluation.certificate import Certificate
@@ -104,7 +104,7 @@ class Bridge(storage.Storable):
         """
         route = _route(times, start)
         sign = 1 if route[-1] > route[0] else -1
-        simulation = simulation.changed(**options)
+        simulation = simulation.changed(**options).with_steps(steps_for(self.epsilon, self.forward_field.data_spread))
         level = self.epsilon if simulation.diffusion is None else simulation.diffusion
         points = self._inward(x)
         generator = seeded(random_state, points.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
@@ -14,7 +15,7 @@ from rich.progress import Progress as Bar
 
 from sbridge.solvers.base import Listener, Progress
 
-__all__ = ["note", "tracked", "training_display"]
+__all__ = ["note", "noted_warnings", "tracked", "training_display"]
 
 T = TypeVar("T")
 
@@ -24,6 +25,15 @@ _SECONDS_BETWEEN_LINES = 10.0
 def note(text: str) -> None:
     """Print a line to stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def noted_warnings() -> Iterator[None]:
+    """Within, each warning of this package is one line on stderr, without its place in the code."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", module=r"sbridge\.")
+        warnings.showwarning = lambda message, *place: note(f"warning: {message}")
+        yield
 
 
 def tracked(name: str, parts: Sequence[T]) -> Iterable[T]:
@@ -36,7 +46,7 @@ def tracked(name: str, parts: Sequence[T]) -> Iterable[T]:
 def training_display(name: str, done: int = 0) -> Iterator[Listener]:
     """A function that shows each `Progress` of a training which starts, or continues, after `done` steps."""
     console = Console(stderr=True)
-    with (_bar(console, name, done) if console.is_terminal else _lines(name, done)) as update:
+    with _bar(console, name, done) if console.is_terminal else _lines(name, done) as update:
         yield update
 
 

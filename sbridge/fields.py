@@ -33,6 +33,11 @@ class Field(Storable):
         """Dimension d of the points; None where any will do."""
         return None
 
+    @property
+    def data_spread(self) -> float | None:
+        """Standard deviation of the data that it was fitted to, root mean square over coordinates; None if unknown."""
+        return None
+
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         value: Tensor = super().__call__(t, x)
         return value
@@ -110,6 +115,10 @@ class Half(Field):
     def dim(self) -> int:
         return self.pair.dim
 
+    @property
+    def data_spread(self) -> float | None:
+        return self.pair.data_spread if isinstance(self.pair, Field) else None
+
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return self.pair(t, x).chunk(2, dim=-1)[self.index]
 
@@ -173,6 +182,10 @@ class Framed(Field):
     @property
     def dim(self) -> int:
         return len(self.shift0)
+
+    @property
+    def data_spread(self) -> float:
+        return self.scale
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         centre = (1 - t) * self.shift0 + t * self.shift1

@@ -50,7 +50,7 @@ class Sample:
     equally spaced times, such as 0,0.5,0.  The law at every time is the same for all D."""
     quiet_end: bool = False
     """Follow the probability flow in the last step, so that no noise is added there."""
-    steps: int = 100
+    steps: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 100, more for a large ε)")] = None
     """Steps from one end to the other, shorter near both."""
     seed: int = 0
     """Seed of the noise."""

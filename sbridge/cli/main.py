@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from sbridge.cli.arguments import parse
 from sbridge.cli.signals import Stopped, stoppable
+from sbridge.display import noted_warnings
 from sbridge.errors import DivergenceError, InputError
 
 __all__ = ["main"]
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with stoppable():
+        with stoppable(), noted_warnings():
             parse(words).run(shlex.join(["sbridge", *words]))
     except InputError as error:
         return _fail(str(error), 2)

@@ -13,8 +13,9 @@ from sbridge.errors import DivergenceError, InputError
 from sbridge.evaluation import Effort, Evaluator
 from sbridge.evaluation.table import Row
 from sbridge.io import Run
-from sbridge.problem import Problem
+from sbridge.problem import Frame, Problem
 from sbridge.report.page import build
+from sbridge.sampling import steps_for
 from sbridge.solvers import Solver
 from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.standardise import as_fitted
@@ -74,7 +75,8 @@ def _solve(run: Run, baseline: Solver, problem: Problem, seed: int) -> Row:
 
 def _evaluate(run: Run, facts: Mapping[str, Row], problem: Problem, seed: int) -> None:
     """Write comparison.csv and comparison.json: each method's row, the rows of reference last."""
-    evaluator = Evaluator.of(problem, seed, Effort(diffusion=tuple(run.config["settings"]["diffusion"])))
+    steps = steps_for(problem.epsilon, Frame.of(problem).scale)
+    evaluator = Evaluator.of(problem, seed, Effort(steps=steps, diffusion=tuple(run.config["settings"]["diffusion"])))
 
     rows = {name: {**run.once(f"row {name}", partial(_row, run, evaluator, name)), **facts[name]} for name in facts}
     rows |= run.once("references", partial(_references, evaluator))

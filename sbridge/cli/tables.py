@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from sbridge.display import note
+from sbridge.errors import DataWarning
 from sbridge.evaluation import Comparison
 from sbridge.inspection import inspect_points
 from sbridge.problem import Problem
@@ -25,7 +27,7 @@ def show_data(problem: Problem, inside: Problem) -> None:
     found = inspect_points(problem, inside)
     note(str(found))
     for warning in found.warnings:
-        note(f"warning: {warning}")
+        warnings.warn(warning, DataWarning, stacklevel=2)
 
 
 def print_comparison(comparison: Comparison) -> None:

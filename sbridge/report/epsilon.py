@@ -66,7 +66,7 @@ def epsilon_figure(found: EpsilonSweep) -> Figure:
 
 
 def _bars(ax: Any, epsilons: list[float], curves: Mapping[str, Any]) -> None:
-    for name, (values, colour) in curves.items():
-        errors = [2 * value.standard_error for value in values]
-        ax.errorbar(epsilons, [value.value for value in values], errors, fmt="o", color=colour, label=name)
+    for shift, (name, (values, colour)) in zip((0.97, 1.03), curves.items(), strict=True):  # side by side
+        errors, places = [2 * value.standard_error for value in values], [shift * epsilon for epsilon in epsilons]
+        ax.errorbar(places, [value.value for value in values], errors, fmt="o", color=colour, label=name)
     ax.legend()
