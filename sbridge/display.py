@@ -10,12 +10,20 @@ from time import perf_counter
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn, track
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    track,
+)
 from rich.progress import Progress as Bar
 
 from sbridge.solvers.base import Listener, Progress
 
-__all__ = ["note", "noted_warnings", "tracked", "training_display"]
+__all__ = ["Stages", "note", "noted_warnings", "tracked", "training_display"]
 
 T = TypeVar("T")
 
@@ -33,6 +41,40 @@ def noted_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("always", module=r"sbridge\.")
         warnings.showwarning = lambda message, *place: note(f"warning: {message}")
+        yield
+
+
+class Stages:
+    """The stages of a long command: a numbered line for each, on a terminal with a clock while it runs.
+
+    Args:
+        titles: of all stages, in their order.
+    """
+
+    def __init__(self, titles: Sequence[str]) -> None:
+        self.titles, self.seconds = list(titles), dict[str, float]()
+
+    @contextmanager
+    def stage(self, title: str, like: str = "", clock: bool = True) -> Iterator[None]:
+        """Show a stage while it runs; it is likely to take as long as the one before with the same word `like`."""
+        likely = f", about {self.seconds[like]:.0f} s" if like in self.seconds else ""
+        begin = perf_counter()
+        with _shown(f"[{self.titles.index(title) + 1}/{len(self.titles)}] {title}{likely}", clock):
+            yield
+        if like:
+            self.seconds[like] = perf_counter() - begin
+
+
+@contextmanager
+def _shown(line: str, clock: bool) -> Iterator[None]:
+    console = Console(stderr=True)
+    if not (clock and console.is_terminal):
+        note(line)
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Bar(*columns, console=console) as bar:
+        bar.add_task(line, total=None)
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
@@ -165,10 +167,12 @@ def test_progress_is_plain_and_sparse_where_there_is_no_terminal(whole: tuple[Pa
     stages = [f"{name}: solving" for name in METHODS[1:]]
     stages += [f"{name}: evaluating on held-out points" for name in METHODS]
     lines = [line for line in asked.err.splitlines() if not line.startswith("max–min: step")]
-    refused = "no certificate: x0 has 20 points; a certificate needs at least 100 a side"
-    judging = ["evaluating two true samples", "measuring the distance to a Schrödinger bridge", refused]
-    begin = lines.index("max–min: fitting")
-    assert lines[begin:] == ["max–min: fitting", *stages, *judging, "writing the report"]
+    judging = ["evaluating two true samples", "measuring the distance to a Schrödinger bridge", "writing the report"]
+    begin = lines.index("[1/9] max–min: fitting")
+    shown = [stage.partition(", about")[0] for stage in lines[begin:] if stage.startswith("[")]
+    assert shown == [f"[{k}/9] {stage}" for k, stage in enumerate(["max–min: fitting", *stages, *judging], 1)]
+    assert "no certificate: x0 has 20 points; a certificate needs at least 100 a side" in lines
+    assert "about" in lines[begin + 4]
     table, counts = lines[: begin - 1], lines[begin - 1]
     assert [line.split()[0] for line in table] == ["column", "c0", "c1"]
     assert counts.startswith("x0: 80 rows; x1: 64 rows. √(2ε) = 1; ")
@@ -190,6 +194,8 @@ def test_a_second_run_is_the_same(finished: Path, question: list[str], tmp_path:
         (["--learn", "gamma"], {"class": "MaxMin", "learn_mean": False, "learn_gamma": True}),
         (["--learn", "both"], {"class": "MaxMin", "learn_mean": True, "learn_gamma": True}),
         (["--coupling", "independent"], {"class": "MaxMin", "coupling": "Independent"}),
+        (["--baselines", "none"], {"class": "MaxMin"}),
+        (["--baselines", "blockwise,pot"], {"class": "MaxMin"}),
     ],
 )
 def test_options_choose_the_solver(
@@ -197,7 +203,11 @@ def test_options_choose_the_solver(
 ) -> None:
     with stop_when((tmp_path / "checkpoint.pt").exists, signal.SIGTERM):
         call("recover", *question, "--out", tmp_path, *options, "--checkpoint-seconds", 0)
-    assert solver.items() <= Run.open(tmp_path).config["settings"]["solver"].items()
+    settings = Run.open(tmp_path).config["settings"]
+    assert solver.items() <= settings["solver"].items()
+    chosen = {"--baselines none": [], "--baselines blockwise,pot": ["BlockwiseSinkhorn", "PotSinkhorn"]}
+    wanted = chosen.get(" ".join(options), ["PotSinkhorn", "GeomlossSinkhorn"])
+    assert [one["class"] for one in settings["baselines"]] == wanted
 
 
 # Interruptions
@@ -292,7 +302,8 @@ def test_finished_stages_are_not_repeated(finished: Path, question: list[str], t
         asked = call("recover", *question, "--out", tmp_path, "--resume")
     judged = [f"{name}: evaluating on held-out points" for name in METHODS[1:]]
     wanted = [f"{METHODS[2]}: solving", *judged, "evaluating two true samples"]
-    assert asked.err.splitlines()[: len(wanted)] == wanted
+    shown = [re.sub(r"^\[\d/9\] |, about \d+ s$", "", line) for line in asked.err.splitlines()]
+    assert shown[: len(wanted)] == wanted
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in kept} == kept
     assert results(tmp_path) == results(finished)
 
@@ -307,7 +318,8 @@ def test_a_run_with_points_enough_is_certified_once(
         more = {name: points[name] for name in ("x0", "x1")}
     np.savez(tmp_path / "data.npz", **more, test0=cloud(120, 2), test1=cloud(120, 3))
     asked = call("recover", *question, "--out", tmp_path, "--resume")
-    assert (asked.code, asked.err) == (0, "measuring the distance to a Schrödinger bridge\nwriting the report\n")
+    stages = ["[8/9] measuring the distance to a Schrödinger bridge", "[9/9] writing the report"]
+    assert (asked.code, asked.err.splitlines()) == (0, stages)
     found = Run.open(tmp_path).certificate()
     bridge = Bridge.load(tmp_path / "bridge.safetensors")
     assert found == bridge.certificate(cloud(120, 2), cloud(120, 3), random_state=0)
@@ -558,11 +570,22 @@ def test_every_command_has_help(words: list[str], call: Call) -> None:
 @pytest.mark.parametrize("problem", ["files", *PROBLEMS])
 def test_every_problem_explains_its_options(problem: str, call: Call) -> None:
     """Options of the run and of the problem, each with a sentence."""
-    asked = call("recover", problem, "--help")
+    asked = call("recover", problem, "--help-verbose")
     assert asked.code == 0
     assert "--out" in asked.out
     assert "squared units" in asked.out or problem != "files"
     assert problem in call("recover", "--help").out
+
+
+@pytest.mark.parametrize("command", ["recover", "epsilon", "tune"])
+def test_the_help_for_own_files_fits_a_screen(command: str, call: Call) -> None:
+    shown = call(command, "--help").out
+    assert "--x0" in shown and "--columns" in shown
+    assert len(shown.splitlines()) <= 45
+
+
+def test_the_version_is_that_of_the_package(call: Call) -> None:
+    assert call("--version").out == f"sbridge {version('sbridge')}\n"
 
 
 # Bad input
@@ -615,6 +638,7 @@ BAD_RUNS: dict[str, tuple[list[object], str]] = {
     "only one file": (["--x0", "a.npy", "--epsilon", 1], "--x1"),
     "unknown problem": (["moonshine"], "there is no problem 'moonshine'"),
     "unknown option": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--speed", 3], "--speed"),
+    "no such baseline": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--baselines", "ott"], "there is no 'ott'"),
     "no steps": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--steps", 0], "--steps"),
     "no threads": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--threads", 0], "--threads"),
     "noise below zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--diffusion=0,-1"], "numbers ≥ 0, not"),
