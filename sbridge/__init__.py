@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Trigonometric,
         VariancePreserving,
     )
+    from sbridge.movement import what_moves
     from sbridge.networks import ResidualNetwork, Shaped
     from sbridge.potentials.solver import FullMixturePotential, MixturePotential
     from sbridge.problem import Problem
@@ -81,6 +82,7 @@ __all__ = [
     "WholePlan",
     "compare",
     "tune",
+    "what_moves",
 ]
 __version__ = "0.1.0"
 
@@ -94,6 +96,7 @@ _MODULES = {
     "evaluation.certificate.statement": "Certificate",
     "interpolants": "Brownian EncoderDecoder Linear Mirror OneSidedLinear OneSidedTrigonometric Parabolic SineSquared "
     "Trigonometric VariancePreserving",
+    "movement": "what_moves",
     "networks": "ResidualNetwork Shaped",
     "potentials.solver": "FullMixturePotential MixturePotential",
     "problem": "Problem",

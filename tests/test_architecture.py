@@ -14,9 +14,9 @@ import sbridge
 ROOT = Path(sbridge.__file__).parent
 LAYERS = ["errors", "estimates", "arrays", "parameters", "files", "storage", "tables", "units", "fields", "networks"]
 LAYERS += ["interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities", "likelihood", "bridge"]
-LAYERS += ["problem", "inspection", "standardise", "solvers", "potentials", "baselines", "problems", "theory"]
-LAYERS += ["evaluation", "epsilon", "display", "estimator", "io", "report", "bench", "tuning", "cli", "__main__"]
-LAYERS += ["experiments"]
+LAYERS += ["problem", "inspection", "standardise", "movement", "solvers", "potentials", "baselines", "problems"]
+LAYERS += ["theory", "evaluation", "epsilon", "display", "estimator", "io", "report", "bench", "tuning", "cli"]
+LAYERS += ["__main__", "experiments"]
 LATE = {(name, "evaluation.certificate") for name in ("bridge", "standardise")}  # imported when a method is called
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.random.seed"}
 GLOBAL_SEEDS |= {

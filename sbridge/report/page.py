@@ -19,6 +19,7 @@ from sbridge.io import Run
 from sbridge.report.certificate import certificate, certified
 from sbridge.report.fit import drift_error, interpolant, training_curves
 from sbridge.report.material import Exhibit, Material, Section
+from sbridge.report.movement import movement
 from sbridge.report.points import endpoints, trajectories
 from sbridge.report.recolouring import recolouring
 from sbridge.report.style import colours, png
@@ -32,6 +33,7 @@ SECTIONS: Sequence[Section] = (
     trajectories,
     partial(endpoints, direction="forward"),
     partial(endpoints, direction="backward"),
+    movement,
     certificate,
     interpolant,
     drift_error,
