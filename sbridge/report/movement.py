@@ -31,7 +31,7 @@ def movement(material: Material) -> Exhibit | None:
 def movement_figure(found: Movement) -> Figure:
     """A bar for each mover, the first on top."""
     movers = found.movers[::-1]
-    figure, axes = canvas(1, 1, (WIDTH * 0.7, 0.6 + 0.22 * len(movers)))
+    figure, axes = canvas(1, 1, (WIDTH, 0.6 + 0.22 * len(movers)))
     errors = [2 * mover.displacement.standard_error / (mover.spread or 1) for mover in movers]
     names, sizes = [mover.name for mover in movers], [mover.spreads for mover in movers]
     axes[0, 0].barh(range(len(movers)), sizes, xerr=errors, color=BLUE, tick_label=names)
