@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sbridge.networks import ResidualNetwork, Shaped
     from sbridge.potentials.solver import FullMixturePotential, MixturePotential
     from sbridge.problem import Problem
+    from sbridge.report.written import write_report
     from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Simulation
     from sbridge.solvers.maxmin import MaxMin
     from sbridge.solvers.regression import Regression
@@ -83,6 +84,7 @@ __all__ = [
     "compare",
     "tune",
     "what_moves",
+    "write_report",
 ]
 __version__ = "0.1.0"
 
@@ -100,6 +102,7 @@ _MODULES = {
     "networks": "ResidualNetwork Shaped",
     "potentials.solver": "FullMixturePotential MixturePotential",
     "problem": "Problem",
+    "report.written": "write_report",
     "sampling": "EULER HEUN RK4 Adaptive Simulation",
     "solvers.maxmin": "MaxMin",
     "solvers.regression": "Regression",

@@ -19,11 +19,12 @@ from sbridge import storage
 from sbridge.arrays import Array, RandomState, as_points, in_kind, seed_of, seeded
 from sbridge.densities import Base, as_density
 from sbridge.errors import InputError
-from sbridge.estimates import Estimate
+from sbridge.estimates import Estimate, rounded
 from sbridge.fields import Field, VectorField, side_by_side
 from sbridge.interpolants import Interpolant
 from sbridge.likelihood import DensityMethod, End, LogDensity, cross_entropy, density_method
 from sbridge.sampling import Diffusion, Simulation, steps_for
+from sbridge.tables import html
 
 if TYPE_CHECKING:
     from sbridge.evaluation.certificate import Certificate
@@ -207,6 +208,18 @@ class Bridge(storage.Storable):
         from sbridge.evaluation.certificate import certify  # here, because certificates are made of bridges
 
         return certify(self, self._inward(x0), self._inward(x1), seed_of(random_state))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        count = sum(parameter.numel() for parameter in self.parameters())
+        facts = {
+            "dimension": self.forward_field.dim,
+            "ε": rounded(self.epsilon),
+            "√(2ε)": rounded((2 * self.epsilon) ** 0.5),
+            "parameters": f"{count:,}",
+            "note": self.remark,
+        }
+        return html([facts], type(self).__name__)
 
     def save(self, path: str | Path) -> None:
         """Write the bridge to a safetensors file."""

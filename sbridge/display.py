@@ -1,4 +1,4 @@
-"""Progress of long computations: a bar on a terminal, a few plain lines elsewhere."""
+"""Progress of long computations: a bar on a terminal and in a notebook with ipywidgets, a few plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from time import perf_counter
 from typing import TypeVar
 
@@ -88,7 +89,8 @@ def tracked(name: str, parts: Sequence[T]) -> Iterable[T]:
 def training_display(name: str, done: int = 0) -> Iterator[Listener]:
     """A function that shows each `Progress` of a training which starts, or continues, after `done` steps."""
     console = Console(stderr=True)
-    with _bar(console, name, done) if console.is_terminal else _lines(name, done) as update:
+    drawn = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    with _bar(console, name, done) if drawn else _lines(name, done) as update:
         yield update
 
 

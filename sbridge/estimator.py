@@ -217,6 +217,18 @@ class SchrodingerBridge(BaseEstimator):
         """
         return self._fitted().certificate(x0, x1, random_state)
 
+    def report(self, folder: str | Path, x0: Array, x1: Array) -> Path:
+        """Write a run folder with a page about the fit on held-out points (n0, d), (n1, d); returns the page's path.
+
+        The arguments and errors are those of `sbridge.write_report`, which also compares several fits.
+        """
+        from sbridge.report.written import write_report  # here, because matplotlib takes long to import
+
+        bridge = self._fitted()
+        test0, test1 = (as_points(x).to(self._x0) for x in (x0, x1))
+        problem = Problem(self._x0, self._x1, bridge.epsilon, test0, test1)
+        return write_report({self.solver.name: self}, problem, folder, seed_of(self.random_state))
+
     def save(self, path: str | Path) -> None:
         """Write the fitted bridge to a safetensors file, for `Bridge.load`."""
         self._fitted().save(path)

@@ -17,7 +17,8 @@ LAYERS += ["interpolants", "times", "plans", "sampling", "couplings", "objective
 LAYERS += ["problem", "inspection", "standardise", "movement", "solvers", "potentials", "baselines", "problems"]
 LAYERS += ["theory", "evaluation", "epsilon", "display", "estimator", "io", "report", "bench", "tuning", "cli"]
 LAYERS += ["__main__", "experiments"]
-LATE = {(name, "evaluation.certificate") for name in ("bridge", "standardise")}  # imported when a method is called
+LATE = {(name, "evaluation.certificate") for name in ("bridge", "standardise")} | {("estimator", "report.written")}
+"""Imports that are made when a method is called."""
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.random.seed"}
 GLOBAL_SEEDS |= {
     "torch.set_rng_state",

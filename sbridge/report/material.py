@@ -98,7 +98,9 @@ class Material:
 
     @cached_property
     def methods(self) -> dict[str, Bridge]:
-        """The same in the coordinates of the fit."""
+        """The same in the coordinates of `problem`."""
+        if self.run.standardise is None:
+            return self.bridges
         return {name: as_fitted(bridge) for name, bridge in self.bridges.items()}
 
     @cached_property
