@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import field, make_dataclass
 from functools import reduce
+from itertools import pairwise
 from operator import or_
 from typing import Annotated, Any, get_origin
 
 import tyro
 
-from sbridge.bench import SUITES
+from sbridge.bench import SUITES, add_plugins
 from sbridge.cli.bench import Bench
 from sbridge.cli.commands import Compare, Likelihood, Report, Sample
 from sbridge.cli.epsilon import Epsilon
@@ -44,6 +45,8 @@ def parse(words: Sequence[str]) -> Command:
         SystemExit: the words are not a command (code 2), or ask for help (code 0).
     """
     asked = in_our_epsilon(words)
+    if asked[:1] == ["bench"]:
+        add_plugins(_plugins(asked))
     commands = _commands(_names_no_problem(asked))
     with _comma_lists():
         command: Command = tyro.cli(
@@ -101,6 +104,13 @@ def _names_no_problem(words: Sequence[str]) -> bool:
     if not name.startswith("-"):
         raise InputError(f"there is no problem {name!r}; choose {', '.join(PROBLEMS)}, or give --x0 and --x1")
     return True
+
+
+def _plugins(words: Sequence[str]) -> list[str]:
+    """The modules of --plugin, which may add suites and are needed before the words can be understood."""
+    spread = [part for word in words for part in (word.split("=", 1) if word.startswith("--plugin=") else [word])]
+    named = [word for before, word in pairwise(spread) if before == "--plugin"]
+    return [name for word in named for name in word.split(",")]
 
 
 def _comma_lists() -> tyro.constructors.ConstructorRegistry:
