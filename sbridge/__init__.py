@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from sbridge.movement import what_moves
     from sbridge.networks import ResidualNetwork, Shaped
+    from sbridge.points import points_of
     from sbridge.potentials.solver import FullMixturePotential, MixturePotential
     from sbridge.problem import Problem
     from sbridge.report.written import write_report
@@ -82,6 +83,7 @@ __all__ = [
     "VariancePreserving",
     "WholePlan",
     "compare",
+    "points_of",
     "tune",
     "what_moves",
     "write_report",
@@ -100,6 +102,7 @@ _MODULES = {
     "Trigonometric VariancePreserving",
     "movement": "what_moves",
     "networks": "ResidualNetwork Shaped",
+    "points": "points_of",
     "potentials.solver": "FullMixturePotential MixturePotential",
     "problem": "Problem",
     "report.written": "write_report",

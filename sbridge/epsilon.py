@@ -21,15 +21,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sbridge.arrays import as_points
 from sbridge.bridge import Bridge
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate, rounded
 from sbridge.evaluation.distances import energy_distance
 from sbridge.plans import entropic_plan
+from sbridge.points import points_of
 from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Frame, Problem
 from sbridge.sampling import HEUN
@@ -170,9 +169,7 @@ class EpsilonSweep:
         ]
 
 
-def sweep_epsilon(
-    x0: NDArray[Any] | Tensor, x1: NDArray[Any] | Tensor, epsilons: Sequence[float] = (), random_state: int = 0
-) -> EpsilonSweep:
+def sweep_epsilon(x0: Any, x1: Any, epsilons: Sequence[float] = (), random_state: int = 0) -> EpsilonSweep:
     """Fit a mixture potential for several ε to three quarters of the points, and measure it on the others.
 
     Args:
@@ -184,8 +181,8 @@ def sweep_epsilon(
         InputError: an ε is not positive, there are fewer than 38 points a side, or points cannot be used.
     """
     generator = torch.Generator().manual_seed(random_state)
-    start, end = as_points(x0), as_points(x1)
-    found = EpsilonRange.of(Problem(start, end.to(start), 1.0, start, end.to(start)))
+    posed = Problem.of(points_of(x0, label="x0"), points_of(x1, label="x1"), 1.0)
+    found, start, end = EpsilonRange.of(posed), posed.x0, posed.x1
     problem = Problem.split(*_shifted(start, end, generator), 1.0, _HELD_OUT, generator)
     wanted = sorted(epsilons) or np.geomspace(found.low / 2, found.high * 2, _SWEPT).tolist()
     if wanted[0] <= 0:

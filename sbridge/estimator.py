@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sbridge.arrays import Array, RandomState, as_points, seed_of
+from sbridge.arrays import Array, RandomState, seed_of
 from sbridge.bridge import Bridge, Direction
 from sbridge.densities import Base
 from sbridge.display import note, training_display
@@ -26,6 +27,7 @@ from sbridge.evaluation.distances import energy_distance
 from sbridge.inspection import inspect_points
 from sbridge.likelihood import End, LogDensity
 from sbridge.parameters import nested_parameters, with_parameters
+from sbridge.points import points_of
 from sbridge.problem import Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
@@ -49,7 +51,7 @@ class SchrodingerBridge(BaseEstimator):
         epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.  "auto"
             chooses it from the data and says so (`sbridge.epsilon`); "reg=0.4", "blur=0.4" and "sigma=0.4" are the
             parameters of POT, GeomLoss and torchcfm.
-        solver: the method; by default max–min over the interpolant (`sbridge.MaxMin`).
+        solver: the method, or its class; by default max–min over the interpolant (`sbridge.MaxMin`).
         random_state: seed of the fit: a whole number, a NumPy generator, or None for a new seed every time.
         device: where to fit, as torch names it ("cpu", "cuda", "cuda:1").
         verbose: whether to show a table of the data and the progress of a training on stderr.
@@ -62,6 +64,7 @@ class SchrodingerBridge(BaseEstimator):
         epsilon_: ε, as a number.
         history_: the values of each check during the training, one dictionary per check; empty without a training.
         n_features_in_: dimension d of the data.
+        feature_names_in_: names of the d columns, where the data had some; columns are then matched by name.
     """
 
     bridge_: Bridge
@@ -69,7 +72,7 @@ class SchrodingerBridge(BaseEstimator):
     def __init__(
         self,
         epsilon: float | str = 0.5,
-        solver: Solver = MaxMin(),
+        solver: Solver | type[Solver] = MaxMin(),
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
@@ -94,40 +97,40 @@ class SchrodingerBridge(BaseEstimator):
         super().set_params(**{name: value for name, value in params.items() if not name.startswith(prefix)})
         settings = {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
         if settings:
-            self.solver = with_parameters(self.solver, settings)
+            self.solver = with_parameters(self._made_solver(), settings)
         return self
 
-    def fit(
-        self, x0: NDArray[Any] | Tensor, x1: NDArray[Any] | Tensor, callbacks: Sequence[Listener] = ()
-    ) -> SchrodingerBridge:
+    def fit(self, x0: Any, x1: Any, callbacks: Sequence[Listener] = ()) -> SchrodingerBridge:
         """Find the bridge from x0 (n0, d) to x1 (n1, d).
 
         Args:
-            x0, x1: the two samples; a row is a point.
+            x0, x1: the two samples, of any kind that `sbridge.points_of` takes; a row is a point.
             callbacks: functions that are given each `Progress` of the training.
 
         Raises:
-            InputError: shapes disagree, a value is not finite, a sample has fewer than 10 points, ε is not positive, a
-                column cannot be standardised, or the device is not available.
+            InputError: shapes or column names disagree, a value is missing or infinite, a sample has fewer than 10
+                points, ε is not positive, a column cannot be standardised, or the device is not available.
             DivergenceError: the training became unstable.
 
         Warns:
             DataWarning: the data or ε are likely to give a wrong or useless answer.
         """
         device = device_named(self.device)
-        start, end = (as_points(x).to(device) for x in (x0, x1))
-        end = end.to(start)
-        asked, choice = with_epsilon(Problem(start, end, 1.0, start, end), self.epsilon, self.standardise)
+        solver = self._made_solver()
+        posed = Problem.of(points_of(x0, label="x0"), points_of(x1, label="x1"), 1.0).to(device)
+        asked, choice = with_epsilon(posed, self.epsilon, self.standardise)
         if choice:
             note(choice)
         problem, outside = standardised(asked, self.standardise)
         self._inspect(asked, problem)
-        self._x0, self._x1, self.n_features_in_, self.epsilon_ = start, end, problem.dim, problem.epsilon
+        self._x0, self._x1, self.n_features_in_, self.epsilon_ = asked.x0, asked.x1, asked.dim, asked.epsilon
+        self._remember_names(asked.columns)
         self.history_: list[dict[str, float]] = []
         with ExitStack() as stack:
-            display = [stack.enter_context(training_display(self.solver.name))] if self.verbose else []
+            display = [stack.enter_context(training_display(solver.name))] if self.verbose else []
             listeners = [self._remember, *display, *callbacks]
-            self.bridge_ = outside(self.solver.solve(problem, seed_of(self.random_state), listeners))
+            self.bridge_ = outside(solver.solve(problem, seed_of(self.random_state), listeners))
+        self.bridge_.columns = asked.columns  # also of a bridge by a solver that does not know names
         return self
 
     def _inspect(self, problem: Problem, inside: Problem) -> None:
@@ -136,6 +139,16 @@ class SchrodingerBridge(BaseEstimator):
             note(str(found))
         for warning in found.warnings:
             warnings.warn(warning, DataWarning, stacklevel=3)
+
+    def _made_solver(self) -> Solver:
+        return self.solver() if isinstance(self.solver, type) else self.solver
+
+    def _remember_names(self, columns: tuple[str, ...] | None) -> None:
+        """scikit-learn's rule: there is no `feature_names_in_` after a fit without names."""
+        if columns is not None:
+            self.feature_names_in_: NDArray[Any] = np.array(columns, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
 
     def _remember(self, progress: Progress) -> None:
         """Keep the values of each check once; `progress` repeats them until the next check."""
@@ -149,7 +162,7 @@ class SchrodingerBridge(BaseEstimator):
         distances are unbiased, so the score of an exact bridge is positive about as often as negative.
         """
         bridge, seed = self._fitted(), seed_of(self.random_state)
-        start, end = as_points(x0), as_points(x1)
+        start, end = bridge.tensor(x0), bridge.tensor(x1)
         there = energy_distance(bridge.transport(start, random_state=seed), end)
         back = energy_distance(bridge.transport(end, "backward", random_state=seed), start)
         return -there - back
@@ -182,19 +195,19 @@ class SchrodingerBridge(BaseEstimator):
         """Paths through points x (n, d), (len(times), n, d); arguments as in `Bridge.trajectories`."""
         return self._fitted().trajectories(x, times, simulation, random_state, start, **options)
 
-    def forward_drift(self, t: float | Array, x: Array) -> Array:
+    def forward_drift(self, t: Any, x: Array) -> Array:
         """b_F(t, x) of dX = b_F dt + √(2ε) dW: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().forward_drift(t, x)
 
-    def backward_drift(self, t: float | Array, x: Array) -> Array:
+    def backward_drift(self, t: Any, x: Array) -> Array:
         """b_B(t, x) of the process seen from t = 1: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().backward_drift(t, x)
 
-    def velocity(self, t: float | Array, x: Array) -> Array:
+    def velocity(self, t: Any, x: Array) -> Array:
         """b = (b_F + b_B)/2: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().velocity(t, x)
 
-    def marginal_score(self, t: float | Array, x: Array) -> Array:
+    def marginal_score(self, t: Any, x: Array) -> Array:
         """s = ∇log ρ_t, the score of the law at time t: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().marginal_score(t, x)
 
@@ -225,9 +238,9 @@ class SchrodingerBridge(BaseEstimator):
         from sbridge.report.written import write_report  # here, because matplotlib takes long to import
 
         bridge = self._fitted()
-        test0, test1 = (as_points(x).to(self._x0) for x in (x0, x1))
-        problem = Problem(self._x0, self._x1, bridge.epsilon, test0, test1)
-        return write_report({self.solver.name: self}, problem, folder, seed_of(self.random_state))
+        test0, test1 = (bridge.tensor(x).to(self._x0) for x in (x0, x1))
+        problem = Problem(self._x0, self._x1, bridge.epsilon, test0, test1, columns=bridge.columns)
+        return write_report({self._made_solver().name: self}, problem, folder, seed_of(self.random_state))
 
     def save(self, path: str | Path) -> None:
         """Write the fitted bridge to a safetensors file, for `Bridge.load`."""

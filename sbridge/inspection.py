@@ -183,17 +183,16 @@ class Inspection:
             )
 
 
-def inspect_points(problem: Problem, inside: Problem | None = None, names: Sequence[str] = ()) -> Inspection:
+def inspect_points(problem: Problem, inside: Problem | None = None) -> Inspection:
     """Look at the training points of a problem.
 
     Args:
-        problem: the points in the user's units, and ε.
+        problem: the points in the user's units, ε and the columns' names; c0, c1, … where they have none.
         inside: the same problem as it is fitted, where it is standardised.
-        names: of the columns; c0, c1, … by default.
     """
     x0, x1 = (x.detach().double().cpu() for x in (problem.x0, problem.x1))
     scaled = inside is not None and inside is not problem
-    listed = names or [f"c{k}" for k in range(problem.dim)]
+    listed = problem.columns or [f"c{k}" for k in range(problem.dim)]
     pairs = zip(listed, x0.T, x1.T, strict=True)
     columns = [_summary(name, first, second, problem.epsilon, scaled) for name, first, second in pairs]
     repeated = [len(x) - len(torch.unique(x, dim=0)) for x in (x0, x1)]

@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbridge.arrays import RandomState, as_points
+from sbridge.arrays import RandomState
 from sbridge.bridge import Bridge
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate, rounded
+from sbridge.points import points_of
 from sbridge.sampling import graded
 from sbridge.tables import html, markdown
 
@@ -88,7 +89,7 @@ class Movement:
 
 def what_moves(
     bridge: Bridge,
-    x0: NDArray[Any] | Tensor,
+    x0: Any,
     columns: Sequence[str] = (),
     loadings: NDArray[Any] | Tensor | None = None,
     random_state: RandomState = 0,
@@ -98,17 +99,21 @@ def what_moves(
     Args:
         bridge: moves the points.
         x0: points at t = 0, better not those of the fit; of more than 10,000 some are left out.
-        columns: names of the columns, or of the rows of `loadings`; c0, c1, … by default.
+        columns: names of the columns, or of the rows of `loadings`; by default the bridge's names, or c0, c1, …
         loadings: L (k, d), variables behind the columns: scanpy's `varm["PCs"]` for genes behind components.
         random_state: seed of the paths.
 
     Raises:
         InputError: the loadings have another number of columns, or there are not as many names as variables.
     """
-    points = as_points(x0).double()
+    points = bridge.tensor(x0).double()
     points = points[:: ceil(len(points) / _POINTS)]
-    weights = torch.eye(points.shape[1]).double() if loadings is None else as_points(loadings).double().cpu()
-    names = list(columns) or [f"c{k}" for k in range(len(weights))]
+    if loadings is None:
+        weights = torch.eye(points.shape[1]).double()
+    else:
+        weights = points_of(loadings, label="the loadings").values.double().cpu()
+    known = () if loadings is not None else bridge.columns or ()
+    names = list(columns or known) or [f"c{k}" for k in range(len(weights))]
     _check(weights, points.shape[1], names)
     times = _TIMES.tolist()
     paths = bridge.trajectories(points, times, random_state=random_state)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from sbridge.arrays import positive
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
 from sbridge.fields import Framed, moved_pair
 from sbridge.interpolants import FramedInterpolant
+from sbridge.points import Points
 
-__all__ = ["Frame", "Problem"]
+__all__ = ["FEWEST_POINTS", "Frame", "Problem"]
 
-_SMALLEST = 10  # points per dataset
+FEWEST_POINTS = 10  # points per dataset
 _POINTS = ("x0", "x1", "test0", "test1")
 
 
@@ -30,6 +31,7 @@ class Problem:
         test0, test1: held-out points; they default to the training points of problems too small to split.
         name: its name in tables.
         truth: the exact bridge, where it is known.
+        columns: names of the d columns, where they have some.
 
     Raises:
         InputError: shapes disagree, a value is not finite, fewer than 10 points, or ε is not positive.
@@ -42,10 +44,10 @@ class Problem:
     test1: Tensor
     name: str = "data"
     truth: ExactBridge | None = None
+    columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.epsilon) and self.epsilon > 0):
-            raise InputError(f"epsilon must be a positive number, not {self.epsilon}")
+        object.__setattr__(self, "epsilon", positive(self.epsilon, "epsilon"))
         for label in _POINTS:
             _check_points(label, getattr(self, label), self.x0)
 
@@ -61,7 +63,32 @@ class Problem:
 
     def exchanged(self) -> Problem:
         """The problem from x1 to x0, without the truth."""
-        return Problem(self.x1, self.x0, self.epsilon, self.test1, self.test0, self.name)
+        return Problem(self.x1, self.x0, self.epsilon, self.test1, self.test0, self.name, columns=self.columns)
+
+    @staticmethod
+    def of(x0: Points, x1: Points, epsilon: float, name: str = "data") -> Problem:
+        """A problem in which all points are training points and held-out points.
+
+        The columns of x1 are put in the order of x0's by their names, and both datasets in the higher precision.
+
+        Raises:
+            InputError: column names, shapes or sizes disagree, or a value is missing or infinite.
+        """
+        columns = x1.columns if x0.columns is None else x0.columns
+        x1 = x1.aligned(x0.columns, f"those of {x0.label}")
+        if x0.values.shape[1] != x1.values.shape[1]:
+            counts = f"{x0.label} has {x0.values.shape[1]} columns and {x1.label} has {x1.values.shape[1]}"
+            raise InputError(f"{counts}; both need the same")
+        for points in (x0, x1):
+            points.check_finite()
+        dtype = torch.promote_types(x0.values.dtype, x1.values.dtype)
+        start, end = (points.values.to(dtype) for points in (x0, x1))
+        return Problem(start, end, epsilon, start, end, name, columns=columns)
+
+    def divided(self, held_out: float, generator: torch.Generator) -> Problem:
+        """The problem that holds out the fraction `held_out` of the training points of each dataset, at random."""
+        parts = Problem.split(self.x0, self.x1, self.epsilon, held_out, generator, self.name)
+        return replace(parts, columns=self.columns)
 
     @staticmethod
     def split(
@@ -79,8 +106,8 @@ def _check_points(label: str, x: Tensor, like: Tensor) -> None:
         raise InputError(f"{label} must be floating point like x0 ({like.dtype}), not {x.dtype}")
     if x.shape[1] != like.shape[1]:
         raise InputError(f"{label} has {x.shape[1]} columns where x0 has {like.shape[1]}; both need the same")
-    if len(x) < _SMALLEST:
-        raise InputError(f"{label} has {len(x)} points; at least {_SMALLEST} are needed")
+    if len(x) < FEWEST_POINTS:
+        raise InputError(f"{label} has {len(x)} points; at least {FEWEST_POINTS} are needed")
     if not torch.isfinite(x).all():
         bad = int((~torch.isfinite(x)).any(dim=1).sum())
         raise InputError(f"{label} has {bad} rows with NaN or infinite values; drop or fill them first")
@@ -103,6 +130,8 @@ class Frame:
     shift0: Tensor
     shift1: Tensor
     scale: float
+    columns: tuple[str, ...] | None = None
+    """Names of the user's coordinates."""
 
     @staticmethod
     def of(problem: Problem) -> Frame:
@@ -115,7 +144,7 @@ class Frame:
         scale = ((x0.var(0).mean() + x1.var(0).mean()) / 2).sqrt().item()
         if scale == 0:
             raise InputError("x0 and x1 do not vary at all; a bridge needs at least one spread-out dataset")
-        return Frame(x0.mean(0), x1.mean(0), scale)
+        return Frame(x0.mean(0), x1.mean(0), scale, problem.columns)
 
     def inside(self, problem: Problem) -> Problem:
         """The problem in this frame's coordinates, without the truth."""
@@ -128,8 +157,10 @@ class Frame:
         return self.scale**2 * inside + 0.5 * (self.shift1 - self.shift0).square().sum()
 
     def outside(self, bridge: Bridge) -> Bridge:
-        """A bridge of this frame's coordinates, in the user's coordinates."""
+        """A bridge of this frame's coordinates, in the user's coordinates, whose names it keeps."""
         frame = (self.shift0, self.shift1, self.scale)
         there, back = moved_pair(bridge.forward_field, bridge.backward_field, lambda field: Framed(field, *frame))
         interpolant = bridge.interpolant and FramedInterpolant(bridge.interpolant, *frame)
-        return Bridge(there, back, bridge.epsilon * self.scale**2, interpolant, bridge.remark)
+        found = Bridge(there, back, bridge.epsilon * self.scale**2, interpolant, bridge.remark)
+        found.columns = self.columns
+        return found

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from sbridge.arrays import Array, RandomState, in_kind
+from sbridge.arrays import Array, RandomState
 from sbridge.bridge import Bridge
-from sbridge.densities import Base, as_density
+from sbridge.densities import Base, as_density, is_law
 from sbridge.errors import InputError
 from sbridge.fields import Rescaled, moved_pair
 from sbridge.likelihood import DensityMethod, End, LogDensity
+from sbridge.points import Points
 from sbridge.problem import Problem
 from sbridge.sampling import Simulation
 
@@ -36,9 +37,7 @@ Standardise = Literal["columns", "whiten"]
 _FLAT = 1e-10  # of the largest eigenvalue, below which columns are linearly dependent
 
 
-def standardised(
-    problem: Problem, kind: Standardise | None, names: Sequence[str] = ()
-) -> tuple[Problem, Callable[[Bridge], Bridge]]:
+def standardised(problem: Problem, kind: Standardise | None) -> tuple[Problem, Callable[[Bridge], Bridge]]:
     """The problem in standardised coordinates, and the function that gives a bridge of it back in the user's units.
 
     The new problem has the same number for ε, in squared standard deviations, and no exact bridge.
@@ -46,7 +45,6 @@ def standardised(
     Args:
         problem: its training points give the scales.
         kind: columns or whiten; None changes nothing.
-        names: of the columns, for messages.
 
     Raises:
         InputError: there is no such kind, a column is constant, or (whiten) columns are linearly dependent.
@@ -56,7 +54,7 @@ def standardised(
     if kind not in get_args(Standardise):
         raise InputError(f"standardise must be one of {', '.join(get_args(Standardise))}, or None, not {kind!r}")
     x0, x1 = problem.x0.double(), problem.x1.double()
-    centre, scale = (x0.mean(0) + x1.mean(0)) / 2, _scale(x0, x1, kind, names)
+    centre, scale = (x0.mean(0) + x1.mean(0)) / 2, _scale(x0, x1, kind, problem.columns)
     inverse = torch.linalg.inv(scale)
     points = {
         label: ((getattr(problem, label).double() - centre) @ inverse).to(problem.x0)
@@ -71,7 +69,7 @@ def as_fitted(bridge: Bridge) -> Bridge:
     return bridge.inner if isinstance(bridge, StandardisedBridge) else bridge
 
 
-def _scale(x0: Tensor, x1: Tensor, kind: Standardise, names: Sequence[str]) -> Tensor:
+def _scale(x0: Tensor, x1: Tensor, kind: Standardise, names: Sequence[str] | None) -> Tensor:
     """A (d, d)."""
     covariance = torch.atleast_2d(x0.T.cov() + x1.T.cov()) / 2
     flat = [k for k, variance in enumerate(covariance.diagonal().tolist()) if variance == 0]
@@ -103,7 +101,7 @@ class StandardisedBridge(Bridge):
             return Rescaled(field, centre, scale)
 
         super().__init__(*moved_pair(inner.forward_field, inner.backward_field, move), inner.epsilon)
-        self.inner, self.remark = inner, inner.remark
+        self.inner, self.remark, self.columns = inner, inner.remark, inner.columns
         self.centre: Tensor
         self.scale: Tensor
         self.inverse: Tensor
@@ -116,36 +114,37 @@ class StandardisedBridge(Bridge):
         """The standard deviation that each column was divided by, (d,); √(2ε) times it is the column's noise."""
         return self.scale.square().sum(0).sqrt()
 
-    def trajectories(
-        self,
-        x: Array,
-        times: Sequence[float],
-        simulation: Simulation = Simulation(),
-        random_state: RandomState = None,
-        start: float | None = None,
-        **options: Any,
-    ) -> Array:
-        states = self.inner.trajectories(self._standard(x), times, simulation, random_state, start, **options)
-        return in_kind(self._outside(states), x)
-
     def certificate(self, x0: Array, x1: Array, random_state: RandomState = None) -> Certificate:
-        return self.inner.certificate(self._standard(x0), self._standard(x1), random_state)
+        start, end = (self._standard(self.question(x)).values for x in (x0, x1))
+        return self.inner.certificate(start, end, random_state)
+
+    def _states(
+        self,
+        asked: Points,
+        times: Sequence[float],
+        simulation: Simulation,
+        random_state: RandomState,
+        start: float | None,
+        **options: Any,
+    ) -> Tensor:
+        states = self.inner._states(self._standard(asked), times, simulation, random_state, start, **options)
+        return self._outside(states)
 
     def _score(self, t: Tensor, x: Tensor) -> Tensor:
         """The drifts of x differ by 2εs A², with s its score."""
         return (super()._score(t, x).to(self.inverse) @ self.inverse @ self.inverse).to(x)
 
     def _log_density(
-        self, x: Array, at: End, base: Base, method: str | DensityMethod, random_state: RandomState
+        self, asked: Points, at: End, base: Base, method: str | DensityMethod, random_state: RandomState
     ) -> LogDensity[Tensor]:
-        law = as_density(base, self._inward(x))
+        law = as_density(base if is_law(base) else self.question(base).values, self._inward(asked))
         inside = _Density(law.name, lambda z: law.log_prob(self._outside(z)) + self.scale.logdet())
-        found = self.inner._log_density(self._standard(x), at, inside, method, random_state)
+        found = self.inner._log_density(self._standard(asked), at, inside, method, random_state)
         return LogDensity(found.value - self.scale.logdet(), found.standard_error, found.base)
 
-    def _standard(self, x: Array) -> Tensor:
-        """z of points x (n, d), in double precision."""
-        return (self._inward(x) - self.centre) @ self.inverse
+    def _standard(self, asked: Points) -> Points:
+        """The points in z, in double precision."""
+        return replace(asked, values=(self._inward(asked) - self.centre) @ self.inverse)
 
     def _outside(self, z: Tensor) -> Tensor:
         """x of points z (..., d), in double precision."""

@@ -12,11 +12,11 @@ import pytest
 import sbridge
 
 ROOT = Path(sbridge.__file__).parent
-LAYERS = ["errors", "estimates", "arrays", "parameters", "files", "storage", "tables", "units", "fields", "networks"]
-LAYERS += ["interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities", "likelihood", "bridge"]
-LAYERS += ["problem", "inspection", "standardise", "movement", "solvers", "potentials", "baselines", "problems"]
-LAYERS += ["theory", "evaluation", "epsilon", "display", "estimator", "io", "report", "bench", "tuning", "cli"]
-LAYERS += ["__main__", "experiments"]
+LAYERS = ["errors", "estimates", "arrays", "points", "parameters", "files", "storage", "tables", "units", "fields"]
+LAYERS += ["networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities"]
+LAYERS += ["likelihood", "bridge", "problem", "inspection", "standardise", "movement", "solvers", "potentials"]
+LAYERS += ["baselines", "problems", "theory", "evaluation", "epsilon", "display", "estimator", "io", "report", "bench"]
+LAYERS += ["tuning", "cli", "__main__", "experiments"]
 LATE = {(name, "evaluation.certificate") for name in ("bridge", "standardise")} | {("estimator", "report.written")}
 """Imports that are made when a method is called."""
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.random.seed"}

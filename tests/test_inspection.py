@@ -23,7 +23,7 @@ def cloud(seed: int, n: int = 1000, dim: int = 2) -> Tensor:
 
 def looked_at(x0: Tensor, x1: Tensor, epsilon: float = 0.1) -> Inspection:
     names = tuple("abcdefghijklmnopqrstuvwxyz"[: x0.shape[1]])
-    return inspect_points(Problem(x0, x1, epsilon, x0, x1), names=names)
+    return inspect_points(Problem(x0, x1, epsilon, x0, x1, columns=names))
 
 
 def test_the_table_has_the_figures_of_the_data() -> None:

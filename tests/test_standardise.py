@@ -159,7 +159,7 @@ def test_columns_without_a_scale_are_refused(kind: Standardise, change: object, 
     assert callable(change)
     x0, x1 = change(cloud(0)), change(cloud(1))
     with pytest.raises(InputError, match=message):
-        standardised(Problem(x0, x1, 1.0, x0, x1), kind, ("height", "weight"))
+        standardised(Problem(x0, x1, 1.0, x0, x1, columns=("height", "weight")), kind)
 
 
 def test_no_standardisation_changes_nothing() -> None:

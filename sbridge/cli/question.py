@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import make_dataclass, replace
+from dataclasses import field, make_dataclass, replace
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -24,7 +24,7 @@ _HELP = (
 )
 Files: Any = make_dataclass(
     FileProblem.__name__,
-    [("epsilon", Annotated[float | Literal["auto"], tyro.conf.arg(help=_HELP)])],
+    [("epsilon", Annotated[float | Literal["auto"], tyro.conf.arg(help=_HELP)], field(kw_only=True))],
     bases=(FileProblem,),
     frozen=True,
     namespace={"__doc__": f"{FileProblem.__doc__} Or name a problem instead: {', '.join(PROBLEMS)}."},

@@ -175,5 +175,6 @@ def _bridge(
     starts = (frame.shift0 + frame.scale * x0.all[:_STARTS]).to(like)
     bridge = PotentialBridge(there, back, problem.epsilon, starts, 0.0, 0.0)
     held_out = bridge.dual_on(frame.shift0 + frame.scale * x0.held_out, frame.shift1 + frame.scale * x1.held_out)
+    bridge.columns = problem.columns
     bridge.dual, bridge.dual_error = held_out.value, held_out.standard_error
     return bridge
