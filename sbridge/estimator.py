@@ -227,7 +227,7 @@ class SchrodingerBridge(BaseEstimator):
         bridge = self._fitted()
         test0, test1 = (as_points(x).to(self._x0) for x in (x0, x1))
         problem = Problem(self._x0, self._x1, bridge.epsilon, test0, test1)
-        return write_report({self.solver.name: self}, problem, folder, seed_of(self.random_state))
+        return write_report({self.solver.name: self}, problem, folder, seed_of(self.random_state), self.standardise)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted bridge to a safetensors file, for `Bridge.load`."""
