@@ -239,8 +239,10 @@ class SchrodingerBridge(BaseEstimator):
 
         bridge = self._fitted()
         test0, test1 = (bridge.tensor(x).to(self._x0) for x in (x0, x1))
-        problem = Problem(self._x0, self._x1, bridge.epsilon, test0, test1, columns=bridge.columns)
-        return write_report({self._made_solver().name: self}, problem, folder, seed_of(self.random_state))
+        names = None if bridge.columns is None else tuple(bridge.columns)
+        problem = Problem(self._x0, self._x1, bridge.epsilon, test0, test1, columns=names)
+        name = self._made_solver().name
+        return write_report({name: self}, problem, folder, seed_of(self.random_state), self.standardise)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted bridge to a safetensors file, for `Bridge.load`."""

@@ -94,7 +94,7 @@ def test_the_bench_takes_methods_networks_and_problems_of_another_package(packag
     assert main(words) == 0
     table = pl.read_csv(package / "out" / "table.csv")
     assert {"shift", "affine network"} <= set(table["method"])
-    assert table.filter(pl.col("method") == "shift")["remark"].to_list() == [None]
+    assert table.filter(pl.col("method") == "shift")["remark"].to_list() == [""]
 
 
 def test_an_installed_package_announces_its_methods(package: Path) -> None:

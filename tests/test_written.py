@@ -69,7 +69,9 @@ def test_a_standardised_fit_has_a_report_too(tmp_path: Path) -> None:
     model = sbridge.SchrodingerBridge(epsilon=0.1, solver=sbridge.MixturePotential(1), standardise="columns")
     model.fit(cloud(300, 0) * scales, cloud(300, 1, 2.0) * scales)
     page = model.report(tmp_path / "run", cloud(120, 2) * scales, cloud(120, 3, 2.0) * scales)
-    assert page.exists()
+    assert "was divided by its standard deviation" in page.read_text(encoding="utf-8")
+    moved = Run.open(tmp_path / "run").bridges()["mixture potential"].transport(cloud(120, 2) * scales)
+    np.testing.assert_allclose(moved.mean(0) / scales, [2, 2], atol=0.4)
 
 
 def test_a_notebook_shows_a_bridge_as_a_table(model: sbridge.SchrodingerBridge) -> None:
