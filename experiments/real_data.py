@@ -49,7 +49,7 @@ def main(
 
 def own(x0: str, x1: str, epsilon: float) -> Case:
     """Two files as a case of a benchmark."""
-    source = FileProblem(x0, x1, epsilon=epsilon)
+    source = FileProblem(x0=x0, x1=x1, epsilon=epsilon)
     return Case(f"{Path(x0).stem} → {Path(x1).stem} ε={epsilon:g}", source, source.build().dim, Effort())
 
 

@@ -30,6 +30,7 @@ from sbridge.tables import html
 
 if TYPE_CHECKING:
     from sbridge.evaluation.certificate import Certificate
+    from sbridge.solvers.base import Listener
 
 __all__ = ["Bridge", "Direction", "ExactBridge"]
 
@@ -218,15 +219,18 @@ class Bridge(storage.Storable):
         """
         return cross_entropy(self._log_density(self.question(x), at, base, method, random_state))
 
-    def certificate(self, x0: Array, x1: Array, random_state: RandomState = None) -> Certificate:
-        """How far this is from a Schrödinger bridge, in nats, when the true bridge is not known.
+    def certificate(
+        self, x0: Array, x1: Array, random_state: RandomState = None, listeners: Sequence[Listener] = ()
+    ) -> Certificate:
+        """How far this is from the Schrödinger bridge of the data, in nats, when that bridge is not known.
 
-        It takes a few seconds for networks in 16 dimensions, on one thread.
+        It takes about a minute for networks, on one thread.  Print it: the verdict comes first.
 
         Args:
             x0, x1: points of both ends, (n0, d) and (n1, d), at least 100 of each and better thousands.  Do not use
                 training points: on them the bridge looks better than it is.
-            random_state: seed of the reference bridges and of the paths.
+            random_state: seed of the paths and of the regression of their potential.
+            listeners: told of each step, as in a solver's `solve`.
 
         Raises:
             InputError: there are fewer than 100 points a side, or one is not finite or of the wrong dimension.
@@ -234,7 +238,7 @@ class Bridge(storage.Storable):
         """
         from sbridge.evaluation.certificate import certify  # here, because certificates are made of bridges
 
-        return certify(self, self.tensor(x0), self.tensor(x1), seed_of(random_state))
+        return certify(self, self.tensor(x0), self.tensor(x1), seed_of(random_state), listeners)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

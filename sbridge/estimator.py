@@ -22,8 +22,8 @@ from sbridge.display import note, training_display
 from sbridge.epsilon import with_epsilon
 from sbridge.errors import DataWarning, InputError
 from sbridge.estimates import Estimate
+from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.certificate.statement import Certificate
-from sbridge.evaluation.distances import energy_distance
 from sbridge.inspection import inspect_points
 from sbridge.likelihood import End, LogDensity
 from sbridge.parameters import nested_parameters, with_parameters
@@ -156,16 +156,13 @@ class SchrodingerBridge(BaseEstimator):
             self.history_.append(dict(progress.values))
 
     def score(self, x0: Array, x1: Array) -> float:
-        """Goodness of fit: minus the energy distances at both ends, in the units of the data; 0 is the best.
+        """Goodness of fit: the dual value of the fit's potential on points x0 (n0, d) and x1 (n1, d), in nats.
 
-        x0 (n0, d) is moved forward and compared with x1 (n1, d), and x1 is moved backward and compared with x0.  The
-        distances are unbiased, so the score of an exact bridge is positive about as often as negative.
+        The higher, the better.  Only differences between fits on the same points have a meaning: by so many nats one is
+        nearer to the bridge of the data than the other (`sbridge.evaluation.certificate.duality`).
         """
-        bridge, seed = self._fitted(), seed_of(self.random_state)
-        start, end = bridge.tensor(x0), bridge.tensor(x1)
-        there = energy_distance(bridge.transport(start, random_state=seed), end)
-        back = energy_distance(bridge.transport(end, "backward", random_state=seed), start)
-        return -there - back
+        bridge = self._fitted()
+        return dual_of(bridge, bridge.tensor(x0), bridge.tensor(x1), seed_of(self.random_state)).value.value
 
     def transport(
         self,

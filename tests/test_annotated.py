@@ -72,7 +72,7 @@ def test_columns_choose_the_representation(file: Path) -> None:
 
 def test_two_groups_of_a_file_are_a_problem(file: Path) -> None:
     reading = Reading(groupby="stage", rep="X_pca")
-    problem = FileProblem(str(file), epsilon=1.0, reading=reading, source="day2", target="day7").build()
+    problem = FileProblem(x0=str(file), epsilon=1.0, reading=reading, source="day2", target="day7").build()
     assert (problem.name, problem.columns) == ("day2 → day7", ("PC1", "PC2"))
     assert torch.cat([problem.x0, problem.test0]).mean() < 1 and torch.cat([problem.x1, problem.test1]).mean() > 2
 

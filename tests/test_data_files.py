@@ -117,8 +117,9 @@ def indexed() -> pd.DataFrame:
         lambda frame, path: frame.to_parquet(path.with_suffix(".parquet")),
         lambda frame, path: frame.rename_axis("cell").to_parquet(path.with_suffix(".parquet")),
         lambda frame, path: frame.reset_index(names="row").to_csv(path.with_suffix(".csv"), index=False),
+        lambda frame, path: frame.reset_index().to_parquet(path.with_suffix(".parquet"), index=False),
     ],
-    ids=["csv", "csv written twice", "parquet", "parquet with a named index", "row numbers of an answer"],
+    ids=["csv", "csv twice", "parquet", "parquet with a named index", "row numbers of an answer", "reset index"],
 )
 def test_an_index_is_no_coordinate(tmp_path: Path, save: Callable[[pd.DataFrame, Path], Any]) -> None:
     save(indexed(), tmp_path / "x")
@@ -128,6 +129,15 @@ def test_an_index_is_no_coordinate(tmp_path: Path, save: Callable[[pd.DataFrame,
     assert read.carried is not None
     assert read.carried.to_series(0).cast(pl.Int64).to_list() == list(indexed().index)
     assert len(read.remarks) == 1 and "index" in read.remarks[0]
+
+
+def test_an_answer_with_an_index_is_read_back(tmp_path: Path) -> None:
+    indexed().to_csv(tmp_path / "x.csv")
+    origin = read_points(tmp_path / "x.csv")
+    write_answer(tmp_path / "y.csv", Answer(origin.values.numpy(), origin.columns or (), origin=origin))
+    assert table(tmp_path / "y.csv").columns == ["row", "index", "height", "weight"]
+    assert table(tmp_path / "y.csv")["index"].to_list() == list(indexed().index)
+    assert read_points(tmp_path / "y.csv").columns == ("height", "weight")
 
 
 @pytest.mark.parametrize(("first", "warned"), [(0, True), (1, True), (0.5, False)])
@@ -165,6 +175,16 @@ def test_answers_carry_ids_and_row_numbers(tmp_path: Path, suffix: str) -> None:
     assert again.columns == ("height", "weight")
 
 
+@pytest.mark.parametrize("header", ["t,height", "height,b"])
+def test_two_columns_of_one_name_are_not_written(tmp_path: Path, header: str) -> None:
+    lines = [f"{'id' if 't' in header else ''}{k},{k / 8}" for k in range(5)]
+    origin = read_points(write(tmp_path / "x.csv", header, *lines), Reading(columns=(header.split(",")[1],)))
+    answer = Answer(np.ones((1, 5, 1)), ["height"], [1.0], origin)
+    with pytest.raises(InputError, match="what is to be written has several columns of the name"):
+        write_answer(tmp_path / "y.csv", answer)
+    assert not (tmp_path / "y.csv").exists()
+
+
 def test_one_file_holds_two_groups(tmp_path: Path) -> None:
     lines = [f"{'ab'[k % 2]},{k},{k / 2}" for k in range(200)]
     path = write(tmp_path / "x.csv", "stage,height,weight", *lines)
@@ -172,7 +192,7 @@ def test_one_file_holds_two_groups(tmp_path: Path) -> None:
     odd = read_points(path, reading, group="b")
     np.testing.assert_array_equal(odd.values[:, 0].numpy(), np.arange(1, 200, 2))
     np.testing.assert_array_equal(odd.numbers, np.arange(1, 200, 2))
-    problem = FileProblem(path, epsilon=1.0, reading=reading, source="a", target="b").build()
+    problem = FileProblem(x0=path, epsilon=1.0, reading=reading, source="a", target="b").build()
     assert (len(problem.x0), len(problem.test1), problem.name, problem.columns) == (
         80,
         20,
@@ -180,6 +200,17 @@ def test_one_file_holds_two_groups(tmp_path: Path) -> None:
         ("height", "weight"),
     )
     assert bool((problem.x0[:, 0] % 2 == 0).all() and (problem.x1[:, 0] % 2 == 1).all())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_group_is_no_coordinate_where_it_is_a_number(tmp_path: Path, suffix: str) -> None:
+    pl.DataFrame({"day": [2, 7] * 10, "height": np.arange(20) / 8, "weight": np.ones(20)}).write_parquet(
+        tmp_path / "x.parquet"
+    )
+    table(tmp_path / "x.parquet").write_csv(tmp_path / "x.csv")
+    read = read_points(tmp_path / f"x{suffix}", Reading(groupby="day"), group="7")
+    assert read.columns == ("height", "weight") and len(read) == 10
+    assert read.carried is not None and set(map(str, read.carried["day"])) == {"7"}
 
 
 # What a text file says
@@ -270,7 +301,7 @@ def test_numbers_keep_double_precision(tmp_path: Path) -> None:
     for name, shift in (("near", 0.0), ("far", 1e8)):
         np.save(tmp_path / f"{name}.npy", cloud(100) + shift)
         paths.append(str(tmp_path / f"{name}.npy"))
-    near, far = (FileProblem(path, path, epsilon=1.0).build() for path in paths)
+    near, far = (FileProblem(x0=path, x1=path, epsilon=1.0).build() for path in paths)
     np.testing.assert_allclose(far.x0.std(0).numpy(), near.x0.std(0).numpy(), rtol=1e-7)
 
 
@@ -406,6 +437,7 @@ def test_arrays_and_tables_leave_them_out_too(tmp_path: Path, suffix: str) -> No
         ("x.csv", Reading(columns=("a2..a1",)), "no range of columns"),
         ("x.csv", Reading(id="name"), "no column name"),
         ("x.csv", Reading(separator=", "), "one character or tab"),
+        ("x.csv", Reading(columns=("a", "b"), id="a"), "a cannot be both a coordinate"),
         ("x.npy", Reading(columns=("a",)), "--columns is for .csv, .tsv"),
         ("x.npy", Reading(id="a"), "--id is for .csv"),
         ("x.npz:y", Reading(), "no array 'y'"),
@@ -450,7 +482,7 @@ def pair(folder: Path, columns0: str, columns1: str) -> FileProblem:
     y = cloud(100, columns1.count(",") + 1, seed=1)
     for name, header, values in (("a", columns0, x), ("b", columns1, y)):
         write_answer(folder / f"{name}.csv", Answer(values, header.split(",")))
-    return FileProblem(str(folder / "a.csv"), str(folder / "b.csv"), epsilon=1.0)
+    return FileProblem(x0=str(folder / "a.csv"), x1=str(folder / "b.csv"), epsilon=1.0)
 
 
 def test_the_columns_of_two_files_are_matched_by_name(tmp_path: Path) -> None:
@@ -471,7 +503,7 @@ def test_other_columns_are_refused_with_the_names_of_both(tmp_path: Path, column
 def test_the_faults_of_both_files_come_at_once(tmp_path: Path) -> None:
     first = write(tmp_path / "a.csv", "a,b", "1,", "2,3")
     with pytest.raises(InputError) as caught:
-        FileProblem(first, str(tmp_path / "b.csv"), epsilon=1.0).build()
+        FileProblem(x0=first, x1=str(tmp_path / "b.csv"), epsilon=1.0).build()
     assert "a.csv: 1 of 2 rows" in str(caught.value) and "b.csv: there is no such file" in str(caught.value)
 
 
@@ -485,4 +517,4 @@ def test_the_faults_of_both_files_come_at_once(tmp_path: Path) -> None:
 )
 def test_half_a_question_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        FileProblem(write(tmp_path / "a.csv", "a", "1"), epsilon=1.0, **options).build()
+        FileProblem(x0=write(tmp_path / "a.csv", "a", "1"), epsilon=1.0, **options).build()

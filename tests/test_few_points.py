@@ -69,7 +69,7 @@ def test_a_prior_says_how_many_points_it_needs() -> None:
 def test_two_files_say_how_many_points_they_need(tmp_path: Path, held_out: float, needed: int) -> None:
     def problem(n: int) -> FileProblem:
         np.save(tmp_path / "x.npy", cloud(n))
-        return FileProblem(str(tmp_path / "x.npy"), str(tmp_path / "x.npy"), epsilon=1.0, held_out=held_out)
+        return FileProblem(x0=str(tmp_path / "x.npy"), x1=str(tmp_path / "x.npy"), epsilon=1.0, held_out=held_out)
 
     with pytest.raises(InputError, match=f"x.npy has {needed - 1} points, .* {needed} are needed"):
         problem(needed - 1).build()

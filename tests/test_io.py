@@ -32,7 +32,7 @@ def asked(
 ) -> FileProblem:
     np.save(folder / "a.npy", cloud(n0))
     np.save(folder / "b.npy", cloud(n1, d1, seed=1))
-    return FileProblem(str(folder / "a.npy"), str(folder / "b.npy"), epsilon=epsilon, held_out=held_out)
+    return FileProblem(x0=str(folder / "a.npy"), x1=str(folder / "b.npy"), epsilon=epsilon, held_out=held_out)
 
 
 def test_the_split_keeps_every_point_once(tmp_path: Path) -> None:

@@ -291,6 +291,12 @@ def test_samples_with_other_columns_are_refused_with_both_lists(columns: list[st
         assert part in str(caught.value)
 
 
+def test_points_are_called_by_the_side_they_are_given_as() -> None:
+    first, second = points_of(frame(X)), points_of(frame(X).assign(age=1))
+    with pytest.raises(InputError, match=r"x1 has more columns than those of x0: age"):
+        sbridge.SchrodingerBridge().fit(first, second)
+
+
 def test_a_fit_without_names_forgets_old_ones(fitted: sbridge.SchrodingerBridge) -> None:
     model = sbridge.SchrodingerBridge(solver=sbridge.PotSinkhorn(points=20)).fit(frame(X), frame(X + 1))
     assert list(model.feature_names_in_) == NAMES

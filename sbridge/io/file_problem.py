@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +19,7 @@ from sbridge.problem import FEWEST_POINTS, Problem
 __all__ = ["FileProblem"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FileProblem:
     """Your own data: two files of points, or two groups of one file (--groupby, --source, --target)."""
 
@@ -29,7 +29,7 @@ class FileProblem:
     """Points at t = 0: a .csv, .tsv (also .gz), .parquet, .npy, .npz or .h5ad file, or FILE.npz:key."""
     x1: str | None = None
     """Points at t = 1, with the same columns; by default x0's file, for its group --target."""
-    epsilon: float = field(kw_only=True)
+    epsilon: float
     """ε of dX = u dt + √(2ε) dW, in squared units of the data: over unit time, the noise spreads a point by √(2ε)."""
     source: str | None = None
     """Group of --groupby that is x0."""

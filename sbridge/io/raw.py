@@ -23,6 +23,7 @@ from sbridge.points.names import listed
 __all__ = ["ROW", "RawTable"]
 
 ROW = "row"  # what `write_answer` calls row numbers
+_INDEX = "index"  # what pandas, and `write_answer`, call an index that had no name
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class RawTable:
             self._values(names),
             tuple(names) if self.named else None,
             str(self.path),
-            carried=self.cells[[*index, *others]] if index or others else None,
+            carried=self._carried([*index, *others]),
             rows=self.rows,
             remarks=(*self.remarks, *self._remarks(index, others, reading), *([] if wanted else self._counters(names))),
         )
@@ -99,9 +100,10 @@ class RawTable:
         """The columns that name the rows, the one that the user named first."""
         if reading.id is not None:
             places_of(self.cells.columns, [reading.id], str(self.path))
-        first = self.cells.columns[0]
-        ours = first == ROW and is_index(self.numbers[first].to_numpy())
-        found = [*self.index, *([first] if first in UNNAMED or ours else [])]
+        unnamed = [name for name in self.cells.columns[:1] if name in UNNAMED]
+        usual = [name for name in (ROW, _INDEX) if name in self.cells.columns]
+        numbered = [name for name in usual if is_index(self.numbers[name].to_numpy())]
+        found = [*self.index, *unnamed, *numbered]
         coordinates = {*reading.columns, *wanted}
         taken = [name for name in found if name not in coordinates]
         return list(dict.fromkeys(taken if reading.id is None else [reading.id, *taken]))
@@ -109,9 +111,11 @@ class RawTable:
     def _coordinates(
         self, reading: Reading, wanted: Sequence[str] | None, whose: str, index: Sequence[str]
     ) -> list[str]:
-        have = [name for name in self.cells.columns if name not in index]
+        have = [name for name in self.cells.columns if name not in index and name != reading.groupby]
         if reading.columns:
             picked = expanded(reading.columns)
+            if reading.id in picked:
+                raise InputError(f"{reading.id} cannot be both a coordinate (--columns) and the name of a row (--id)")
             have = [self.cells.columns[place] for place in places_of(self.cells.columns, picked, str(self.path))]
         elif wanted is None:
             counts = dict(zip(self.cells.columns, self.numbers.count().row(0), strict=True))
@@ -119,6 +123,10 @@ class RawTable:
         if not have:
             raise InputError(f"{self.path} has no column of numbers; it has {listed(self.cells.columns)}")
         return have if wanted is None else [have[place] for place in places_of(have, wanted, str(self.path), whose)]
+
+    def _carried(self, names: Sequence[str]) -> pl.DataFrame | None:
+        carried = self.cells[list(names)].rename({name: _INDEX for name in names if name in UNNAMED})
+        return carried if names else None
 
     def _remarks(self, index: Sequence[str], others: Sequence[str], reading: Reading) -> Iterator[str]:
         found = [name if name else "without a name" for name in index if name != reading.id]

@@ -20,6 +20,7 @@ from sbridge.io.raw import ROW
 from sbridge.io.readers import suffix_of, unsupported
 from sbridge.points import Points
 from sbridge.points.annotated import AnnotatedTable
+from sbridge.points.names import check_distinct
 
 __all__ = ["Answer", "check_writable", "write_answer"]
 
@@ -79,11 +80,11 @@ def _write_npz(file: BinaryIO, answer: Answer) -> None:
 def _table(answer: Answer) -> pl.DataFrame:
     parts = answer.values if answer.times is not None else answer.values[None]
     beside = _beside(answer.origin)
+    names = [name for table in beside for name in table.columns]
+    check_distinct([*["t"] * (answer.times is not None), *names, *answer.columns], "what is to be written")
     tables = [pl.concat([*beside, pl.DataFrame(part, schema=list(answer.columns))], how="horizontal") for part in parts]
     if answer.times is None:
         return tables[0]
-    if "t" in tables[0].columns:
-        raise InputError("the data have a column t, which is the name of the time in what is written: rename it")
     timed = zip(answer.times, tables, strict=True)
     return pl.concat([table.insert_column(0, pl.lit(float(t)).alias("t")) for t, table in timed])
 

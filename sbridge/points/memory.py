@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from sbridge.points.annotated import points_of_annotated
 from sbridge.points.index import UNNAMED, counts_rows
 from sbridge.points.kinds import Arrays, Kind, PandasTable, PolarsTable, Tensors
 from sbridge.points.names import check_distinct, places_of
-from sbridge.points.points import Points
+from sbridge.points.points import NO_LABEL, Points
 
 __all__ = ["points_of"]
 
@@ -24,7 +25,7 @@ __all__ = ["points_of"]
 def points_of(
     x: Any,
     columns: Sequence[str] | None = None,
-    label: str = "the points",
+    label: str = NO_LABEL,
     whose: str = "wanted",
     rep: str | None = None,
 ) -> Points:
@@ -45,7 +46,8 @@ def points_of(
             column.
     """
     if isinstance(x, Points):
-        return x.aligned(None if columns is None else tuple(columns), whose)
+        named = replace(x, label=label) if x.label == NO_LABEL else x
+        return named.aligned(None if columns is None else tuple(columns), whose)
     library = type(x).__module__.partition(".")[0]
     if library == "anndata":
         return points_of_annotated(x, columns, label, whose, rep)

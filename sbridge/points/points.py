@@ -17,8 +17,9 @@ from sbridge.points.names import check_distinct, listed, places_of
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Points"]
+__all__ = ["NO_LABEL", "Points"]
 
+NO_LABEL = "the points"
 _DOUBLES = Arrays(np.dtype(np.float64))
 
 
@@ -41,7 +42,7 @@ class Points:
 
     values: Tensor
     columns: tuple[str, ...] | None = None
-    label: str = "the points"
+    label: str = NO_LABEL
     kind: Kind = _DOUBLES
     carried: pl.DataFrame | None = None
     rows: NDArray[np.int64] | None = None
