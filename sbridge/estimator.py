@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,11 +18,13 @@ from torch import Tensor
 from sbridge.arrays import Array, RandomState, seed_of
 from sbridge.bridge import Bridge, Direction
 from sbridge.densities import Base
-from sbridge.display import training_display
-from sbridge.errors import InputError
+from sbridge.display import note, training_display
+from sbridge.epsilon import with_epsilon
+from sbridge.errors import DataWarning, InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.certificate.statement import Certificate
+from sbridge.inspection import inspect_points
 from sbridge.likelihood import End, LogDensity
 from sbridge.parameters import nested_parameters, with_parameters
 from sbridge.points import points_of
@@ -29,6 +32,7 @@ from sbridge.problem import Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.maxmin import MaxMin
+from sbridge.standardise import Standardise, standardised
 
 __all__ = ["SchrodingerBridge", "device_named"]
 
@@ -44,14 +48,20 @@ class SchrodingerBridge(BaseEstimator):
     They compare the settings by `score`.
 
     Args:
-        epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.
+        epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.  "auto"
+            chooses it from the data and says so (`sbridge.epsilon`); "reg=0.4", "blur=0.4" and "sigma=0.4" are the
+            parameters of POT, GeomLoss and torchcfm.
         solver: the method, or its class; by default max–min over the interpolant (`sbridge.MaxMin`).
         random_state: seed of the fit: a whole number, a NumPy generator, or None for a new seed every time.
         device: where to fit, as torch names it ("cpu", "cuda", "cuda:1").
-        verbose: whether to show the progress of a training on stderr.
+        verbose: whether to show a table of the data and the progress of a training on stderr.
+        standardise: "columns" divides every column by its standard deviation before the fit, "whiten" also removes the
+            correlations.  The answers stay in the units of the data, but ε is then in squared standard deviations:
+            √(2ε) times each column's standard deviation is its noise (`sbridge.standardise`).
 
     Attributes:
         bridge_: the fitted `sbridge.Bridge`, which also has everything below.
+        epsilon_: ε, as a number.
         history_: the values of each check during the training, one dictionary per check; empty without a training.
         n_features_in_: dimension d of the data.
         feature_names_in_: names of the d columns, where the data had some; columns are then matched by name.
@@ -61,14 +71,15 @@ class SchrodingerBridge(BaseEstimator):
 
     def __init__(
         self,
-        epsilon: float = 0.5,
+        epsilon: float | str = 0.5,
         solver: Solver | type[Solver] = MaxMin(),
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
+        standardise: Standardise | None = None,
     ) -> None:
         self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
-        self.verbose = verbose
+        self.verbose, self.standardise = verbose, standardise
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments; with `deep`, the solver's settings too, as solver__name."""
@@ -98,21 +109,36 @@ class SchrodingerBridge(BaseEstimator):
 
         Raises:
             InputError: shapes or column names disagree, a value is missing or infinite, a sample has fewer than 10
-                points, ε is not positive, or the device is not available.
+                points, ε is not positive, a column cannot be standardised, or the device is not available.
             DivergenceError: the training became unstable.
+
+        Warns:
+            DataWarning: the data or ε are likely to give a wrong or useless answer.
         """
         device = device_named(self.device)
         solver = self._made_solver()
-        problem = Problem.of(points_of(x0, label="x0"), points_of(x1, label="x1"), self.epsilon).to(device)
-        self._x0, self._x1, self.n_features_in_ = problem.x0, problem.x1, problem.dim
-        self._remember_names(problem.columns)
+        posed = Problem.of(points_of(x0, label="x0"), points_of(x1, label="x1"), 1.0).to(device)
+        asked, choice = with_epsilon(posed, self.epsilon, self.standardise)
+        if choice:
+            note(choice)
+        problem, outside = standardised(asked, self.standardise)
+        self._inspect(asked, problem)
+        self._x0, self._x1, self.n_features_in_, self.epsilon_ = asked.x0, asked.x1, asked.dim, asked.epsilon
+        self._remember_names(asked.columns)
         self.history_: list[dict[str, float]] = []
         with ExitStack() as stack:
             display = [stack.enter_context(training_display(solver.name))] if self.verbose else []
             listeners = [self._remember, *display, *callbacks]
-            self.bridge_ = solver.solve(problem, seed_of(self.random_state), listeners)
-        self.bridge_.columns = problem.columns  # also of a bridge by a solver that does not know names
+            self.bridge_ = outside(solver.solve(problem, seed_of(self.random_state), listeners))
+        self.bridge_.columns = asked.columns  # also of a bridge by a solver that does not know names
         return self
+
+    def _inspect(self, problem: Problem, inside: Problem) -> None:
+        found = inspect_points(problem, inside)
+        if self.verbose:
+            note(str(found))
+        for warning in found.warnings:
+            warnings.warn(warning, DataWarning, stacklevel=3)
 
     def _made_solver(self) -> Solver:
         return self.solver() if isinstance(self.solver, type) else self.solver
@@ -144,10 +170,15 @@ class SchrodingerBridge(BaseEstimator):
         direction: Direction = "forward",
         simulation: Simulation = Simulation(),
         random_state: RandomState = None,
+        until: float | None = None,
         **options: Any,
     ) -> Array:
-        """Move points x (n, d) from one end to the other, (n, d); arguments as in `Bridge.transport`."""
-        return self._fitted().transport(x, direction, simulation, random_state, **options)
+        """Move points x (n, d) to the other end, or to time `until`, (n, d); arguments as in `Bridge.transport`."""
+        return self._fitted().transport(x, direction, simulation, random_state, until, **options)
+
+    def at(self, x: Array, t: float, start: float = 0.0, **options: Any) -> Array:
+        """Move points x (n, d), which stand at time `start`, to time t, (n, d); options as in `Bridge.at`."""
+        return self._fitted().at(x, t, start, **options)
 
     def trajectories(
         self,
@@ -155,10 +186,11 @@ class SchrodingerBridge(BaseEstimator):
         times: Sequence[float],
         simulation: Simulation = Simulation(),
         random_state: RandomState = None,
+        start: float | None = None,
         **options: Any,
     ) -> Array:
-        """Paths through x (n, d) at times[0], (len(times), n, d); arguments as in `Bridge.trajectories`."""
-        return self._fitted().trajectories(x, times, simulation, random_state, **options)
+        """Paths through points x (n, d), (len(times), n, d); arguments as in `Bridge.trajectories`."""
+        return self._fitted().trajectories(x, times, simulation, random_state, start, **options)
 
     def forward_drift(self, t: Any, x: Array) -> Array:
         """b_F(t, x) of dX = b_F dt + √(2ε) dW: t a number or (n, 1), x (n, d) → (n, d)."""
@@ -194,6 +226,20 @@ class SchrodingerBridge(BaseEstimator):
         looks better than it is.
         """
         return self._fitted().certificate(x0, x1, random_state)
+
+    def report(self, folder: str | Path, x0: Array, x1: Array) -> Path:
+        """Write a run folder with a page about the fit on held-out points (n0, d), (n1, d); returns the page's path.
+
+        The arguments and errors are those of `sbridge.write_report`, which also compares several fits.
+        """
+        from sbridge.report.written import write_report  # here, because matplotlib takes long to import
+
+        bridge = self._fitted()
+        test0, test1 = (bridge.tensor(x).to(self._x0) for x in (x0, x1))
+        names = None if bridge.columns is None else tuple(bridge.columns)
+        problem = Problem(self._x0, self._x1, bridge.epsilon, test0, test1, columns=names)
+        name = self._made_solver().name
+        return write_report({name: self}, problem, folder, seed_of(self.random_state), self.standardise)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted bridge to a safetensors file, for `Bridge.load`."""

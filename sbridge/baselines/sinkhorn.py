@@ -14,6 +14,7 @@ points for the dimension and ε; otherwise the plug-in process ends on the data 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log, sqrt
@@ -112,12 +113,19 @@ class Sinkhorn:
     tolerance: float = 1e-3
 
     def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> Bridge:
-        """The bridge of the plan."""
+        """The bridge of the plan.
+
+        Warns:
+            ConvergenceWarning: (of scikit-learn) the plan did not converge; the bridge's remark says how far it is off.
+        """
         frame = Frame.of(problem)
         inside = frame.inside(problem)
         generator = torch.Generator().manual_seed(random_state)
         x0, x1 = (x[torch.randperm(len(x), generator=generator)[: self.points]] for x in (inside.x0, inside.x1))
-        return frame.outside(self._bridge(x0.double(), x1.double(), inside.epsilon))
+        bridge = self._bridge(x0.double(), x1.double(), inside.epsilon)
+        if bridge.remark:
+            _warn(f"{self.name}: {bridge.remark}. Take a larger ε, more iterations or fewer points")
+        return frame.outside(bridge)
 
     def _bridge(self, x0: Tensor, x1: Tensor, epsilon: float) -> Bridge:
         raise NotImplementedError
@@ -204,6 +212,12 @@ def geomloss_log_scaling(x0: Tensor, x1: Tensor, epsilon: float, iterations: int
     with torch.no_grad():  # GeomLoss leaves gradients switched on; leaving this block restores the setting
         potential: Tensor = loss(x0, x1)[1]
     return potential.reshape(-1) / blur**2 - log(len(x1))
+
+
+def _warn(message: str) -> None:
+    from sklearn.exceptions import ConvergenceWarning  # here, because scikit-learn takes long to import
+
+    warnings.warn(message, ConvergenceWarning, stacklevel=3)
 
 
 def _weights(x: Tensor) -> Tensor:
