@@ -32,7 +32,7 @@ from sbridge.problem import Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.maxmin import MaxMin
-from sbridge.standardise import Standardise, standardised
+from sbridge.standardise import Standardise, as_fitted, places_as_fitted, standardised
 
 __all__ = ["SchrodingerBridge", "device_named"]
 
@@ -162,7 +162,8 @@ class SchrodingerBridge(BaseEstimator):
         nearer to the bridge of the data than the other (`sbridge.evaluation.certificate.duality`).
         """
         bridge = self._fitted()
-        return dual_of(bridge, bridge.tensor(x0), bridge.tensor(x1), seed_of(self.random_state)).value.value
+        start, end = (places_as_fitted(bridge, x) for x in (x0, x1))
+        return dual_of(as_fitted(bridge), start, end, seed_of(self.random_state)).value.value
 
     def transport(
         self,

@@ -28,8 +28,9 @@ from sbridge.sampling import Simulation
 
 if TYPE_CHECKING:
     from sbridge.evaluation.certificate import Certificate
+    from sbridge.solvers.base import Listener
 
-__all__ = ["Standardise", "StandardisedBridge", "as_fitted", "standardised"]
+__all__ = ["Standardise", "StandardisedBridge", "as_fitted", "places_as_fitted", "standardised"]
 
 Standardise = Literal["columns", "whiten"]
 """columns: divide each column by its standard deviation; whiten: remove the columns' correlations too."""
@@ -67,6 +68,13 @@ def standardised(problem: Problem, kind: Standardise | None) -> tuple[Problem, C
 def as_fitted(bridge: Bridge) -> Bridge:
     """The bridge in the coordinates in which it was fitted."""
     return bridge.inner if isinstance(bridge, StandardisedBridge) else bridge
+
+
+def places_as_fitted(bridge: Bridge, x: Array) -> Tensor:
+    """The points x (n, d), which are in the user's units, in the coordinates of `as_fitted`."""
+    if isinstance(bridge, StandardisedBridge):
+        return bridge.inner.tensor(bridge._standard(bridge.question(x)).values)
+    return bridge.tensor(x)
 
 
 def _scale(x0: Tensor, x1: Tensor, kind: Standardise, names: Sequence[str] | None) -> Tensor:
@@ -114,9 +122,11 @@ class StandardisedBridge(Bridge):
         """The standard deviation that each column was divided by, (d,); √(2ε) times it is the column's noise."""
         return self.scale.square().sum(0).sqrt()
 
-    def certificate(self, x0: Array, x1: Array, random_state: RandomState = None) -> Certificate:
+    def certificate(
+        self, x0: Array, x1: Array, random_state: RandomState = None, listeners: Sequence[Listener] = ()
+    ) -> Certificate:
         start, end = (self._standard(self.question(x)).values for x in (x0, x1))
-        return self.inner.certificate(start, end, random_state)
+        return self.inner.certificate(start, end, random_state, listeners)
 
     def _states(
         self,
