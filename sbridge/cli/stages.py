@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from sbridge.bridge import Bridge
 from sbridge.cli.fitting import fit
@@ -25,7 +26,6 @@ __all__ = ["work"]
 
 _ROW, _CERTIFICATE = "evaluating on held-out points", "measuring the distance to the Schrödinger bridge"
 _REPORT = "writing the report"
-_POTENTIAL = "learning its potential"
 
 
 def work(run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoint_seconds: float) -> None:
@@ -62,7 +62,7 @@ class _Working:
         self.problem = run.fitted_problem.to(settings["device"])
         self.references = f"evaluating two true samples{' and the exact bridge' * (self.problem.truth is not None)}"
         solved = [f"{names[0]}: fitting", *(f"{name}: solving" for name in names[1:])]
-        rows = [f"{name}: {what}" for name in names for what in (_ROW, _POTENTIAL)]
+        rows = [f"{name}: {_ROW}" for name in names]
         self.stages = Stages([*solved, *rows, self.references, _CERTIFICATE, _REPORT])
 
     def fit(self, solver: NetworkSolver, checkpoint_seconds: float) -> Row:
@@ -96,26 +96,27 @@ class _Working:
         steps = steps_for(self.problem.epsilon, Frame.of(self.problem).scale)
         evaluator = Evaluator.of(self.problem, self.seed, Effort(steps=steps, diffusion=diffusion))
         found = {name: self.run.once(f"row {name}", partial(self._row, evaluator, name)) for name in facts}
-        rows = {name: {**row, **facts[name]} for name, row in found.items()}
-        duals = {name: self.run.once(f"dual {name}", partial(self._dual, evaluator, name)) for name in facts}
-        rows |= self.run.once("references", partial(self._references, evaluator))
-        comparison = evaluator.table(rows, duals | self.run.once("dual of the truth", evaluator.true_dual))
+        found |= {"references": self.run.once("references", partial(self._references, evaluator))}
+        rows = {name: {**found[name]["row"], **facts[name]} for name in facts}
+        duals = {name: found[name]["dual"] for name in facts}
+        rows |= found["references"]["rows"]
+        comparison = evaluator.table(rows, duals | found["references"]["dual"])
         comparison.to_csv(self.run.path("comparison.csv"))
         comparison.to_json(self.run.path("comparison.json"))
 
-    def _row(self, evaluator: Evaluator, name: str) -> Row:
+    def _row(self, evaluator: Evaluator, name: str) -> dict[str, Any]:
+        """The row of a method and its dual values."""
         path = self.run.path(self.run.config["methods"][name])
         with self.stages.stage(f"{name}: {_ROW}", like=_ROW):
-            return evaluator.row(self._bridge(path)) if path.exists() else {}
+            if not path.exists():
+                return {"row": {}, "dual": []}
+            row, bridge = evaluator.examined(self._bridge(path))
+            return {"row": row, "dual": [] if bridge is None else evaluator.dual(bridge)}
 
-    def _dual(self, evaluator: Evaluator, name: str) -> list[float]:
-        path = self.run.path(self.run.config["methods"][name])
-        with self.stages.stage(f"{name}: {_POTENTIAL}", like=_POTENTIAL):
-            return evaluator.dual(self._bridge(path)) if path.exists() else []
-
-    def _references(self, evaluator: Evaluator) -> dict[str, Row]:
+    def _references(self, evaluator: Evaluator) -> dict[str, Any]:
+        """The rows of the floor and of the exact bridge, and the dual values of that one."""
         with self.stages.stage(self.references):
-            return evaluator.references()
+            return {"rows": evaluator.references(), "dual": evaluator.true_dual()}
 
     def certify(self) -> None:
         """Write certificate.json: the certificate of the fitted bridge on held-out points, or why there is none."""
