@@ -397,7 +397,8 @@ def test_few_points_say_that_they_cannot_tell() -> None:
     assert problem.truth is not None
     bridge = Bridge(problem.truth.forward_field, problem.truth.backward_field, problem.epsilon)
     found = bridge.certificate(problem.test0, problem.test1, random_state=0)
-    assert found.verdict.word == "cannot tell" and "more of them would tell" in found.verdict.reason
+    assert found.verdict.word == "cannot tell" and "more points" in found.verdict.reason
+    assert "100 points would have shown" in str(found)
 
 
 def test_directions_that_do_not_belong_together_are_seen() -> None:

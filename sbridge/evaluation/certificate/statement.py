@@ -262,7 +262,7 @@ class Passage:
             "its end visibly differs from your data, and there may be more that cannot be seen; a longer or better fit "
             "would have no such difference": self.missed.value / 2 + self.unseen,
             "these points know the end to no more; more of them would tell": self.missed.standard_error,
-            "its potential is too sharp for the regression, which needs more paths": self.misfit,
+            "its potential is too sharp for the regression, which has more paths with more points": self.misfit,
             "its paths change with the length of the steps": abs(self.fewer_steps.value) / 3,
             "its paths scatter": self._scatter,
         }
