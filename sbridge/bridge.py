@@ -23,7 +23,7 @@ from sbridge.estimates import Estimate
 from sbridge.fields import Field, VectorField, side_by_side
 from sbridge.interpolants import Interpolant
 from sbridge.likelihood import DensityMethod, End, LogDensity, cross_entropy, density_method
-from sbridge.sampling import Diffusion, Simulation
+from sbridge.sampling import Diffusion, Simulation, brownian_bridge_step
 
 if TYPE_CHECKING:
     from sbridge.evaluation.certificate import Certificate
@@ -83,7 +83,7 @@ class Bridge(storage.Storable):
         self,
         x: Array,
         times: Sequence[float],
-        simulation: Simulation = Simulation(),
+        simulation: Simulation | None = None,
         random_state: RandomState = None,
         **options: Any,
     ) -> Array:
@@ -91,7 +91,9 @@ class Bridge(storage.Storable):
 
         Args:
             times: within [0, 1], rising (forward process) or falling (backward process).
-            simulation: steps, diffusion D, stepper, batch and quiet end (`sbridge.Simulation`).
+            simulation: steps, diffusion D, stepper, batch and quiet end (`sbridge.Simulation`).  None, without options,
+                draws the paths of a mixture potential from their exact law, without steps: the end, and a Brownian
+                bridge to it.  For every other bridge None is `Simulation()`.
             random_state: seed of the noise.
             options: fields of the simulation to change, such as steps=50 or diffusion=0.
 
@@ -100,17 +102,15 @@ class Bridge(storage.Storable):
                 simulation has no such option or value.
         """
         sign = 1 if _check_times(times) else -1
-        simulation = simulation.changed(**options)
-        level = self.epsilon if simulation.diffusion is None else simulation.diffusion
+        exact = simulation is None and not options and self._own_field(sign).known_end is not None
+        simulation = (simulation or Simulation()).changed(**options)
         points = self._inward(x)
         generator = seeded(random_state, points.device)
 
         def states(part: Tensor) -> Iterator[Tensor]:
-            yield part
-            for start, stop in pairwise(times):
-                for grid, noise in simulation.grids(start, stop, level):
-                    part = simulation.stepper.advance(self._drift(noise, sign), part, grid, noise, generator)
-                yield part
+            if exact:
+                return self._drawn_states(part, times, sign, generator)
+            return self._simulated_states(part, times, sign, simulation, generator)
 
         with torch.no_grad():
             parts = [torch.stack(list(states(part))) for part in points.split(simulation.batch)]
@@ -120,7 +120,7 @@ class Bridge(storage.Storable):
         self,
         x: Array,
         direction: Direction = "forward",
-        simulation: Simulation = Simulation(),
+        simulation: Simulation | None = None,
         random_state: RandomState = None,
         **options: Any,
     ) -> Array:
@@ -219,10 +219,35 @@ class Bridge(storage.Storable):
         generator = seeded(random_state, points.device)
         return density_method(method).log_density(self, points, at, as_density(base, points), generator)
 
+    def _simulated_states(
+        self, x: Tensor, times: Sequence[float], sign: int, simulation: Simulation, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        level = self.epsilon if simulation.diffusion is None else simulation.diffusion
+        yield x
+        for start, stop in pairwise(times):
+            for grid, noise in simulation.grids(start, stop, level):
+                x = simulation.stepper.advance(self._drift(noise, sign), x, grid, noise, generator)
+            yield x
+
+    def _drawn_states(
+        self, x: Tensor, times: Sequence[float], sign: int, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """The end drawn from its law, and a Brownian bridge to it."""
+        field = self._own_field(sign)
+        assert field.known_end is not None
+        end = field.draw_end(x.new_full((1, 1), times[0]), x, generator)
+        yield x
+        for start, stop in pairwise(times):
+            x = brownian_bridge_step(x, end, start, stop, field.known_end, self.epsilon, generator)
+            yield x
+
+    def _own_field(self, sign: int) -> Field:
+        return self.forward_field if sign > 0 else self.backward_field
+
     def _drift(self, level: Diffusion, sign: int) -> VectorField:
         """b + sign·D(t)·s as a function of (t, x); for D = ε it is one of the two drifts."""
         if level == self.epsilon:
-            return self.forward_field if sign > 0 else self.backward_field
+            return self._own_field(sign)
 
         drifts = self.drifts
 

@@ -133,7 +133,7 @@ class SchrodingerBridge(BaseEstimator):
         self,
         x: Array,
         direction: Direction = "forward",
-        simulation: Simulation = Simulation(),
+        simulation: Simulation | None = None,
         random_state: RandomState = None,
         **options: Any,
     ) -> Array:
@@ -144,7 +144,7 @@ class SchrodingerBridge(BaseEstimator):
         self,
         x: Array,
         times: Sequence[float],
-        simulation: Simulation = Simulation(),
+        simulation: Simulation | None = None,
         random_state: RandomState = None,
         **options: Any,
     ) -> Array:

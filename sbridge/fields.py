@@ -33,6 +33,15 @@ class Field(Storable):
         """Dimension d of the points; None where any will do."""
         return None
 
+    @property
+    def known_end(self) -> float | None:
+        """The time, 0 or 1, at which `draw_end` draws the process of this drift; None where its law is not known."""
+        return None
+
+    def draw_end(self, t: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        """States at `known_end` of the process that is at x (n, d) at time t, drawn exactly, without steps: (n, d)."""
+        raise NotImplementedError
+
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         value: Tensor = super().__call__(t, x)
         return value
@@ -140,6 +149,13 @@ class Reversed(Field):
     def dim(self) -> int | None:
         return self.inner.dim
 
+    @property
+    def known_end(self) -> float | None:
+        return None if self.inner.known_end is None else 1 - self.inner.known_end
+
+    def draw_end(self, t: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        return self.inner.draw_end(1 - t, x, generator)
+
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return -self.inner(1 - t, x)
 
@@ -163,12 +179,27 @@ class Framed(Field):
     def dim(self) -> int:
         return len(self.shift0)
 
+    @property
+    def known_end(self) -> float | None:
+        return self.inner.known_end if isinstance(self.inner, Field) else None
+
+    def draw_end(self, t: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        assert isinstance(self.inner, Field) and self.known_end is not None
+        y = self._inside(t, x)
+        dtype = working_dtype(self.inner, y)
+        end = self.scale * self.inner.draw_end(t.to(dtype), y.to(dtype), generator).to(y)
+        return (end + torch.lerp(self.shift0, self.shift1, self.known_end)).to(x)
+
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        centre = (1 - t) * self.shift0 + t * self.shift1
-        y = (x - centre) / self.scale
+        y = self._inside(t, x)
         dtype = working_dtype(self.inner, y)
         value = self.scale * self.inner(t.to(dtype), y.to(dtype)).to(y)
         return value + (self.shift1 - self.shift0).repeat(value.shape[-1] // self.dim)
+
+    def _inside(self, t: Tensor, x: Tensor) -> Tensor:
+        """The places in the inner coordinates."""
+        centre = (1 - t) * self.shift0 + t * self.shift1
+        return (x - centre) / self.scale
 
 
 def working_dtype(module: nn.Module, x: Tensor) -> torch.dtype:

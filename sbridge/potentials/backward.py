@@ -20,6 +20,8 @@ The nodes.  Averages over h_j are computed at fixed Sobol nodes of x₀ where d 
 vector of all log f_k, which is all that y needs of x₀.  Under q_p it is exactly normal where all components share one
 V.  Elsewhere we approximate it by the normal law of the same moments, unless `exact` asks for nodes of x₀.
 
+Exact draws of X_0 need no nodes: propose j and x₀ from Σ_j Z_j q_j, and accept with probability h_j/(Z_j q_j).
+
 The importance sampling was developed for this package.
 """
 
@@ -43,6 +45,7 @@ _SEARCHED = 8  # most components with p_k > 0: any p gives a bound, and the cost
 _LEAST_NODES = 64  # for each component of ρ0
 _LEAST_TIME = 1e-10  # least t in √(et), whose derivative at zero is infinite
 _ELEMENTS = 2**20  # of the largest tensor in memory
+_DRAWN_AT_ONCE = 256  # points
 
 
 @dataclass(frozen=True)
@@ -110,19 +113,56 @@ class MixtureBackward(MixtureField):
         parts = zip(*(torch.split(value, max(1, _ELEMENTS // count)) for value in (times, points)), strict=True)
         return torch.cat([self._drift(*part) for part in parts]).reshape(x.shape)
 
-    def _drift(self, t: Tensor, x: Tensor) -> Tensor:
-        """Mean over the components of ρ0; every point has a row for each of them."""
+    @property
+    def known_end(self) -> float:
+        return 0.0
+
+    def draw_end(self, t: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        parts = zip(t.expand(len(x), 1).split(_DRAWN_AT_ONCE), x.split(_DRAWN_AT_ONCE), strict=True)
+        return torch.cat([self._drawn(times, points, generator) for times, points in parts])
+
+    def _drawn(self, t: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        """By rejection: points that are not accepted propose again."""
+        rows, p = self._proposals(t, x)
+        _, mean, variance = self._proposal(rows, p)
+        entropy = torch.special.entr(p).sum(1)
+        log_bound = (self._log_bound(rows, p) - entropy).view(len(x), -1)
+        shares = torch.softmax(log_bound + self._log_starts(), dim=1)
+        ends, waiting = torch.empty_like(x), torch.arange(len(x), device=x.device)
+        while len(waiting):
+            row = waiting * shares.shape[1] + torch.multinomial(shares[waiting], 1, generator=generator)[:, 0]
+            z = torch.randn(len(row), self.dim, dtype=x.dtype, device=x.device, generator=generator)
+            place = mean[row] + variance[row].sqrt() * z
+            log_f = self._expected_log_f(place, torch.zeros_like(place))
+            log_chance = (p[row] * log_f).sum(1) + entropy[row] - torch.logsumexp(log_f, dim=1)
+            uniform = torch.rand(len(row), dtype=x.dtype, device=x.device, generator=generator)
+            accepted = uniform.log() < log_chance
+            ends[waiting[accepted]] = place[accepted]
+            waiting = waiting[~accepted]
+        return ends
+
+    def _proposals(self, t: Tensor, x: Tensor) -> tuple[_Rows, Tensor]:
+        """A row for each point and component of ρ0, and its p."""
         points, starts = len(x), len(self.start_means)
         pull = 2 * self.epsilon / self.start_variances
         each = (t.repeat_interleave(starts, 0), x.repeat_interleave(starts, 0))
         rows = _Rows(*each, pull.repeat(points, 1), (pull * self.start_means).repeat(points, 1))
         with torch.no_grad():  # every p gives the same answer, so its gradient adds nothing
-            p = self._tightest(rows)
+            return rows, self._tightest(rows)
+
+    def _log_starts(self) -> Tensor:
+        """log π_j, with the parts of N(x₀ | m_j, C_j) that do not depend on x₀, (J,)."""
+        away = self.start_means.square() / self.start_variances
+        return self.start_log_weights - (torch.log(2 * pi * self.start_variances) + away).sum(1) / 2
+
+    def _drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """Mean over the components of ρ0."""
+        points, starts = len(x), len(self.start_means)
+        rows, p = self._proposals(t, x)
         block = max(1, _ELEMENTS // (len(self.nodes) * len(self.log_weights)))
         found = [self._component_drifts(*part) for part in zip(rows.split(block), p.split(block), strict=True)]
         drifts, log_mass = (torch.cat(values).view(points, starts, -1) for values in zip(*found, strict=True))
-        norm = (torch.log(2 * pi * self.start_variances) + self.start_means.square() / self.start_variances).sum(1) / 2
-        shares = torch.softmax(log_mass[..., 0] + self.start_log_weights - norm, dim=1)
+        shares = torch.softmax(log_mass[..., 0] + self._log_starts(), dim=1)
         return (shares[..., None] * drifts).sum(1)
 
     def _component_drifts(self, rows: _Rows, p: Tensor) -> tuple[Tensor, Tensor]:

@@ -72,8 +72,7 @@ class PotentialBridge(ExactBridge):
         return Estimate(end.value - start.value, (start.standard_error**2 + end.standard_error**2) ** 0.5)
 
     def endpoints(self, x0: Tensor, generator: torch.Generator) -> Tensor:
-        y1 = self.drift.endpoints(self._inside(x0, self.forward_field.shift0), generator)
-        return (self.forward_field.shift1 + self.forward_field.scale * y1).to(x0)
+        return self.forward_field.draw_end(torch.zeros_like(x0[:1, :1]), x0, generator)
 
     def conditional_moments(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         return self._outside(self.drift.conditional_moments(self._inside(x0, self.forward_field.shift0)), x0)
