@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sbridge.potentials.solver import FullMixturePotential, MixturePotential
     from sbridge.problem import Problem
     from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Simulation
+    from sbridge.snapshots import Chain, Snapshots
     from sbridge.solvers.maxmin import MaxMin
     from sbridge.solvers.regression import Regression
     from sbridge.times import Arcsine, GammaMatched, LossVariance, Uniform
@@ -47,6 +48,7 @@ __all__ = [
     "Bridge",
     "Brownian",
     "Certificate",
+    "Chain",
     "DivergenceError",
     "EncoderDecoder",
     "ExactBridge",
@@ -74,6 +76,7 @@ __all__ = [
     "Shaped",
     "Simulation",
     "SineSquared",
+    "Snapshots",
     "Trigonometric",
     "Uniform",
     "VariancePreserving",
@@ -97,6 +100,7 @@ _MODULES = {
     "potentials.solver": "FullMixturePotential MixturePotential",
     "problem": "Problem",
     "sampling": "EULER HEUN RK4 Adaptive Simulation",
+    "snapshots": "Chain Snapshots",
     "solvers.maxmin": "MaxMin",
     "solvers.regression": "Regression",
     "times": "Arcsine GammaMatched LossVariance Uniform",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from numpy.typing import NDArray
@@ -28,10 +28,37 @@ from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.maxmin import MaxMin
 
-__all__ = ["SchrodingerBridge", "device_named"]
+__all__ = ["SchrodingerBridge", "SolverParameters", "device_named"]
+
+Own = TypeVar("Own", bound="SolverParameters")
 
 
-class SchrodingerBridge(BaseEstimator):
+class SolverParameters(BaseEstimator):
+    """An estimator whose parameters include the settings of its solver, as solver__name."""
+
+    solver: Solver
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments; with `deep`, the solver's settings too, as solver__name."""
+        params: dict[str, Any] = super().get_params(deep=False)
+        nested = nested_parameters(self.solver) if deep else {}
+        return {**params, **{f"solver__{name}": value for name, value in nested.items()}}
+
+    def set_params(self: Own, **params: Any) -> Own:
+        """Change parameters, solver__name for a setting of the solver.
+
+        Raises:
+            ValueError: there is no parameter or setting of that name, or the solver refuses the value.
+        """
+        prefix = "solver__"
+        super().set_params(**{name: value for name, value in params.items() if not name.startswith(prefix)})
+        settings = {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
+        if settings:
+            self.solver = with_parameters(self.solver, settings)
+        return self
+
+
+class SchrodingerBridge(SolverParameters):
     """The Schrödinger bridge between two samples, for dX = u dt + √(2ε) dW.
 
     Before the fit each dataset is centred and both are divided by one scale.  The bridge stays the same, and ε is in
@@ -66,25 +93,6 @@ class SchrodingerBridge(BaseEstimator):
     ) -> None:
         self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
         self.verbose = verbose
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments; with `deep`, the solver's settings too, as solver__name."""
-        params: dict[str, Any] = super().get_params(deep=False)
-        nested = nested_parameters(self.solver) if deep else {}
-        return {**params, **{f"solver__{name}": value for name, value in nested.items()}}
-
-    def set_params(self, **params: Any) -> SchrodingerBridge:
-        """Change parameters, solver__name for a setting of the solver.
-
-        Raises:
-            ValueError: there is no parameter or setting of that name, or the solver refuses the value.
-        """
-        prefix = "solver__"
-        super().set_params(**{name: value for name, value in params.items() if not name.startswith(prefix)})
-        settings = {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
-        if settings:
-            self.solver = with_parameters(self.solver, settings)
-        return self
 
     def fit(
         self, x0: NDArray[Any] | Tensor, x1: NDArray[Any] | Tensor, callbacks: Sequence[Listener] = ()

@@ -1,0 +1,164 @@
+"""Snapshots: a scikit-learn-shaped estimator for the Schrödinger bridge through samples of several times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sbridge.arrays import Array, RandomState, as_points, seed_of
+from sbridge.bridge import Direction
+from sbridge.densities import Base
+from sbridge.estimator import SchrodingerBridge, SolverParameters
+from sbridge.evaluation.certificate.statement import Certificate
+from sbridge.evaluation.distances import energy_distance
+from sbridge.likelihood import LogDensity
+from sbridge.sampling import Simulation
+from sbridge.snapshots.chain import Chain, Joint, check_times
+from sbridge.solvers.base import Listener, Solver
+from sbridge.solvers.maxmin import MaxMin
+
+__all__ = ["Snapshots"]
+
+
+class Snapshots(SolverParameters):
+    """The Schrödinger bridge through samples of several times, for dX = u dt + √(2ε) dW.
+
+    It is the chain of the bridges between neighbouring times (`sbridge.snapshots.Chain`), and each of them is a fit of
+    its own.
+
+    Args:
+        epsilon: ε per unit of time, in squared units of the data.  Between two snapshots at a distance of T in time a
+            path gets noise of the standard deviation √(2εT).
+        solver, random_state, device, verbose: of each fit, as in `SchrodingerBridge`.
+
+    Attributes:
+        chain_: the fitted `Chain`, which also has everything below.
+        legs_: the fitted `SchrodingerBridge` of each pair of neighbours, in unit time.
+        n_features_in_: dimension d of the data.
+    """
+
+    chain_: Chain
+    legs_: list[SchrodingerBridge]
+
+    def __init__(
+        self,
+        epsilon: float = 0.5,
+        solver: Solver = MaxMin(),
+        random_state: RandomState = 0,
+        device: str = "cpu",
+        verbose: bool = False,
+    ) -> None:
+        self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
+        self.verbose = verbose
+
+    def fit(
+        self,
+        snapshots: Sequence[NDArray[Any] | Tensor],
+        times: Sequence[float] | None = None,
+        callbacks: Sequence[Listener] = (),
+    ) -> Snapshots:
+        """Find the bridge through samples (n_k, d) at rising times.
+
+        Args:
+            snapshots: the samples, at least two; a row is a point.
+            times: of the snapshots; by default 0, 1, 2, …
+            callbacks: functions that are given each `Progress` of every training, one leg after another.
+
+        Raises:
+            InputError: the times do not rise or are not as many as the samples, or as in `SchrodingerBridge.fit`.
+            DivergenceError: a training became unstable.
+        """
+        instants = check_times(range(len(snapshots)) if times is None else times, len(snapshots))
+        self._first, self._last = snapshots[0], snapshots[-1]
+        seed = seed_of(self.random_state)
+        self.legs_ = []
+        for start, stop, x0, x1 in zip(instants[:-1], instants[1:], snapshots[:-1], snapshots[1:], strict=True):
+            leg = SchrodingerBridge(self.epsilon * (stop - start), self.solver, seed, self.device, self.verbose)
+            self.legs_.append(leg.fit(x0, x1, callbacks))
+        self.chain_ = Chain([leg.bridge_ for leg in self.legs_], instants)
+        self.n_features_in_ = self.legs_[0].n_features_in_
+        return self
+
+    def transport(
+        self,
+        x: Array,
+        direction: Direction = "forward",
+        simulation: Simulation | None = None,
+        random_state: RandomState = None,
+        **options: Any,
+    ) -> Array:
+        """Move points x (n, d) from the first snapshot to the last, or backward; options as in `Chain.trajectories`."""
+        return self._fitted().transport(x, direction, simulation, random_state, **options)
+
+    def at(
+        self,
+        x: Array,
+        t: float,
+        start: float | None = None,
+        simulation: Simulation | None = None,
+        random_state: RandomState = None,
+        **options: Any,
+    ) -> Array:
+        """Move points x (n, d) from the time `start`, by default the first, to time t; as in `Chain.at`."""
+        return self._fitted().at(x, t, start, simulation, random_state, **options)
+
+    def trajectories(
+        self,
+        x: Array,
+        times: Sequence[float],
+        simulation: Simulation | None = None,
+        random_state: RandomState = None,
+        **options: Any,
+    ) -> Array:
+        """Paths through x (n, d) at times[0], (len(times), n, d); arguments as in `Chain.trajectories`."""
+        return self._fitted().trajectories(x, times, simulation, random_state, **options)
+
+    def log_prob(self, x: Array, at: float, *, base: Base | None = None, **options: Any) -> LogDensity[Array]:
+        """log ρ̂ at points x (n, d) at the time of a snapshot, in nats; options as in `Chain.log_prob`.
+
+        Without a base, it is a Gaussian mixture fitted to the first snapshot, or to the last where `at` is the first.
+        """
+        chain = self._fitted()
+        own = as_points(self._last if at == chain.times[0] else self._first)
+        return chain.log_prob(x, at, base=own if base is None else base, **options)
+
+    def certificates(self, snapshots: Sequence[Array], random_state: RandomState = None) -> list[Certificate]:
+        """How far each leg is from a Schrödinger bridge, in nats: `Bridge.certificate` of every leg.
+
+        Args:
+            snapshots: points (n, d) of each snapshot that were not used in the fit, at least 100.
+            random_state: seed of the reference bridges and of the paths.
+        """
+        seed = seed_of(random_state)
+        return [leg.certificate(x0, x1, seed) for leg, x0, x1 in self._fitted().pairs(snapshots)]
+
+    def ends(self, snapshots: Sequence[Array], random_state: RandomState = None) -> list[dict[str, float]]:
+        """Energy distances at both ends of each leg, in the units of the data, as rows of a table.
+
+        The points (n, d) of each snapshot are moved to its neighbours and compared with the points there.  The
+        distances are unbiased: where the laws agree they are negative about as often as positive.
+        """
+        chain, seed, rows = self._fitted(), seed_of(random_state), []
+        for k, (leg, x0, x1) in enumerate(chain.pairs(snapshots)):
+            start, end = as_points(x0), as_points(x1)
+            there = energy_distance(leg.transport(start, random_state=seed), end)
+            back = energy_distance(leg.transport(end, "backward", random_state=seed), start)
+            rows.append({"from": chain.times[k], "to": chain.times[k + 1], "forward": there, "backward": back})
+        return rows
+
+    def joints(self, snapshots: Sequence[Array]) -> list[Joint]:
+        """How smooth the chain is at each snapshot between the first and the last, by points (n, d) of all."""
+        return self._fitted().joints(snapshots)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted chain to a safetensors file, for `Chain.load`."""
+        self._fitted().save(path)
+
+    def _fitted(self) -> Chain:
+        check_is_fitted(self)
+        return self.chain_
