@@ -2,9 +2,11 @@
 
 chain      the bridges between neighbouring times, as one process
 fit        the estimator
+left_out   the law at a time that was left out, beside what needs no bridge
 """
 
 from sbridge.snapshots.chain import Chain, Joint
 from sbridge.snapshots.fit import Snapshots
+from sbridge.snapshots.left_out import LeftOut, leave_one_out
 
-__all__ = ["Chain", "Joint", "Snapshots"]
+__all__ = ["Chain", "Joint", "LeftOut", "Snapshots", "leave_one_out"]
