@@ -13,6 +13,7 @@ from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
 from sbridge.fields import Field, Framed, Half, common_pair
 from sbridge.interpolants import FramedInterpolant
+from sbridge.weights import check_weights, shares_of
 
 __all__ = ["Frame", "Problem"]
 
@@ -30,9 +31,11 @@ class Problem:
         test0, test1: held-out points; they default to the training points of problems too small to split.
         name: its name in tables.
         truth: the exact bridge, where it is known.
+        weights0, weights1: of the training points, (n0,) and (n1,), positive; None means equal weights.
 
     Raises:
-        InputError: shapes disagree, a value is not finite, fewer than 10 points, or ε is not positive.
+        InputError: shapes disagree, a value is not finite, fewer than 10 points, a weight is not positive, or ε is not
+            positive.
     """
 
     x0: Tensor
@@ -42,26 +45,39 @@ class Problem:
     test1: Tensor
     name: str = "data"
     truth: ExactBridge | None = None
+    weights0: Tensor | None = None
+    weights1: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.epsilon) and self.epsilon > 0):
             raise InputError(f"epsilon must be a positive number, not {self.epsilon}")
         for label in _POINTS:
             _check_points(label, getattr(self, label), self.x0)
+        for label, weights, x in (("weights0", self.weights0, self.x0), ("weights1", self.weights1, self.x1)):
+            if weights is not None:
+                check_weights(label, weights, x)
 
     @property
     def dim(self) -> int:
         """Dimension d of the points."""
         return self.x0.shape[1]
 
+    @property
+    def weights(self) -> tuple[Tensor | None, Tensor | None]:
+        """The weights of both sides."""
+        return self.weights0, self.weights1
+
     def to(self, device: torch.device | str) -> Problem:
         """A copy of the problem with its points and its truth on a device."""
         points = {label: getattr(self, label).to(device) for label in _POINTS}
+        weights0, weights1 = (w if w is None else w.to(device) for w in self.weights)
+        points |= {"weights0": weights0, "weights1": weights1}
         return replace(self, **points, truth=self.truth and copy.deepcopy(self.truth).to(device))
 
     def exchanged(self) -> Problem:
         """The problem from x1 to x0, without the truth."""
-        return Problem(self.x1, self.x0, self.epsilon, self.test1, self.test0, self.name)
+        x0, x1, w0, w1 = self.x1, self.x0, self.weights1, self.weights0
+        return Problem(x0, x1, self.epsilon, self.test1, self.test0, self.name, weights0=w0, weights1=w1)
 
     @staticmethod
     def split(
@@ -111,17 +127,19 @@ class Frame:
         Raises:
             InputError: all points of both datasets are equal.
         """
-        x0, x1 = problem.x0.double(), problem.x1.double()
-        scale = ((x0.var(0).mean() + x1.var(0).mean()) / 2).sqrt().item()
+        sides = ((problem.x0, problem.weights0), (problem.x1, problem.weights1))
+        (mean0, variance0), (mean1, variance1) = (_moments(x.double(), weights) for x, weights in sides)
+        scale = ((variance0 + variance1) / 2).sqrt().item()
         if scale == 0:
             raise InputError("x0 and x1 do not vary at all; a bridge needs at least one spread-out dataset")
-        return Frame(x0.mean(0), x1.mean(0), scale)
+        return Frame(mean0, mean1, scale)
 
     def inside(self, problem: Problem) -> Problem:
         """The problem in this frame's coordinates, without the truth."""
         x0, test0 = ((x - self.shift0).div(self.scale).to(x) for x in (problem.x0, problem.test0))
         x1, test1 = ((x - self.shift1).div(self.scale).to(x) for x in (problem.x1, problem.test1))
-        return Problem(x0, x1, problem.epsilon / self.scale**2, test0, test1, problem.name)
+        w0, w1 = problem.weights
+        return Problem(x0, x1, problem.epsilon / self.scale**2, test0, test1, problem.name, weights0=w0, weights1=w1)
 
     def kinetic_energy(self, inside: Tensor) -> Tensor:
         """½E∫|u|²dt in the user's units, from its value inside, where the mean displacement is zero."""
@@ -139,3 +157,12 @@ class Frame:
             there, back = Half(shared, 0), Half(shared, 1)
         interpolant = bridge.interpolant and FramedInterpolant(bridge.interpolant, *frame)
         return Bridge(there, back, bridge.epsilon * self.scale**2, interpolant, bridge.remark)
+
+
+def _moments(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean (d,) and mean variance () of points (n, d)."""
+    if weights is None:
+        return x.mean(0), x.var(0).mean()
+    shares = shares_of(x, weights)
+    mean = shares @ x
+    return mean, shares @ (x - mean).square().mean(1)

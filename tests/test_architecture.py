@@ -12,7 +12,7 @@ import pytest
 import sbridge
 
 ROOT = Path(sbridge.__file__).parent
-LAYERS = ["errors", "estimates", "arrays", "parameters", "files", "storage", "tables", "units", "fields", "networks"]
+LAYERS = ["errors", "estimates", "arrays", "weights", "parameters", "files", "storage", "tables", "units", "fields", "networks"]
 LAYERS += ["interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities", "likelihood", "bridge"]
 LAYERS += ["problem", "solvers", "potentials", "baselines", "problems", "theory", "evaluation", "display", "estimator"]
 LAYERS += ["snapshots", "io", "report", "bench", "tuning", "cli", "__main__", "experiments"]

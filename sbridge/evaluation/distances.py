@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sbridge.weights import shares_of
+
 __all__ = ["bures_wasserstein", "energy_distance", "energy_p_value", "moments", "relabelled_distances"]
 __all__ += ["sliced_wasserstein", "wasserstein"]
 
@@ -28,17 +30,10 @@ def energy_distance(x: Tensor, y: Tensor, x_weights: Tensor | None = None, y_wei
     as positive where the two laws agree.  It is computed in blocks, in O(n + m) memory, up to about 1e-8 of the data's
     spread.
     """
-    a, b = shares(x, x_weights), shares(y, y_weights)
+    a, b = shares_of(x, x_weights), shares_of(y, y_weights)
     x, y = _centred(x, y)
     within = sum(_mean_distance(z, z, w, w) / (1 - w.square().sum()) for z, w in ((x, a), (y, b)))
     return float(2 * _mean_distance(x, y, a, b) - within)
-
-
-def shares(x: Tensor, weights: Tensor | None) -> Tensor:
-    """Weights of the points x (n, d) that sum to one, (n,) in float64; equal ones for None."""
-    if weights is None:
-        return torch.full((len(x),), 1 / len(x), dtype=torch.float64, device=x.device)
-    return weights.double() / weights.double().sum()
 
 
 def _centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,7 +126,7 @@ def _quantiles(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     ordered = x.sort(0)
     if weights is None:  # the levels are the same in every column
         return ordered.values, (torch.arange(1, len(x) + 1, dtype=x.dtype, device=x.device) / len(x))[:, None]
-    return ordered.values, shares(x, weights)[ordered.indices].cumsum(0)
+    return ordered.values, shares_of(x, weights)[ordered.indices].cumsum(0)
 
 
 def wasserstein(
@@ -145,7 +140,7 @@ def wasserstein(
     """
     import ot  # here, because importing it takes long
 
-    a, b = (shares(z, weights).cpu().numpy() for z, weights in ((x, x_weights), (y, y_weights)))
+    a, b = (shares_of(z, weights).cpu().numpy() for z, weights in ((x, x_weights), (y, y_weights)))
     x, y = _centred(x, y)
     cost = torch.cdist(x, y).pow(order).cpu().numpy()
     return float(ot.emd2(a, b, cost, numItermax=10_000_000) ** (1 / order))
