@@ -16,7 +16,7 @@ from torch import Tensor
 from sbridge.arrays import Array, RandomState, as_points, seed_of
 from sbridge.bridge import Bridge, Direction
 from sbridge.densities import Base
-from sbridge.display import training_display
+from sbridge.display import note, training_display
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.statement import Certificate
@@ -27,10 +27,12 @@ from sbridge.problem import Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.maxmin import MaxMin
+from sbridge.weights import effective_size, repeated
 
-__all__ = ["SchrodingerBridge", "SolverParameters", "device_named"]
+__all__ = ["SampleWeights", "SchrodingerBridge", "SolverParameters", "device_named"]
 
 Own = TypeVar("Own", bound="SolverParameters")
+SampleWeights = NDArray[Any] | Tensor | None
 
 
 class SolverParameters(BaseEstimator):
@@ -79,6 +81,8 @@ class SchrodingerBridge(SolverParameters):
         bridge_: the fitted `sbridge.Bridge`, which also has everything below.
         history_: the values of each check during the training, one dictionary per check; empty without a training.
         n_features_in_: dimension d of the data.
+        effective_sizes_: (Σw)²/Σw² on both sides, the numbers of points of equal weight that know as much of a mean;
+            printed where `verbose` is set and there are weights.
     """
 
     bridge_: Bridge
@@ -95,24 +99,33 @@ class SchrodingerBridge(SolverParameters):
         self.verbose = verbose
 
     def fit(
-        self, x0: NDArray[Any] | Tensor, x1: NDArray[Any] | Tensor, callbacks: Sequence[Listener] = ()
+        self,
+        x0: NDArray[Any] | Tensor,
+        x1: NDArray[Any] | Tensor,
+        callbacks: Sequence[Listener] = (),
+        sample_weight: tuple[SampleWeights, SampleWeights] = (None, None),
     ) -> SchrodingerBridge:
         """Find the bridge from x0 (n0, d) to x1 (n1, d).
 
         Args:
             x0, x1: the two samples; a row is a point.
             callbacks: functions that are given each `Progress` of the training.
+            sample_weight: weights of the points on both sides, (n0,) and (n1,), which need no normalisation.  None on a
+                side means equal weights; a point of weight zero is left out.
 
         Raises:
-            InputError: shapes disagree, a value is not finite, a sample has fewer than 10 points, ε is not positive, or
-                the device is not available.
+            InputError: shapes disagree, a value is not finite, a sample has fewer than 10 points, a weight is negative,
+                ε is not positive, or the device is not available.
             DivergenceError: the training became unstable.
         """
         device = device_named(self.device)
-        start, end = (as_points(x).to(device) for x in (x0, x1))
-        end = end.to(start)
-        problem = Problem(start, end, self.epsilon, start, end)
-        self._x0, self._x1, self.n_features_in_ = start, end, problem.dim
+        start, weights0 = _weighted(as_points(x0).to(device), sample_weight[0])
+        end, weights1 = _weighted(as_points(x1).to(start), sample_weight[1])
+        problem = Problem(start, end, self.epsilon, start, end, weights0=weights0, weights1=weights1)
+        self._samples, self.n_features_in_ = ((start, weights0), (end, weights1)), problem.dim
+        self.effective_sizes_ = [float(len(x)) if w is None else effective_size(w) for x, w in self._samples]
+        if self.verbose and (weights0 is not None or weights1 is not None):
+            note("effective sample sizes: {:.0f} and {:.0f}".format(*self.effective_sizes_))
         self.history_: list[dict[str, float]] = []
         with ExitStack() as stack:
             display = [stack.enter_context(training_display(self.solver.name))] if self.verbose else []
@@ -198,13 +211,27 @@ class SchrodingerBridge(SolverParameters):
         """Write the fitted bridge to a safetensors file, for `Bridge.load`."""
         self._fitted().save(path)
 
-    def _base(self, at: End) -> Tensor:
+    def sample(self, end: End) -> Tensor:
+        """The training points of an end, (n, d); points with weights are repeated in proportion to them."""
         check_is_fitted(self)
-        return self._x0 if at == "x1" else self._x1
+        x, weights = self._samples[0 if end == "x0" else 1]
+        return repeated(x, weights, 4, torch.Generator(x.device).manual_seed(0))
+
+    def _base(self, at: End) -> Tensor:
+        return self.sample("x0" if at == "x1" else "x1")
 
     def _fitted(self) -> Bridge:
         check_is_fitted(self)
         return self.bridge_
+
+
+def _weighted(x: Tensor, weights: SampleWeights) -> tuple[Tensor, Tensor | None]:
+    """The points (n, d) with their weights (n,), without those of weight zero."""
+    if weights is None:
+        return x, None
+    values = as_points(weights).to(x.device, torch.float64)
+    kept = values != 0 if values.shape == x.shape[:1] else slice(None)  # `Problem` refuses another shape
+    return x[kept], values[kept]
 
 
 def device_named(name: str) -> torch.device:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sbridge.errors import InputError
 
-__all__ = ["check_weights", "effective_size", "repeated", "shares_of"]
+__all__ = ["check_weights", "drawn_rows", "effective_size", "repeated", "shares_of"]
+
 
 def check_weights(label: str, weights: Tensor, x: Tensor) -> None:
     """Raise an InputError unless there is a positive finite weight for each point x (n, d)."""
@@ -32,6 +33,13 @@ def shares_of(x: Tensor, weights: Tensor | None) -> Tensor:
 def effective_size(weights: Tensor) -> float:
     """(Σw)²/Σw², the number of equally weighted points whose mean has the same variance (Kish, 1965)."""
     return float(weights.double().sum() ** 2 / weights.double().square().sum())
+
+
+def drawn_rows(x: Tensor, weights: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
+    """n rows of x (m, d), drawn with replacement in proportion to the weights, (n,)."""
+    if weights is None:
+        return torch.randint(len(x), (n,), generator=generator, device=generator.device)
+    return torch.multinomial(shares_of(x, weights), n, replacement=True, generator=generator)
 
 
 def repeated(x: Tensor, weights: Tensor | None, copies: int, generator: torch.Generator) -> Tensor:

@@ -12,10 +12,10 @@ import pytest
 import sbridge
 
 ROOT = Path(sbridge.__file__).parent
-LAYERS = ["errors", "estimates", "arrays", "weights", "parameters", "files", "storage", "tables", "units", "fields", "networks"]
-LAYERS += ["interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities", "likelihood", "bridge"]
-LAYERS += ["problem", "solvers", "potentials", "baselines", "problems", "theory", "evaluation", "display", "estimator"]
-LAYERS += ["snapshots", "io", "report", "bench", "tuning", "cli", "__main__", "experiments"]
+LAYERS = ["errors", "estimates", "arrays", "weights", "parameters", "files", "storage", "tables", "units", "fields"]
+LAYERS += ["networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities"]
+LAYERS += ["likelihood", "bridge", "problem", "solvers", "potentials", "baselines", "problems", "theory", "evaluation"]
+LAYERS += ["display", "estimator", "snapshots", "io", "report", "bench", "tuning", "cli", "__main__", "experiments"]
 LATE = {("bridge", "evaluation.certificate")}  # imported inside a method, when it is called
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.random.seed"}
 GLOBAL_SEEDS |= {

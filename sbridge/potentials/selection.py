@@ -42,9 +42,7 @@ class Split:
     part: Weighted
 
     @staticmethod
-    def of(
-        x: Tensor, weights: Tensor | None, order: Tensor, cut: int, part: int, shift: Tensor, scale: float
-    ) -> Split:
+    def of(x: Tensor, weights: Tensor | None, order: Tensor, cut: int, part: int, shift: Tensor, scale: float) -> Split:
         """Of the points (x − shift)/scale in the given order, the first `cut` are held out."""
         moved = torch.cat([((x[rows] - shift) / scale).float() for rows in order.split(_ROWS)])
         points = Weighted(moved, torch.ones_like(moved[:, 0]) if weights is None else weights[order].to(moved))

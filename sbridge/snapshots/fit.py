@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -13,12 +14,14 @@ from torch import Tensor
 from sbridge.arrays import Array, RandomState, as_points, seed_of
 from sbridge.bridge import Direction
 from sbridge.densities import Base
-from sbridge.estimator import SchrodingerBridge, SolverParameters
+from sbridge.errors import InputError
+from sbridge.estimator import SampleWeights, SchrodingerBridge, SolverParameters
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.evaluation.distances import energy_distance
 from sbridge.likelihood import LogDensity
 from sbridge.sampling import Simulation
 from sbridge.snapshots.chain import Chain, Joint, check_times
+from sbridge.snapshots.growth import growth_weights
 from sbridge.solvers.base import Listener, Solver
 from sbridge.solvers.maxmin import MaxMin
 
@@ -35,15 +38,20 @@ class Snapshots(SolverParameters):
         epsilon: ε per unit of time, in squared units of the data.  Between two snapshots at a distance of T in time a
             path gets noise of the standard deviation √(2εT).
         solver, random_state, device, verbose: of each fit, as in `SchrodingerBridge`.
+        growth: None, or ρ > 0 in squared units of the data: the points from which each leg starts get weights by
+            unbalanced transport to the next snapshot (`sbridge.snapshots.growth_weights`).  The chain then has another
+            law on the two sides of a snapshot: before it that of the points, after it that of the weighted points.
 
     Attributes:
         chain_: the fitted `Chain`, which also has everything below.
-        legs_: the fitted `SchrodingerBridge` of each pair of neighbours, in unit time.
+        legs_: the fitted `SchrodingerBridge` of each pair of neighbours, in unit time, with its `effective_sizes_`.
+        growth_: with `growth`, the weights (n_k,) of each snapshot but the last, with the mean one.
         n_features_in_: dimension d of the data.
     """
 
     chain_: Chain
     legs_: list[SchrodingerBridge]
+    growth_: list[Tensor]
 
     def __init__(
         self,
@@ -52,15 +60,17 @@ class Snapshots(SolverParameters):
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
+        growth: float | None = None,
     ) -> None:
         self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
-        self.verbose = verbose
+        self.verbose, self.growth = verbose, growth
 
     def fit(
         self,
         snapshots: Sequence[NDArray[Any] | Tensor],
         times: Sequence[float] | None = None,
         callbacks: Sequence[Listener] = (),
+        sample_weight: Sequence[SampleWeights] | None = None,
     ) -> Snapshots:
         """Find the bridge through samples (n_k, d) at rising times.
 
@@ -68,18 +78,24 @@ class Snapshots(SolverParameters):
             snapshots: the samples, at least two; a row is a point.
             times: of the snapshots; by default 0, 1, 2, …
             callbacks: functions that are given each `Progress` of every training, one leg after another.
+            sample_weight: the weights (n_k,) of each sample, or None for equal ones, as in `SchrodingerBridge.fit`.
 
         Raises:
-            InputError: the times do not rise or are not as many as the samples, or as in `SchrodingerBridge.fit`.
+            InputError: the times do not rise, times or weights are not as many as the samples, growth does not
+                converge, or as in `SchrodingerBridge.fit`.
             DivergenceError: a training became unstable.
         """
         instants = check_times(range(len(snapshots)) if times is None else times, len(snapshots))
-        self._first, self._last = snapshots[0], snapshots[-1]
+        weights: list[SampleWeights] = [None] * len(snapshots) if sample_weight is None else list(sample_weight)
+        if len(weights) != len(snapshots):
+            raise InputError(f"there must be weights, or None, for each of {len(snapshots)} snapshots")
         seed = seed_of(self.random_state)
-        self.legs_ = []
-        for start, stop, x0, x1 in zip(instants[:-1], instants[1:], snapshots[:-1], snapshots[1:], strict=True):
-            leg = SchrodingerBridge(self.epsilon * (stop - start), self.solver, seed, self.device, self.verbose)
-            self.legs_.append(leg.fit(x0, x1, callbacks))
+        self.legs_, self.growth_ = [], []
+        for k, duration in enumerate(np.diff(instants)):
+            leg = SchrodingerBridge(self.epsilon * float(duration), self.solver, seed, self.device, self.verbose)
+            x0, x1, (before, after) = snapshots[k], snapshots[k + 1], weights[k : k + 2]
+            before = self._start_weights(leg, x0, x1, before, after)
+            self.legs_.append(leg.fit(x0, x1, callbacks, (before, after)))
         self.chain_ = Chain([leg.bridge_ for leg in self.legs_], instants)
         self.n_features_in_ = self.legs_[0].n_features_in_
         return self
@@ -124,8 +140,9 @@ class Snapshots(SolverParameters):
         Without a base, it is a Gaussian mixture fitted to the first snapshot, or to the last where `at` is the first.
         """
         chain = self._fitted()
-        own = as_points(self._last if at == chain.times[0] else self._first)
-        return chain.log_prob(x, at, base=own if base is None else base, **options)
+        if base is None:
+            base = self.legs_[-1].sample("x1") if at == chain.times[0] else self.legs_[0].sample("x0")
+        return chain.log_prob(x, at, base=base, **options)
 
     def certificates(self, snapshots: Sequence[Array], random_state: RandomState = None) -> list[Certificate]:
         """How far each leg is from a Schrödinger bridge, in nats: `Bridge.certificate` of every leg.
@@ -158,6 +175,22 @@ class Snapshots(SolverParameters):
     def save(self, path: str | Path) -> None:
         """Write the fitted chain to a safetensors file, for `Chain.load`."""
         self._fitted().save(path)
+
+    def _start_weights(
+        self,
+        leg: SchrodingerBridge,
+        x0: NDArray[Any] | Tensor,
+        x1: NDArray[Any] | Tensor,
+        weights0: SampleWeights,
+        weights1: SampleWeights,
+    ) -> SampleWeights:
+        """The weights of the points that a leg starts from, with their growth."""
+        if self.growth is None:
+            return weights0
+        known = [w if w is None else as_points(w) for w in (weights0, weights1)]
+        found = growth_weights(as_points(x0), as_points(x1), leg.epsilon, self.growth, *known)
+        self.growth_.append(found)
+        return found
 
     def _fitted(self) -> Chain:
         check_is_fitted(self)

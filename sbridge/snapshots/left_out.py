@@ -111,9 +111,7 @@ class _Case:
     random_state: int
 
     @staticmethod
-    def of(
-        samples: Sequence[Tensor], times: Sequence[float], held_out: float, points: int, random_state: int
-    ) -> _Case:
+    def of(samples: Sequence[Tensor], times: Sequence[float], held_out: float, points: int, random_state: int) -> _Case:
         generator = torch.Generator().manual_seed(random_state)
         parts = [_parts(x, held_out, generator) for x in samples]
         (fit0, move0), (_, true), (fit1, move1) = parts
