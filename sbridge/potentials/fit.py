@@ -17,7 +17,7 @@ for diagonal S_k; `full` has the same with matrices.
 The masses are balanced by Newton's method on log w with ĝ fixed, which raises a lower bound of D (as in
 expectation–maximisation).  Where no mixture potential describes the data exactly, the plain fixed point can lower D,
 and at small ε all components can collapse into one.  So a step is halved until D increases; the next step first tries
-twice that length, but never more than the full step.
+twice that length if it had not to be halved, but never more than the full step.
 
 The potential and its dual: Korotin, Gushchin, Burnaev, arXiv 2310.01174 (LightSB), who use gradient descent.  The fixed
 point was developed for this package.
@@ -140,7 +140,7 @@ class Ascent:
         for share in [self.share * 0.5**halvings for halvings in range(_HALVINGS)]:
             new = self._state(old.parameters.towards(target, share))
             if new.dual > old.dual:
-                self.share = min(1.0, 2 * share)
+                self.share = min(1.0, 2 * share) if share == self.share else share
                 return new
             if new.dual > old.dual - _TOLERANCE:
                 break
