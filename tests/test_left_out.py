@@ -31,7 +31,7 @@ def _snapshots() -> tuple[Tensor, ...]:
 
 @cache
 def _table(held_out: float = 0.0) -> LeftOut:
-    return leave_one_out(_snapshots(), TIMES, 0.01, {BRIDGE: MixturePotential(1)}, held_out=held_out, points=650)
+    return leave_one_out(_snapshots(), TIMES, 0.01, {BRIDGE: MixturePotential(1)}, held_out=held_out, matched=500)
 
 
 def _value(name: str, column: str = "W2", held_out: float = 0.0) -> float:
@@ -56,8 +56,9 @@ def test_energy_distance_tells_apart_what_differs() -> None:
 
 
 def test_numbers_of_points_and_the_split_are_in_the_table(tmp_path: Path) -> None:
-    sizes = {row["method"]: (row["points"], row["true points"]) for row in _table().rows}
-    assert sizes[BRIDGE] == ("650", "600") and sizes[FLOOR] == ("300", "300")
+    sizes = {row["method"]: (row["points"], row["true points"], row["matched"]) for row in _table().rows}
+    assert sizes[BRIDGE] == ("700", "600", "500 and 500") and sizes[FLOOR] == ("300", "300", "300 and 300")
+    assert sizes[PLAN][0] == sizes[PLAN][2].split()[0] == "500"
     assert {row["split"] for row in _table().rows} == {"all points"}
     held = {row["method"]: (row["points"], row["true points"], row["split"]) for row in _table(0.25).rows}
     assert held[BRIDGE] == ("175", "150", "25% held out") and held[AFTER] == ("200", "150", "25% held out")

@@ -39,7 +39,8 @@ class LeftOut:
     """Distances from the points of a left-out time, in the units of the data, a row for each time and method.
 
     Attributes:
-        rows: with the columns time, method, points (moved), true points, split, W1, W2, sliced W2 and energy distance.
+        rows: with the columns time, method, points and true points (compared by sliced W2 and energy distance), matched
+            (compared by W1 and W2), split, W1, W2, sliced W2 and energy distance.
     """
 
     rows: Sequence[Mapping[str, str | float]]
@@ -60,7 +61,7 @@ def leave_one_out(
     solvers: Mapping[str, Solver],
     left_out: float | None = None,
     held_out: float = 0.0,
-    points: int = 5000,
+    matched: int = 5000,
     random_state: int = 0,
 ) -> LeftOut:
     """Fit each solver to the two neighbours of a time, and compare its law at that time with the points there.
@@ -73,7 +74,7 @@ def leave_one_out(
         left_out: a time between the first and the last; None leaves out each of them in turn.
         held_out: 0 fits to all points of the neighbours and moves all of them.  A fraction is held out of the fit, and
             only these points are moved and compared with as large a fraction of the left-out time.
-        points: compared at most, of each sample; W1 and W2 take time like their cube.
+        matched: points of each sample at most for W1, W2 and the exact plan, which take time like their cube.
         random_state: seed of everything.
 
     Raises:
@@ -86,7 +87,8 @@ def leave_one_out(
         raise InputError(f"there must be a time between two others to leave out, one of {list(inner)}")
     samples = [as_points(x) for x in snapshots]
     chosen = range(1, len(inner) + 1) if left_out is None else [instants.index(left_out)]
-    cases = (_Case.of(samples[k - 1 : k + 2], instants[k - 1 : k + 2], held_out, points, random_state) for k in chosen)
+    near = ((samples[k - 1 : k + 2], instants[k - 1 : k + 2]) for k in chosen)
+    cases = (_Case.of(*three, held_out, matched, random_state) for three in near)
     return LeftOut([row for case in cases for row in case.rows(epsilon, solvers)])
 
 
@@ -100,6 +102,7 @@ class _Case:
         moved: those that are moved.
         true: points of the left-out time.
         split: in words.
+        matched: points of each sample at most for W1, W2 and the exact plan.
         random_state: seed.
     """
 
@@ -108,16 +111,18 @@ class _Case:
     moved: Sequence[Tensor]
     true: Tensor
     split: str
+    matched: int
     random_state: int
 
     @staticmethod
-    def of(samples: Sequence[Tensor], times: Sequence[float], held_out: float, points: int, random_state: int) -> _Case:
+    def of(
+        samples: Sequence[Tensor], times: Sequence[float], held_out: float, matched: int, random_state: int
+    ) -> _Case:
         generator = torch.Generator().manual_seed(random_state)
         parts = [_parts(x, held_out, generator) for x in samples]
         (fit0, move0), (_, true), (fit1, move1) = parts
         split = "all points" if held_out == 0 else f"{held_out:.0%} held out"
-        few = [x[:points] for x in (move0, move1)]
-        return _Case(times, (fit0, fit1), few, true[:points], split, random_state)
+        return _Case(times, (fit0, fit1), (move0, move1), true, split, matched, random_state)
 
     @property
     def share(self) -> float:
@@ -140,14 +145,16 @@ class _Case:
     ) -> dict[str, str | float]:
         y = self.true if true is None else true
         generator = torch.Generator().manual_seed(self.random_state)
+        few, true_few = (x[: self.matched] if weights is None else x), y[: self.matched]
         return {
             "time": float(self.times[1]),
             "method": name,
             "points": str(len(x)),
             "true points": str(len(y)),
+            "matched": f"{len(few)} and {len(true_few)}",
             "split": self.split,
-            "W1": wasserstein(x, y, 1, weights),
-            "W2": wasserstein(x, y, 2, weights),
+            "W1": wasserstein(few, true_few, 1, weights),
+            "W2": wasserstein(few, true_few, 2, weights),
             "sliced W2": sliced_wasserstein(x, y, _PROJECTIONS, generator, weights),
             "energy distance": energy_distance(x, y, weights),
         }
@@ -164,7 +171,7 @@ class _Case:
         """Points on the lines of the exact plan between the neighbours, with its weights."""
         import ot  # here, because importing it takes long
 
-        x0, x1 = self.moved
+        x0, x1 = (x[: self.matched] for x in self.moved)
         cost = torch.cdist(x0.double(), x1.double()).square().cpu().numpy()
         plan = torch.as_tensor(ot.emd([], [], cost, numItermax=10_000_000))
         i, j = plan.nonzero(as_tuple=True)
