@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction
+from sbridge.errors import DivergenceError
 from sbridge.evaluation.distances import energy_p_value
-from sbridge.potentials import FullMixturePotential, MixturePotential
+from sbridge.potentials import FullMixturePotential, MixturePotential, backward
 from sbridge.problem import Problem
 from sbridge.problems.mixture import Mixture
 
@@ -96,3 +97,19 @@ def test_no_drift_is_evaluated_and_a_file_keeps_the_draws(tmp_path: Path, kind: 
     assert calls == [0] and torch.equal(moved, bridge.transport(x, direction, random_state=3))
     loaded.transport(x[:2], direction, steps=7, random_state=3)
     assert calls == [7]
+
+
+def test_a_loose_bound_costs_time_and_changes_no_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one component in place of eight the first proposals are hardly ever accepted for some points."""
+    bridge, start = _bridge("diagonal"), _starts("backward")[0][0]
+    x = start.expand(PATHS, -1)
+    drawn = bridge.transport(x, "backward", random_state=0)
+    monkeypatch.setattr(backward, "_SEARCHED", 1)
+    loose = bridge.transport(x, "backward", random_state=1)
+    assert energy_p_value(drawn, loose, torch.Generator().manual_seed(0)) > 0.01
+
+
+def test_draws_that_are_never_accepted_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "logsumexp", lambda *_, **__: torch.tensor(torch.inf))
+    with pytest.raises(DivergenceError, match="give steps to simulate"):
+        _bridge("diagonal").transport(_starts("backward")[0][:3], "backward", random_state=0)
