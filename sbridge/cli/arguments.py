@@ -14,6 +14,7 @@ from sbridge.bench import SUITES
 from sbridge.cli.bench import Bench
 from sbridge.cli.commands import Compare, Likelihood, Report, Sample
 from sbridge.cli.recover import Recover
+from sbridge.cli.snapshots import SnapshotsCommand
 from sbridge.cli.tune import Tune
 from sbridge.errors import InputError
 from sbridge.io import FileProblem
@@ -21,7 +22,7 @@ from sbridge.problems import PROBLEMS
 
 __all__ = ["Command", "parse"]
 
-Command = Recover[Any] | Tune[Any] | Sample | Likelihood | Compare | Report | Bench[Any]
+Command = Recover[Any] | Tune[Any] | SnapshotsCommand | Sample | Likelihood | Compare | Report | Bench[Any]
 _DESCRIPTION = "Schrödinger bridges between two datasets, found by max–min over stochastic interpolants."
 _STYLE = (
     tyro.conf.CascadeSubcommandArgs,
@@ -51,7 +52,7 @@ def _commands() -> Any:
     recover: Any = Recover
     tune: Any = Tune
     benchmark: Any = Bench
-    fits = {"recover": recover[problems], "tune": tune[problems]}
+    fits = {"recover": recover[problems], "tune": tune[problems], "snapshots": SnapshotsCommand}
     finished = {"sample": Sample, "likelihood": Likelihood, "compare": Compare, "report": Report}
     return _choice({**fits, **finished, "bench": benchmark[_choice({**SUITES})]})
 

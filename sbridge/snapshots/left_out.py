@@ -28,7 +28,7 @@ from sbridge.snapshots.chain import check_times
 from sbridge.solvers.base import Solver
 from sbridge.tables import markdown, write_csv
 
-__all__ = ["LeftOut", "leave_one_out"]
+__all__ = ["LeftOut", "check_left_out", "leave_one_out"]
 
 _PROJECTIONS = 256
 FLOOR_ROW = "floor (halves of the day)"
@@ -82,14 +82,24 @@ def leave_one_out(
             cannot be used.
     """
     instants = check_times(range(len(snapshots)) if times is None else times, len(snapshots))
-    inner = instants[1:-1]
-    if not inner or (left_out is not None and left_out not in inner):
-        raise InputError(f"there must be a time between two others to leave out, one of {list(inner)}")
+    inner = check_left_out(instants, left_out)
     samples = [as_points(x) for x in snapshots]
     chosen = range(1, len(inner) + 1) if left_out is None else [instants.index(left_out)]
     near = ((samples[k - 1 : k + 2], instants[k - 1 : k + 2]) for k in chosen)
     cases = (_Case.of(*three, held_out, matched, random_state) for three in near)
     return LeftOut([row for case in cases for row in case.rows(epsilon, solvers)])
+
+
+def check_left_out(times: Sequence[float], left_out: float | None) -> Sequence[float]:
+    """The times between two others.
+
+    Raises:
+        InputError: there is none, or the left-out time is none of them.
+    """
+    inner = times[1:-1]
+    if not inner or (left_out is not None and left_out not in inner):
+        raise InputError(f"there must be a time between two others to leave out, one of {list(inner)}")
+    return inner
 
 
 @dataclass(frozen=True)
