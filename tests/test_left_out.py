@@ -57,11 +57,11 @@ def test_energy_distance_tells_apart_what_differs() -> None:
 
 def test_numbers_of_points_and_the_split_are_in_the_table(tmp_path: Path) -> None:
     sizes = {row["method"]: (row["points"], row["true points"], row["matched"]) for row in _table().rows}
-    assert sizes[BRIDGE] == ("700", "600", "500 and 500") and sizes[FLOOR] == ("300", "300", "300 and 300")
+    assert sizes[BRIDGE] == ("1400", "600", "500 and 500") and sizes[FLOOR] == ("300", "300", "300 and 300")
     assert sizes[PLAN][0] == sizes[PLAN][2].split()[0] == "500"
     assert {row["split"] for row in _table().rows} == {"all points"}
     held = {row["method"]: (row["points"], row["true points"], row["split"]) for row in _table(0.25).rows}
-    assert held[BRIDGE] == ("175", "150", "25% held out") and held[AFTER] == ("200", "150", "25% held out")
+    assert held[BRIDGE] == ("350", "150", "25% held out") and held[AFTER] == ("200", "150", "25% held out")
     _table().to_csv(tmp_path / "table.csv")
     (row,) = (row for row in read_csv(tmp_path / "table.csv") if row["method"] == BRIDGE)
     assert float(row["W1"]) == pytest.approx(_value(BRIDGE, "W1")) and row["time"] == "1.0"

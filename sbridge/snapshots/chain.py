@@ -11,7 +11,6 @@ score.  The velocity is not: the snapshot there is all that the past and the fut
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import isclose
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sbridge import storage
 from sbridge.arrays import Array, RandomState, as_points, in_kind, seed_of, seeded
@@ -28,30 +27,10 @@ from sbridge.densities import Base, Density, as_density
 from sbridge.errors import InputError
 from sbridge.likelihood import DensityMethod, End, LogDensity, density_method
 from sbridge.sampling import Diffusion, Simulation
+from sbridge.snapshots.density import CarriedDensity
+from sbridge.snapshots.joints import Joint, joint_of
 
-__all__ = ["Chain", "Joint"]
-
-
-@dataclass(frozen=True)
-class Joint:
-    """How smooth a chain is at a snapshot: root mean squares over its points.
-
-    Args:
-        time: of the snapshot.
-        velocity_jump, speed: of b before and after, their difference and their mean, in units of the data over time.
-        score_gap, score: of ∇log ρ in the two legs, in the inverse units of the data.  The two legs of an exact chain
-            have one score.
-    """
-
-    time: float
-    velocity_jump: float
-    speed: float
-    score_gap: float
-    score: float
-
-    def __str__(self) -> str:
-        jump, gap = self.velocity_jump / self.speed, self.score_gap / self.score
-        return f"at time {self.time:g} the velocity jumps by {jump:.0%} of its size, and the scores differ by {gap:.0%}"
+__all__ = ["Chain", "check_times"]
 
 
 class Chain(storage.Storable):
@@ -187,7 +166,7 @@ class Chain(storage.Storable):
         *before, last = self._legs_between(base_time, at)
         end: End = "x1" if at > base_time else "x0"
         for leg in before:
-            density = _Carried(leg, end, density, way, generator)
+            density = CarriedDensity(leg, end, density, way, generator)
         found = way.log_density(last, points, end, density, generator)
         return LogDensity(in_kind(found.value, x), in_kind(found.standard_error, x), found.base)
 
@@ -195,7 +174,7 @@ class Chain(storage.Storable):
         """How smooth the chain is at each snapshot but the first and the last, by points (n, d) of all snapshots."""
         self._check_count(snapshots)
         pairs = zip(pairwise(self._legs()), snapshots[1:-1], strict=True)
-        return [_joint(before, after, as_points(x)) for (before, after), x in pairs]
+        return [joint_of(before, after, as_points(x)) for (before, after), x in pairs]
 
     def save(self, path: str | Path) -> None:
         """Write the chain to a safetensors file."""
@@ -260,24 +239,6 @@ class Chain(storage.Storable):
         return in_kind(value, x)
 
 
-@dataclass(frozen=True)
-class _Carried:
-    """The density that a leg carries to its end from a density at its other end."""
-
-    leg: Bridge
-    at: End
-    base: Density
-    method: DensityMethod
-    generator: torch.Generator
-
-    @property
-    def name(self) -> str:
-        return self.base.name
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        return self.method.log_density(self.leg, x, self.at, self.base, self.generator).value
-
-
 def check_times(times: Sequence[float], count: int) -> tuple[float, ...]:
     """The times as numbers.
 
@@ -299,16 +260,3 @@ def _within(simulation: Simulation | None, start: float, stop: float) -> Simulat
     level, duration = simulation.diffusion, stop - start
     own: Diffusion = (lambda s: duration * level(start + duration * s)) if callable(level) else duration * level
     return simulation.changed(diffusion=own)
-
-
-def _joint(before: tuple[Bridge, float, float], after: tuple[Bridge, float, float], x: Tensor) -> Joint:
-    (left, start, time), (right, _, stop) = before, after
-    velocities = (left.velocity(1.0, x) / (time - start), right.velocity(0.0, x) / (stop - time))
-    scores = (left.marginal_score(1.0, x), right.marginal_score(0.0, x))
-    return Joint(time, *_gap(*velocities), *_gap(*scores))
-
-
-def _gap(one: Tensor, other: Tensor) -> tuple[float, float]:
-    """Root mean squares of the difference and of the mean of vectors (n, d)."""
-    difference, size = (v.square().sum(1).mean().sqrt() for v in (one - other, (one + other) / 2))
-    return float(difference), float(size)

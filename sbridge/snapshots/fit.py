@@ -20,8 +20,9 @@ from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.evaluation.distances import energy_distance
 from sbridge.likelihood import LogDensity
 from sbridge.sampling import Simulation
-from sbridge.snapshots.chain import Chain, Joint, check_times
+from sbridge.snapshots.chain import Chain, check_times
 from sbridge.snapshots.growth import growth_weights
+from sbridge.snapshots.joints import Joint
 from sbridge.solvers.base import Listener, Solver
 from sbridge.solvers.maxmin import MaxMin
 

@@ -170,12 +170,16 @@ class _Case:
         }
 
     def _bridged(self, epsilon: float, solver: Solver) -> Tensor:
-        """The neighbour before, moved to the left-out time by the bridge between the neighbours."""
+        """As many points of either neighbour, moved to the left-out time by the bridge between them, in turn."""
         x0, x1 = self.fitted
         problem = Problem(x0, x1, epsilon * (self.times[2] - self.times[0]), x0, x1)
         bridge = solver.solve(problem, self.random_state)
-        moved: Tensor = bridge.trajectories(self.moved[0], (0.0, self.share), random_state=self.random_state)[1]
-        return moved
+        count = min(map(len, self.moved))
+        before, after = (
+            bridge.trajectories(x[:count], (end, self.share), random_state=self.random_state)[1]
+            for x, end in zip(self.moved, (0.0, 1.0), strict=True)
+        )
+        return torch.stack([before, after], dim=1).flatten(0, 1)
 
     def _displaced(self) -> tuple[Tensor, Tensor]:
         """Points on the lines of the exact plan between the neighbours, with its weights."""
