@@ -67,6 +67,7 @@ def test_a_table_and_files_give_the_times_and_a_chain(folder: Path, capsys: pyte
         (["day0.npy", "day1.npy", "--held-out", "1.5"], "--held-out must lie between"),
         (["day0.npy", "day1.npy", "day2.npy", "--leave-out", "some"], "must be a time or each, not some"),
         (["day0.npy", "day1.npy", "day2.npy", "--leave-out", "2"], "between two others to leave out"),
+        (["day0.npy", "day1.npy", "day2.npy", "--leave-out", "1", "--growth", "1"], "without growth"),
     ],
 )
 def test_what_cannot_be_done_is_said(

@@ -186,6 +186,10 @@ def test_snapshots_take_weights_and_growth() -> None:
     plain = Snapshots(0.05, MixturePotential(2)).fit(snapshots)
     crossed_plain = (plain.at(snapshots[0], 1.0, random_state=0)[:, 0] > 2) != (snapshots[0][:, 0] > 2)
     assert crossed.double().mean() < 0.05 < crossed_plain.double().mean()
+    (end, _), (plain_end, _) = (fitted.ends(snapshots, random_state=0) for fitted in (model, plain))
+    assert abs(end["forward"]) < 0.05 > abs(end["backward"]) and abs(plain_end["forward"]) < 0.05
+    with pytest.raises(InputError, match="points of equal weight"):
+        model.certificates(snapshots)
     given = Snapshots(0.05, MixturePotential(2)).fit(snapshots, sample_weight=[first, None, second])
     x = snapshots[0][:50]
     torch.testing.assert_close(given.chain_.forward_drift(0.3, x), model.chain_.forward_drift(0.3, x))

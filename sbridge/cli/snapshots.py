@@ -66,6 +66,8 @@ class SnapshotsCommand:
         """
         if self.out.exists() and any(self.out.iterdir()):
             raise InputError(f"{self.out} is not empty; choose another folder")
+        if self.growth is not None and self.leave_out is not None:
+            raise InputError("--leave-out compares bridges without growth; leave out --growth")
         if not 0 < self.held_out < 1:
             raise InputError(f"--held-out must lie between 0 and 1, not {self.held_out}")
         files = [str(file) for file in self.files]
@@ -115,8 +117,8 @@ def _legs(model: Snapshots, tests: Sequence[Tensor], seed: int) -> list[dict[str
     rows: list[dict[str, float | str]] = [{**row} for row in model.ends(tests, seed)]
     for row, leg in zip(rows, model.legs_, strict=True):
         row["points from"], row["points to"] = leg.effective_sizes_
-    if min(map(len, tests)) < _LEAST_FOR_CERTIFICATE:
-        note(f"no certificate: it needs {_LEAST_FOR_CERTIFICATE} held-out points of every time")
+    if min(map(len, tests)) < _LEAST_FOR_CERTIFICATE or model.growth is not None:
+        note(f"no certificate: it needs {_LEAST_FOR_CERTIFICATE} held-out points of every time, and no growth")
         return rows
     for row, found in zip(rows, model.certificates(tests, seed), strict=True):
         row["certificate"] = found.sentence

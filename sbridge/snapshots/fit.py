@@ -87,16 +87,16 @@ class Snapshots(SolverParameters):
             DivergenceError: a training became unstable.
         """
         instants = check_times(range(len(snapshots)) if times is None else times, len(snapshots))
-        weights: list[SampleWeights] = [None] * len(snapshots) if sample_weight is None else list(sample_weight)
-        if len(weights) != len(snapshots):
-            raise InputError(f"there must be weights, or None, for each of {len(snapshots)} snapshots")
+        weights = _for_each(snapshots, sample_weight)
         seed = seed_of(self.random_state)
         self.legs_, self.growth_ = [], []
         for k, duration in enumerate(np.diff(instants)):
             leg = SchrodingerBridge(self.epsilon * float(duration), self.solver, seed, self.device, self.verbose)
-            x0, x1, (before, after) = snapshots[k], snapshots[k + 1], weights[k : k + 2]
-            before = self._start_weights(leg, x0, x1, before, after)
-            self.legs_.append(leg.fit(x0, x1, callbacks, (before, after)))
+            x0, x1 = snapshots[k], snapshots[k + 1]
+            own = self._grown(leg.epsilon, as_points(x0), as_points(x1), weights[k], weights[k + 1])
+            self.legs_.append(leg.fit(x0, x1, callbacks, own))
+            if self.growth is not None and own[0] is not None:
+                self.growth_.append(own[0])
         self.chain_ = Chain([leg.bridge_ for leg in self.legs_], instants)
         self.n_features_in_ = self.legs_[0].n_features_in_
         return self
@@ -149,23 +149,37 @@ class Snapshots(SolverParameters):
         """How far each leg is from a Schrödinger bridge, in nats: `Bridge.certificate` of every leg.
 
         Args:
-            snapshots: points (n, d) of each snapshot that were not used in the fit, at least 100.
+            snapshots: points (n, d) of each snapshot that were not used in the fit, at least 100, of equal weight.
             random_state: seed of the reference bridges and of the paths.
+
+        Raises:
+            InputError: the fit has growth, so that its legs do not start from points of equal weight, or as in
+                `Bridge.certificate`.
         """
+        if self.growth is not None:
+            raise InputError("a certificate needs points of equal weight; there is none for a fit with growth")
         seed = seed_of(random_state)
         return [leg.certificate(x0, x1, seed) for leg, x0, x1 in self._fitted().pairs(snapshots)]
 
-    def ends(self, snapshots: Sequence[Array], random_state: RandomState = None) -> list[dict[str, float]]:
+    def ends(
+        self,
+        snapshots: Sequence[Array],
+        random_state: RandomState = None,
+        sample_weight: Sequence[SampleWeights] | None = None,
+    ) -> list[dict[str, float]]:
         """Energy distances at both ends of each leg, in the units of the data, as rows of a table.
 
-        The points (n, d) of each snapshot are moved to its neighbours and compared with the points there.  The
-        distances are unbiased: where the laws agree they are negative about as often as positive.
+        The points (n, d) of each snapshot, with their weights (n,) and growth, are moved to its neighbours and compared
+        with the points there.  The distances are unbiased: where the laws agree they are negative about as often as
+        positive.
         """
         chain, seed, rows = self._fitted(), seed_of(random_state), []
+        weights = _for_each(snapshots, sample_weight)
         for k, (leg, x0, x1) in enumerate(chain.pairs(snapshots)):
             start, end = as_points(x0), as_points(x1)
-            there = energy_distance(leg.transport(start, random_state=seed), end)
-            back = energy_distance(leg.transport(end, "backward", random_state=seed), start)
+            before, after = self._grown(leg.epsilon, start, end, weights[k], weights[k + 1])
+            there = energy_distance(leg.transport(start, random_state=seed), end, before, after)
+            back = energy_distance(leg.transport(end, "backward", random_state=seed), start, after, before)
             rows.append({"from": chain.times[k], "to": chain.times[k + 1], "forward": there, "backward": back})
         return rows
 
@@ -177,22 +191,23 @@ class Snapshots(SolverParameters):
         """Write the fitted chain to a safetensors file, for `Chain.load`."""
         self._fitted().save(path)
 
-    def _start_weights(
-        self,
-        leg: SchrodingerBridge,
-        x0: NDArray[Any] | Tensor,
-        x1: NDArray[Any] | Tensor,
-        weights0: SampleWeights,
-        weights1: SampleWeights,
-    ) -> SampleWeights:
-        """The weights of the points that a leg starts from, with their growth."""
-        if self.growth is None:
-            return weights0
-        known = [w if w is None else as_points(w) for w in (weights0, weights1)]
-        found = growth_weights(as_points(x0), as_points(x1), leg.epsilon, self.growth, *known)
-        self.growth_.append(found)
-        return found
+    def _grown(
+        self, epsilon: float, x0: Tensor, x1: Tensor, weights0: SampleWeights, weights1: SampleWeights
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The weights of a leg's points as tensors, those of its start with their growth."""
+        before, after = (w if w is None else as_points(w) for w in (weights0, weights1))
+        if self.growth is not None:
+            before = growth_weights(x0, x1, epsilon, self.growth, before, after)
+        return before, after
 
     def _fitted(self) -> Chain:
         check_is_fitted(self)
         return self.chain_
+
+
+def _for_each(snapshots: Sequence[Any], sample_weight: Sequence[SampleWeights] | None) -> list[SampleWeights]:
+    """The weights, or None, of each snapshot."""
+    weights: list[SampleWeights] = [None] * len(snapshots) if sample_weight is None else list(sample_weight)
+    if len(weights) != len(snapshots):
+        raise InputError(f"there must be weights, or None, for each of {len(snapshots)} snapshots")
+    return weights
