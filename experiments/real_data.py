@@ -20,7 +20,7 @@ from sbridge import DivergenceError, InputError
 from sbridge.bench import SUITES, Case, Entry, bench, cells_of, chosen
 from sbridge.bench.budget import Trained, fitted_within
 from sbridge.evaluation import Effort
-from sbridge.io.data import FileProblem
+from sbridge.io import FileProblem
 
 KEYS = ("maxmin", "maxmin-potential", "potential", "fixed", "imf", "sf2m", "pot", "geomloss")
 
@@ -49,7 +49,7 @@ def main(
 
 def own(x0: str, x1: str, epsilon: float) -> Case:
     """Two files as a case of a benchmark."""
-    source = FileProblem(x0, x1, epsilon)
+    source = FileProblem(x0=x0, x1=x1, epsilon=epsilon)
     return Case(f"{Path(x0).stem} → {Path(x1).stem} ε={epsilon:g}", source, source.build().dim, Effort())
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         VariancePreserving,
     )
     from sbridge.networks import ResidualNetwork, Shaped
+    from sbridge.points import points_of
     from sbridge.potentials.solver import FullMixturePotential, MixturePotential
     from sbridge.problem import Problem
     from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Simulation
@@ -82,6 +83,7 @@ __all__ = [
     "VariancePreserving",
     "WholePlan",
     "compare",
+    "points_of",
     "tune",
 ]
 __version__ = "0.1.0"
@@ -97,6 +99,7 @@ _MODULES = {
     "interpolants": "Brownian EncoderDecoder Linear Mirror OneSidedLinear OneSidedTrigonometric Parabolic SineSquared "
     "Trigonometric VariancePreserving",
     "networks": "ResidualNetwork Shaped",
+    "points": "points_of",
     "potentials.solver": "FullMixturePotential MixturePotential",
     "problem": "Problem",
     "sampling": "EULER HEUN RK4 Adaptive Simulation",

@@ -1,7 +1,8 @@
-"""NumPy arrays and tensors at the door: what comes in as either goes out as the same."""
+"""Numbers of any kind as tensors, and random states as seeds: what every function with data takes."""
 
 from __future__ import annotations
 
+import math
 import numbers
 from typing import Any, TypeVar
 
@@ -12,11 +13,14 @@ from torch import Tensor
 
 from sbridge.errors import InputError
 
-__all__ = ["Array", "RandomState", "as_points", "in_kind", "seed_of", "seeded"]
+__all__ = ["Array", "RandomState", "as_tensor", "positive", "seed_of", "seeded"]
 
-Array = TypeVar("Array", NDArray[Any], Tensor)
+Array = TypeVar("Array")
+"""Points in any kind that `sbridge.points.points_of` takes; an answer has the kind of its question."""
 RandomState = int | np.integer[Any] | np.random.RandomState | np.random.Generator | None
 """What may seed random numbers, as in scikit-learn; None takes a new seed from the operating system."""
+
+_REAL_NUMBERS = "biufO"  # NumPy's kinds: bool, integers, floats, objects
 
 
 def seed_of(random_state: RandomState) -> int:
@@ -41,22 +45,60 @@ def seeded(random_state: RandomState, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed_of(random_state))
 
 
-def as_points(x: NDArray[Any] | Tensor) -> Tensor:
-    """Numbers of any kind as a floating tensor.
+def positive(value: Any, name: str) -> float:
+    """A positive number of any kind (NumPy scalar, fraction, tensor without axes) as a float.
 
     Raises:
-        InputError: they are no numbers.
+        InputError: it is none, or not finite.
     """
+    single = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+    number = float(single) if isinstance(single, numbers.Real) and not isinstance(single, bool) else math.nan
+    if 0 < number < math.inf:
+        return number
+    raise InputError(f"{name} must be a positive number, not {value!r}")
+
+
+def as_tensor(x: Any) -> Tensor:
+    """Real numbers of any kind (array, nested list, tensor, sparse matrix) as a tensor of single or double precision.
+
+    Single precision stays single; everything else becomes double.  An array is copied, so any strides, byte order
+    and read-only memory will do.
+
+    Raises:
+        InputError: they are no real numbers, or some are masked.
+    """
+    if isinstance(x, Tensor):
+        return _plain(x)
+    array = _dense(x)
+    single = array.dtype.kind == "f" and array.dtype.itemsize == 4
+    with np.errstate(over="ignore"):  # a value that is too large becomes infinite, which is refused where points are
+        return torch.from_numpy(_numbers(array, np.float32 if single else np.float64))
+
+
+def _plain(x: Tensor) -> Tensor:
+    if x.is_complex():
+        raise InputError(f"points must be real numbers, not {x.dtype}: take the real part, or both parts as columns")
+    dense = x if x.layout == torch.strided else x.to_dense()
+    return dense if dense.dtype in (torch.float32, torch.float64) else dense.double()
+
+
+def _dense(x: Any) -> NDArray[Any]:
+    masked = int(np.sum(x.mask)) if isinstance(x, np.ma.MaskedArray) else 0
+    if masked:
+        raise InputError(f"{masked} values of a masked array are masked: drop their rows, or fill them first")
     try:
-        points = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+        array = np.asarray(x.toarray() if hasattr(x, "toarray") else x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"points must be an array of numbers of shape (n, d): {error}") from error
+    if array.dtype.kind == "c":
+        raise InputError("points must be real numbers, not complex: take the real part, or both parts as columns")
+    if array.dtype.kind not in _REAL_NUMBERS:
+        raise InputError(f"points must be an array of numbers of shape (n, d), and this holds {array.dtype}")
+    return array
+
+
+def _numbers(array: NDArray[Any], dtype: type[np.floating[Any]]) -> NDArray[Any]:
+    try:
+        return np.array(array, dtype=dtype, order="C")
     except (TypeError, ValueError) as error:
         raise InputError(f"points must be an array of numbers of shape (n, d): {error}") from error
-    return points if points.is_floating_point() else points.double()
-
-
-def in_kind(value: Tensor, like: Array) -> Array:
-    """The value as the kind, floating precision and place of what was asked with."""
-    if isinstance(like, Tensor):
-        return value.to(device=like.device, dtype=like.dtype if like.is_floating_point() else value.dtype)
-    kind = np.asarray(like).dtype
-    return value.cpu().numpy().astype(kind if np.issubdtype(kind, np.floating) else np.float64)

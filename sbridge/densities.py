@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, MultivariateNormal
 
-from sbridge.arrays import as_points
+from sbridge.arrays import as_tensor
 from sbridge.errors import InputError
 
-__all__ = ["Base", "Density", "as_density", "fit_mixture"]
+__all__ = ["Base", "Density", "as_density", "fit_mixture", "is_law"]
 
 _COMPONENTS = 8  # at most
 _POINTS = 20_000  # to fit at most
@@ -74,7 +74,7 @@ class _Checked:
 
     def _ask(self, x: Tensor) -> Tensor:
         try:
-            return as_points(self.function(x))
+            return as_tensor(self.function(x))
         except (ValueError, RuntimeError, TypeError, IndexError) as error:
             raise InputError(
                 f"the log-density of {self.name} fails at points of shape {tuple(x.shape)}: {error}. It needs the "
@@ -98,6 +98,11 @@ def as_density(base: Base, like: Tensor) -> Density:
     return density
 
 
+def is_law(base: Base) -> bool:
+    """Whether the base gives a density itself; otherwise it is samples."""
+    return isinstance(base, Distribution) or hasattr(base, "log_prob") or callable(base)
+
+
 def _checked(base: Base, like: Tensor) -> _Checked:
     if isinstance(base, Distribution):
         _check_shapes(base, like.shape[1])
@@ -106,7 +111,7 @@ def _checked(base: Base, like: Tensor) -> _Checked:
         return _Checked(getattr(base, "name", type(base).__name__), base.log_prob)
     if callable(base):
         return _Checked(getattr(base, "__name__", type(base).__name__).strip("<>"), base)
-    return _of_samples(as_points(base), like)
+    return _of_samples(as_tensor(base), like)
 
 
 def _check_shapes(base: Distribution, dim: int) -> None:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sbridge.arrays import Array, RandomState, as_points, seed_of
+from sbridge.arrays import Array, RandomState, as_tensor, seed_of
 from sbridge.bridge import Bridge, Direction
 from sbridge.densities import Base
 from sbridge.display import note, training_display
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
+from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.certificate.statement import Certificate
-from sbridge.evaluation.distances import energy_distance
 from sbridge.likelihood import End, LogDensity
 from sbridge.parameters import nested_parameters, with_parameters
+from sbridge.points import Points, points_of
 from sbridge.problem import Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
@@ -38,7 +41,7 @@ SampleWeights = NDArray[Any] | Tensor | None
 class SolverParameters(BaseEstimator):
     """An estimator whose parameters include the settings of its solver, as solver__name."""
 
-    solver: Solver
+    solver: Solver | type[Solver]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments; with `deep`, the solver's settings too, as solver__name."""
@@ -56,8 +59,11 @@ class SolverParameters(BaseEstimator):
         super().set_params(**{name: value for name, value in params.items() if not name.startswith(prefix)})
         settings = {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
         if settings:
-            self.solver = with_parameters(self.solver, settings)
+            self.solver = with_parameters(self._made_solver(), settings)
         return self
+
+    def _made_solver(self) -> Solver:
+        return self.solver() if isinstance(self.solver, type) else self.solver
 
 
 class SchrodingerBridge(SolverParameters):
@@ -72,7 +78,7 @@ class SchrodingerBridge(SolverParameters):
 
     Args:
         epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.
-        solver: the method; by default max–min over the interpolant (`sbridge.MaxMin`).
+        solver: the method, or its class; by default max–min over the interpolant (`sbridge.MaxMin`).
         random_state: seed of the fit: a whole number, a NumPy generator, or None for a new seed every time.
         device: where to fit, as torch names it ("cpu", "cuda", "cuda:1").
         verbose: whether to show the progress of a training on stderr.
@@ -83,6 +89,7 @@ class SchrodingerBridge(SolverParameters):
         n_features_in_: dimension d of the data.
         effective_sizes_: (Σw)²/Σw² on both sides, the numbers of points of equal weight that know as much of a mean;
             printed where `verbose` is set and there are weights.
+        feature_names_in_: names of the d columns, where the data had some; columns are then matched by name.
     """
 
     bridge_: Bridge
@@ -90,7 +97,7 @@ class SchrodingerBridge(SolverParameters):
     def __init__(
         self,
         epsilon: float = 0.5,
-        solver: Solver = MaxMin(),
+        solver: Solver | type[Solver] = MaxMin(),
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
@@ -100,38 +107,50 @@ class SchrodingerBridge(SolverParameters):
 
     def fit(
         self,
-        x0: NDArray[Any] | Tensor,
-        x1: NDArray[Any] | Tensor,
+        x0: Any,
+        x1: Any,
         callbacks: Sequence[Listener] = (),
         sample_weight: tuple[SampleWeights, SampleWeights] = (None, None),
     ) -> SchrodingerBridge:
         """Find the bridge from x0 (n0, d) to x1 (n1, d).
 
         Args:
-            x0, x1: the two samples; a row is a point.
+            x0, x1: the two samples, of any kind that `sbridge.points_of` takes; a row is a point.
             callbacks: functions that are given each `Progress` of the training.
             sample_weight: weights of the points on both sides, (n0,) and (n1,), which need no normalisation.  None on a
                 side means equal weights; a point of weight zero is left out.
 
         Raises:
-            InputError: shapes disagree, a value is not finite, a sample has fewer than 10 points, a weight is negative,
-                ε is not positive, or the device is not available.
+            InputError: shapes or column names disagree, a value is missing or infinite, a sample has fewer than 10
+                points, a weight is negative, ε is not positive, or the device is not available.
             DivergenceError: the training became unstable.
         """
         device = device_named(self.device)
-        start, weights0 = _weighted(as_points(x0).to(device), sample_weight[0])
-        end, weights1 = _weighted(as_points(x1).to(start), sample_weight[1])
-        problem = Problem(start, end, self.epsilon, start, end, weights0=weights0, weights1=weights1)
-        self._samples, self.n_features_in_ = ((start, weights0), (end, weights1)), problem.dim
+        solver = self._made_solver()
+        problem = _with_weights(points_of(x0, label="x0"), points_of(x1, label="x1"), self.epsilon, sample_weight)
+        problem = problem.to(device)
+        self._samples, self.n_features_in_ = (
+            ((problem.x0, problem.weights0), (problem.x1, problem.weights1)),
+            problem.dim,
+        )
         self.effective_sizes_ = [float(len(x)) if w is None else effective_size(w) for x, w in self._samples]
-        if self.verbose and (weights0 is not None or weights1 is not None):
+        if self.verbose and (problem.weights0 is not None or problem.weights1 is not None):
             note("effective sample sizes: {:.0f} and {:.0f}".format(*self.effective_sizes_))
+        self._remember_names(problem.columns)
         self.history_: list[dict[str, float]] = []
         with ExitStack() as stack:
-            display = [stack.enter_context(training_display(self.solver.name))] if self.verbose else []
+            display = [stack.enter_context(training_display(solver.name))] if self.verbose else []
             listeners = [self._remember, *display, *callbacks]
-            self.bridge_ = self.solver.solve(problem, seed_of(self.random_state), listeners)
+            self.bridge_ = solver.solve(problem, seed_of(self.random_state), listeners)
+        self.bridge_.columns = problem.columns  # also of a bridge by a solver that does not know names
         return self
+
+    def _remember_names(self, columns: tuple[str, ...] | None) -> None:
+        """scikit-learn's rule: there is no `feature_names_in_` after a fit without names."""
+        if columns is not None:
+            self.feature_names_in_: NDArray[Any] = np.array(columns, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
 
     def _remember(self, progress: Progress) -> None:
         """Keep the values of each check once; `progress` repeats them until the next check."""
@@ -139,16 +158,13 @@ class SchrodingerBridge(SolverParameters):
             self.history_.append(dict(progress.values))
 
     def score(self, x0: Array, x1: Array) -> float:
-        """Goodness of fit: minus the energy distances at both ends, in the units of the data; 0 is the best.
+        """Goodness of fit: the dual value of the fit's potential on points x0 (n0, d) and x1 (n1, d), in nats.
 
-        x0 (n0, d) is moved forward and compared with x1 (n1, d), and x1 is moved backward and compared with x0.  The
-        distances are unbiased, so the score of an exact bridge is positive about as often as negative.
+        The higher, the better.  Only differences between fits on the same points have a meaning: by so many nats one is
+        nearer to the bridge of the data than the other (`sbridge.evaluation.certificate.duality`).
         """
-        bridge, seed = self._fitted(), seed_of(self.random_state)
-        start, end = as_points(x0), as_points(x1)
-        there = energy_distance(bridge.transport(start, random_state=seed), end)
-        back = energy_distance(bridge.transport(end, "backward", random_state=seed), start)
-        return -there - back
+        bridge = self._fitted()
+        return dual_of(bridge, bridge.tensor(x0), bridge.tensor(x1), seed_of(self.random_state)).value.value
 
     def transport(
         self,
@@ -172,19 +188,19 @@ class SchrodingerBridge(SolverParameters):
         """Paths through x (n, d) at times[0], (len(times), n, d); arguments as in `Bridge.trajectories`."""
         return self._fitted().trajectories(x, times, simulation, random_state, **options)
 
-    def forward_drift(self, t: float | Array, x: Array) -> Array:
+    def forward_drift(self, t: Any, x: Array) -> Array:
         """b_F(t, x) of dX = b_F dt + √(2ε) dW: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().forward_drift(t, x)
 
-    def backward_drift(self, t: float | Array, x: Array) -> Array:
+    def backward_drift(self, t: Any, x: Array) -> Array:
         """b_B(t, x) of the process seen from t = 1: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().backward_drift(t, x)
 
-    def velocity(self, t: float | Array, x: Array) -> Array:
+    def velocity(self, t: Any, x: Array) -> Array:
         """b = (b_F + b_B)/2: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().velocity(t, x)
 
-    def marginal_score(self, t: float | Array, x: Array) -> Array:
+    def marginal_score(self, t: Any, x: Array) -> Array:
         """s = ∇log ρ_t, the score of the law at time t: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._fitted().marginal_score(t, x)
 
@@ -225,11 +241,17 @@ class SchrodingerBridge(SolverParameters):
         return self.bridge_
 
 
+def _with_weights(x0: Points, x1: Points, epsilon: float, weights: tuple[SampleWeights, SampleWeights]) -> Problem:
+    """The problem of both samples with their weights, without the points of weight zero."""
+    problem = Problem.of(x0, x1, epsilon)
+    (start, w0), (end, w1) = (_weighted(x, w) for x, w in zip((problem.x0, problem.x1), weights, strict=True))
+    return replace(problem, x0=start, x1=end, test0=start, test1=end, weights0=w0, weights1=w1)
+
+
 def _weighted(x: Tensor, weights: SampleWeights) -> tuple[Tensor, Tensor | None]:
-    """The points (n, d) with their weights (n,), without those of weight zero."""
     if weights is None:
         return x, None
-    values = as_points(weights).to(x.device, torch.float64)
+    values = as_tensor(weights).to(x.device, torch.float64)
     kept = values != 0 if values.shape == x.shape[:1] else slice(None)  # `Problem` refuses another shape
     return x[kept], values[kept]
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from sbridge.arrays import positive
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
 from sbridge.fields import Field, Framed, Half, common_pair
 from sbridge.interpolants import FramedInterpolant
+from sbridge.points import Points
 from sbridge.weights import check_weights, shares_of
 
-__all__ = ["Frame", "Problem"]
+__all__ = ["FEWEST_POINTS", "Frame", "Problem"]
 
-_SMALLEST = 10  # points per dataset
+FEWEST_POINTS = 10  # points per dataset
 _POINTS = ("x0", "x1", "test0", "test1")
 
 
@@ -32,6 +33,7 @@ class Problem:
         name: its name in tables.
         truth: the exact bridge, where it is known.
         weights0, weights1: of the training points, (n0,) and (n1,), positive; None means equal weights.
+        columns: names of the d columns, where they have some.
 
     Raises:
         InputError: shapes disagree, a value is not finite, fewer than 10 points, a weight is not positive, or ε is not
@@ -45,12 +47,12 @@ class Problem:
     test1: Tensor
     name: str = "data"
     truth: ExactBridge | None = None
+    columns: tuple[str, ...] | None = None
     weights0: Tensor | None = None
     weights1: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.epsilon) and self.epsilon > 0):
-            raise InputError(f"epsilon must be a positive number, not {self.epsilon}")
+        object.__setattr__(self, "epsilon", positive(self.epsilon, "epsilon"))
         for label in _POINTS:
             _check_points(label, getattr(self, label), self.x0)
         for label, weights, x in (("weights0", self.weights0, self.x0), ("weights1", self.weights1, self.x1)):
@@ -77,7 +79,33 @@ class Problem:
     def exchanged(self) -> Problem:
         """The problem from x1 to x0, without the truth."""
         x0, x1, w0, w1 = self.x1, self.x0, self.weights1, self.weights0
-        return Problem(x0, x1, self.epsilon, self.test1, self.test0, self.name, weights0=w0, weights1=w1)
+        again = Problem(x0, x1, self.epsilon, self.test1, self.test0, self.name, columns=self.columns)
+        return replace(again, weights0=w0, weights1=w1)
+
+    @staticmethod
+    def of(x0: Points, x1: Points, epsilon: float, name: str = "data") -> Problem:
+        """A problem in which all points are training points and held-out points.
+
+        The columns of x1 are put in the order of x0's by their names, and both datasets in the higher precision.
+
+        Raises:
+            InputError: column names, shapes or sizes disagree, or a value is missing or infinite.
+        """
+        columns = x1.columns if x0.columns is None else x0.columns
+        x1 = x1.aligned(x0.columns, f"those of {x0.label}")
+        if x0.values.shape[1] != x1.values.shape[1]:
+            counts = f"{x0.label} has {x0.values.shape[1]} columns and {x1.label} has {x1.values.shape[1]}"
+            raise InputError(f"{counts}; both need the same")
+        for points in (x0, x1):
+            points.check_finite()
+        dtype = torch.promote_types(x0.values.dtype, x1.values.dtype)
+        start, end = (points.values.to(dtype) for points in (x0, x1))
+        return Problem(start, end, epsilon, start, end, name, columns=columns)
+
+    def divided(self, held_out: float, generator: torch.Generator) -> Problem:
+        """The problem that holds out the fraction `held_out` of the training points of each dataset, at random."""
+        parts = Problem.split(self.x0, self.x1, self.epsilon, held_out, generator, self.name)
+        return replace(parts, columns=self.columns)
 
     @staticmethod
     def split(
@@ -95,8 +123,8 @@ def _check_points(label: str, x: Tensor, like: Tensor) -> None:
         raise InputError(f"{label} must be floating point like x0 ({like.dtype}), not {x.dtype}")
     if x.shape[1] != like.shape[1]:
         raise InputError(f"{label} has {x.shape[1]} columns where x0 has {like.shape[1]}; both need the same")
-    if len(x) < _SMALLEST:
-        raise InputError(f"{label} has {len(x)} points; at least {_SMALLEST} are needed")
+    if len(x) < FEWEST_POINTS:
+        raise InputError(f"{label} has {len(x)} points; at least {FEWEST_POINTS} are needed")
     if not torch.isfinite(x).all():
         bad = int((~torch.isfinite(x)).any(dim=1).sum())
         raise InputError(f"{label} has {bad} rows with NaN or infinite values; drop or fill them first")
@@ -119,6 +147,8 @@ class Frame:
     shift0: Tensor
     shift1: Tensor
     scale: float
+    columns: tuple[str, ...] | None = None
+    """Names of the user's coordinates."""
 
     @staticmethod
     def of(problem: Problem) -> Frame:
@@ -132,7 +162,7 @@ class Frame:
         scale = ((variance0 + variance1) / 2).sqrt().item()
         if scale == 0:
             raise InputError("x0 and x1 do not vary at all; a bridge needs at least one spread-out dataset")
-        return Frame(mean0, mean1, scale)
+        return Frame(mean0, mean1, scale, problem.columns)
 
     def inside(self, problem: Problem) -> Problem:
         """The problem in this frame's coordinates, without the truth."""
@@ -146,7 +176,7 @@ class Frame:
         return self.scale**2 * inside + 0.5 * (self.shift1 - self.shift0).square().sum()
 
     def outside(self, bridge: Bridge) -> Bridge:
-        """A bridge of this frame's coordinates, in the user's coordinates."""
+        """A bridge of this frame's coordinates, in the user's coordinates, whose names it keeps."""
         frame = (self.shift0, self.shift1, self.scale)
         pair = common_pair(bridge.forward_field, bridge.backward_field)
         if pair is None:
@@ -156,7 +186,9 @@ class Frame:
             shared = Framed(pair, *frame)
             there, back = Half(shared, 0), Half(shared, 1)
         interpolant = bridge.interpolant and FramedInterpolant(bridge.interpolant, *frame)
-        return Bridge(there, back, bridge.epsilon * self.scale**2, interpolant, bridge.remark)
+        found = Bridge(there, back, bridge.epsilon * self.scale**2, interpolant, bridge.remark)
+        found.columns = self.columns
+        return found
 
 
 def _moments(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:

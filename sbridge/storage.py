@@ -32,6 +32,8 @@ class Storable(nn.Module):
     """A module that can be rebuilt from its constructor arguments and its state."""
 
     classes: ClassVar[dict[tuple[str, str], type[Storable]]] = {}  # by module and name
+    kept: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are stored beside the constructor's arguments; their values are values of JSON."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +54,8 @@ def _describe(value: Any, prefix: str, places: dict[int, str]) -> Any:
             return {"same": places[id(value)]}
         places[id(value)] = prefix
         arguments = {name: _describe(v, _join(prefix, name), places) for name, v in value.arguments().items()}
-        return {"class": type(value).__name__, "module": type(value).__module__, "arguments": arguments}
+        kept = {name: getattr(value, name) for name in value.kept}
+        return {"class": type(value).__name__, "module": type(value).__module__, "arguments": arguments, "kept": kept}
     if isinstance(value, nn.ModuleList):
         return {"modules": [_describe(module, _join(prefix, str(i)), places) for i, module in enumerate(value)]}
     if isinstance(value, nn.Module):
@@ -78,8 +81,10 @@ def _build(
         name: _build(inner, tensors, _join(prefix, name), like, built)
         for name, inner in description["arguments"].items()
     }
-    built[prefix] = _class(description["class"], description["module"])(**arguments)
-    return built[prefix]
+    built[prefix] = module = _class(description["class"], description["module"])(**arguments)
+    for name, value in description["kept"].items():
+        setattr(module, name, value)
+    return module
 
 
 def _join(prefix: str, name: str) -> str:

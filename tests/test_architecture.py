@@ -12,8 +12,8 @@ import pytest
 import sbridge
 
 ROOT = Path(sbridge.__file__).parent
-LAYERS = ["errors", "estimates", "arrays", "weights", "parameters", "files", "storage", "tables", "units", "fields"]
-LAYERS += ["networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities"]
+LAYERS = ["errors", "estimates", "arrays", "weights", "points", "parameters", "files", "storage", "tables", "units"]
+LAYERS += ["fields", "networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities"]
 LAYERS += ["likelihood", "bridge", "problem", "solvers", "potentials", "baselines", "problems", "theory", "evaluation"]
 LAYERS += ["display", "estimator", "snapshots", "io", "report", "bench", "tuning", "cli", "__main__", "experiments"]
 LATE = {("bridge", "evaluation.certificate")}  # imported inside a method, when it is called

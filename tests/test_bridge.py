@@ -249,8 +249,8 @@ def test_no_gradient_is_kept() -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (X[0], r"must have shape \(n, 2\), not \(2,\)"),
-        (X[None], r"must have shape \(n, 2\), not \(1, 4, 2\)"),
+        (X[0], r"must have shape \(n, d\), not \(2,\)"),
+        (X[None], r"must have shape \(n, d\), not \(1, 4, 2\)"),
         (X[:, :1], r"must have shape \(n, 2\), not \(4, 1\)"),
         (X.repeat(1, 2), r"must have shape \(n, 2\), not \(4, 4\)"),
         (torch.full_like(X, nan), "NaN or infinite"),

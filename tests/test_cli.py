@@ -301,7 +301,7 @@ def test_a_run_with_points_enough_is_certified_once(
     (tmp_path / "certificate.json").unlink()
     with np.load(tmp_path / "data.npz") as points:
         more = {name: points[name] for name in ("x0", "x1")}
-    np.savez(tmp_path / "data.npz", **more, test0=cloud(120, 2), test1=cloud(120, 3))
+    np.savez(tmp_path / "data.npz", **more, test0=cloud(120, 2).astype(float), test1=cloud(120, 3).astype(float))
     asked = call("recover", *question, "--out", tmp_path, "--resume")
     assert (asked.code, asked.err) == (0, "measuring the distance to a Schrödinger bridge\nwriting the report\n")
     found = Run.open(tmp_path).certificate()
@@ -352,7 +352,7 @@ def test_points_move_to_the_other_end(
     assert call("sample", finished, *words).code == 0
     moved = np.load(tmp_path / "to.npy")
     bridge = Bridge.load(finished / "bridge.safetensors")
-    np.testing.assert_array_equal(moved, bridge.transport(x, direction, random_state=0))
+    np.testing.assert_array_equal(moved, bridge.transport(x.astype(float), direction, random_state=0))
     assert np.abs(moved.mean(0) - end).max() < np.abs(x.mean(0) - end).min()
 
 
@@ -367,13 +367,14 @@ def test_points_at_intermediate_times(
     assert call("sample", finished, *words).code == 0
     start = 0.0 if direction == "forward" else 1.0
     grid = asked_times if asked_times[0] == start else [start, *asked_times]
-    x = pl.read_csv(data / "b.csv").to_numpy().astype(np.float32)
+    x = pl.read_csv(data / "b.csv").to_numpy()
     wanted = Bridge.load(finished / "bridge.safetensors").trajectories(x, grid, diffusion=0.0)[-len(asked_times) :]
     if suffix in (".csv", ".parquet"):
         table = pl.read_csv(path) if suffix == ".csv" else pl.read_parquet(path)
-        assert table.columns == ["t", "x", "y"]
+        assert table.columns == ["t", "row", "x", "y"]
+        np.testing.assert_array_equal(table["row"].to_numpy().reshape(wanted.shape[:2])[0], np.arange(len(x)))
         np.testing.assert_array_equal(table["t"].to_numpy().reshape(wanted.shape[:2])[:, 0], asked_times)
-        got = table[:, 1:].to_numpy().astype(np.float32).reshape(wanted.shape)
+        got = table[:, 2:].to_numpy().reshape(wanted.shape)
     else:
         got = np.load(path) if suffix == ".npy" else np.load(path)["x"]
     np.testing.assert_array_equal(got, wanted)
@@ -396,6 +397,25 @@ def test_noise_is_chosen_and_seeded(finished: Path, data: Path, tmp_path: Path, 
     assert not np.array_equal(plain, moved("--quiet-end"))
 
 
+def test_new_points_are_matched_by_name(finished: Path, data: Path, tmp_path: Path, call: Call) -> None:
+    """A file with its columns in another order, an index, ids and a hole, and answers that say which rows they are."""
+    x = pl.read_csv(data / "b.csv")
+    ids = pl.Series("cell", [f"cell-{k}" for k in range(x.height)])
+    hole = pl.when(pl.int_range(pl.len()) == 3).then(None).otherwise(pl.col("x")).alias("x")
+    new = x.with_columns(hole).select(pl.int_range(pl.len()).alias(""), ids, "y", "x")
+    new.write_csv(tmp_path / "new.csv", separator=";")
+    words = ["--input", tmp_path / "new.csv", "--drop-missing", "--ode"]
+    asked = call("sample", finished, *words, "--out", tmp_path / "to.tsv.gz")
+    assert asked.code == 0 and "79 points written" in asked.out
+    for part in ("separated by ;", "without a name", "cell is carried along", "1 of 80 rows", "row 3 (line 5)"):
+        assert part in asked.err
+    table = pl.read_csv(tmp_path / "to.tsv.gz", separator="\t")
+    kept = [k for k in range(x.height) if k != 3]
+    assert table["row"].to_list() == kept and table["cell"].to_list() == [f"cell-{k}" for k in kept]
+    wanted = Bridge.load(finished / "bridge.safetensors").transport(x.to_numpy()[kept], diffusion=0.0)
+    np.testing.assert_allclose(table["x", "y"].to_numpy(), wanted, rtol=1e-12)
+
+
 # Log-densities
 
 
@@ -409,7 +429,7 @@ def test_log_densities_of_a_run(
     asked = call("likelihood", finished, *words)
     assert asked.code == 0
     table = pl.read_csv(tmp_path / "log.csv")
-    assert table.columns == ["log_density", "standard_error"]
+    assert table.columns == ["row", "log_density", "standard_error"]
     problem = Run.open(finished).problem
     base = problem.x0 if at == "x1" else problem.x1
     wanted = Bridge.load(finished / "bridge.safetensors").log_prob(x[:50], at, base=base, method=method, random_state=0)
@@ -550,12 +570,21 @@ BAD_RUNS: dict[str, tuple[list[object], str]] = {
     "epsilon below zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon=-1"], "epsilon must be a positive number"),
     "epsilon no number": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", "x"], "--epsilon"),
     "missing file": (["--x0", "none.npy", "--x1", "b.csv", "--epsilon", 1], "none.npy: there is no such file"),
-    "other kind": (["--x0", "a.txt", "--x1", "b.csv", "--epsilon", 1], ".npy, .npz, .csv or .parquet"),
+    "other kind": (["--x0", "a.txt", "--x1", "b.csv", "--epsilon", 1], ".npy, .npz or .h5ad"),
     "empty": (["--x0", "empty.csv", "--x1", "b.csv", "--epsilon", 1], "empty.csv is empty"),
     "NaN": (["--x0", "nan.npy", "--x1", "b.csv", "--epsilon", 1], "nan.npy: 1 of 100 rows"),
     "few": (["--x0", "few.npy", "--x1", "b.csv", "--epsilon", 1], "few.npy has 9 points"),
-    "other dimension": (["--x0", "wide.csv", "--x1", "b.csv", "--epsilon", 1], "wide.csv has 3 columns"),
-    "text": (["--x0", "words.csv", "--x1", "b.csv", "--epsilon", 1], "column kind holds no numbers"),
+    "other dimension": (
+        ["--x0", "wide.npy", "--x1", "b.csv", "--epsilon", 1],
+        "wide.npy has 3 columns and b.csv has 2",
+    ),
+    "other columns": (["--x0", "wide.csv", "--x1", "b.csv", "--epsilon", 1], "b.csv has no column z"),
+    "text": (
+        ["--x0", "words.csv", "--x1", "b.csv", "--epsilon", 1],
+        "b.csv has more columns than those of words.csv: y",
+    ),
+    "two faults": (["--x0", "nan.npy", "--x1", "none.csv", "--epsilon", 1], "1 of 100 rows"),
+    "two faults, the other": (["--x0", "nan.npy", "--x1", "none.csv", "--epsilon", 1], "none.csv: there is no such"),
     "unknown column": (["--x0", "b.csv", "--x1", "b.csv", "--epsilon", 1, "--columns", "x,q"], "no column q"),
     "only one file": (["--x0", "a.npy", "--epsilon", 1], "--x1"),
     "unknown problem": (["moonshine"], "there is no problem 'moonshine'"),
@@ -590,6 +619,7 @@ def bad_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     np.save("same.npy", np.ones((100, 2)))
     np.save("steps.npy", np.repeat(np.eye(2), 50, axis=0))
     Path("empty.csv").write_text("")
+    np.save("wide.npy", np.ones((60, 3)))
     pl.DataFrame(np.ones((60, 3)), schema=["x", "y", "z"]).write_csv("wide.csv")
     pl.DataFrame({"x": ["1"] * 60, "kind": ["B"] * 60}).write_csv("words.csv")
     return tmp_path / "bad"
@@ -620,8 +650,9 @@ def test_a_missing_gpu_is_no_reason_to_use_the_cpu(question: list[str], tmp_path
 BAD_QUESTIONS: dict[str, tuple[list[object], str]] = {
     "missing file": (["--input", "none.npy"], "no such file"),
     "NaN": (["--input", "nan.npy"], "1 of 100 rows"),
-    "other dimension": (["--input", "wide.csv"], "wide.csv has 3 columns, the run's data 2"),
-    "other kind to write": (["--input", "a.npy", "--out", "to.txt"], ".npy, .npz, .csv or .parquet"),
+    "other dimension": (["--input", "wide.npy"], "wide.npy has 3 columns, the run's data 2"),
+    "other columns": (["--input", "words.csv"], "words.csv has no column y. It has the columns x, kind; those of"),
+    "other kind to write": (["--input", "a.npy", "--out", "to.txt"], ".npy, .npz or .h5ad"),
     "other method": (["--input", "a.npy", "--method", "guess"], "--method"),
     "other end": (["--input", "a.npy", "--at", "x2"], "--at"),
 }
@@ -638,7 +669,9 @@ def test_bad_points_have_no_density(
 BAD_SAMPLES: dict[str, tuple[list[object], str]] = {
     "missing file": (["--input", "none.npy", "--out", "to.npy"], "no such file"),
     "NaN": (["--input", "nan.npy", "--out", "to.npy"], "1 of 100 rows"),
-    "other dimension": (["--input", "wide.csv", "--out", "to.npy"], "wide.csv has 3 columns, the run's data 2"),
+    "other dimension": (["--input", "wide.npy", "--out", "to.npy"], "wide.npy has 3 columns, the run's data 2"),
+    "other columns": (["--input", "words.csv", "--out", "to.npy"], "It has the columns x, kind; those of"),
+    "cells from no cells": (["--input", "a.npy", "--out", "to.h5ad"], "can only be written where the points came from"),
     "other kind of output": (["--input", "a.npy", "--out", "to.txt"], "to.txt: files may be"),
     "times outside": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,2"], "times must be"),
     "times back and forth": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,0.2"], "times must be"),

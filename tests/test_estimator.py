@@ -134,9 +134,7 @@ def test_a_seed_repeats_the_paths(fitted: sbridge.SchrodingerBridge) -> None:
         ({"base": np.full((100, 2), np.nan)}, "NaN"),
     ],
 )
-def test_bad_questions_are_refused(
-    fitted: sbridge.SchrodingerBridge, options: dict[str, object], message: str
-) -> None:
+def test_bad_questions_are_refused(fitted: sbridge.SchrodingerBridge, options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         fitted.log_prob(cloud(5), **options)
 

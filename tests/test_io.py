@@ -1,4 +1,4 @@
-"""Data files survive a round trip in every format, bad ones are refused by name, and run folders come whole."""
+"""The problem between two files, and run folders, which come whole."""
 
 from __future__ import annotations
 
@@ -8,164 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from sbridge.baselines.sinkhorn import PotSinkhorn
 from sbridge.errors import InputError
 from sbridge.evaluation import Effort, Evaluator
-from sbridge.io import FileProblem, Run, check_vacant, read_points, write_points
+from sbridge.io import FileProblem, Run, check_vacant
 from sbridge.problem import Problem
-
-SUFFIXES = [".npy", ".npz", ".csv", ".parquet"]
-TABLES = [".csv", ".parquet"]
-floats = st.floats(-(2.0**100), 2.0**100, width=32)
-points = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=5), elements=floats)
 
 
 def cloud(n: int = 50, d: int = 2, seed: int = 0) -> NDArray[Any]:
     return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
 
 
-def names(d: int) -> list[str]:
-    return [f"gene {i}" for i in range(d)]
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@settings(max_examples=30)
-@given(x=points)
-def test_points_survive_a_round_trip(tmp_path_factory: pytest.TempPathFactory, suffix: str, x: NDArray[Any]) -> None:
-    """Single precision to the last bit, whatever the format; tables keep the columns' names."""
-    path = tmp_path_factory.mktemp("points") / f"x{suffix}"
-    write_points(path, x, names(x.shape[1]))
-    read = read_points(path)
-    assert read.values.dtype == torch.float32
-    np.testing.assert_array_equal(read.values.numpy(), x)
-    assert suffix not in TABLES or list(read.columns) == names(x.shape[1])
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_times_are_the_leading_axis_of_arrays_and_a_column_of_tables(tmp_path: Path, suffix: str) -> None:
-    times, path = [0.0, 0.25, 1.0], tmp_path / f"x{suffix}"
-    x: NDArray[Any] = np.stack([cloud(5), cloud(5, seed=1), cloud(5, seed=2)])
-    write_points(path, x, ["a", "b"], times)
-    if suffix in TABLES:
-        table = pl.read_csv(path) if suffix == ".csv" else pl.read_parquet(path)
-        assert table.columns == ["t", "a", "b"]
-        for k, t in enumerate(times):
-            at = table.filter(pl.col("t") == t)[:, 1:].to_numpy().astype(np.float32)
-            np.testing.assert_array_equal(at, x[k])
-    elif suffix == ".npz":
-        with np.load(path) as held:
-            np.testing.assert_array_equal(held["x"], x)
-            np.testing.assert_array_equal(held["t"], times)
-    else:
-        np.testing.assert_array_equal(np.load(path), x)
-
-
-@pytest.mark.parametrize("suffix", TABLES)
-def test_columns_are_picked_by_name_in_the_order_asked(tmp_path: Path, suffix: str) -> None:
-    x = cloud(20, 3)
-    write_points(tmp_path / f"x{suffix}", x, ["a", "b", "c"])
-    picked = read_points(tmp_path / f"x{suffix}", ("c", "a"))
-    np.testing.assert_array_equal(picked.values.numpy(), x[:, [2, 0]])
-    assert picked.columns == ("c", "a")
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, np.uint8])
-def test_any_real_numbers_become_single_precision(tmp_path: Path, dtype: type) -> None:
-    x: NDArray[Any] = np.arange(20).reshape(10, 2).astype(dtype)
-    np.save(tmp_path / "x.npy", x)
-    pl.DataFrame(x.astype(float) if dtype == np.float16 else x, schema=["a", "b"]).write_parquet(tmp_path / "x.parquet")
-    for name in ("x.npy", "x.parquet"):
-        assert torch.equal(read_points(tmp_path / name).values, torch.arange(20.0).view(10, 2))
-
-
-def test_an_array_of_several_is_named_by_its_key(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", first=cloud(), second=cloud(seed=1))
-    np.testing.assert_array_equal(read_points(f"{tmp_path}/x.npz:second").values.numpy(), cloud(seed=1))
-
-
 def text(content: str) -> Callable[[Path], Any]:
     return lambda path: path.write_text(content)
-
-
-def array(x: Any) -> Callable[[Path], Any]:
-    return lambda path: np.save(path, x)
-
-
-def with_value(value: float) -> NDArray[Any]:
-    x = cloud(20)
-    x[[3, 7], 1] = value
-    return x
-
-
-BAD_FILES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
-    "missing": ("x.npy", lambda path: None, "no such file"),
-    "empty": ("x.csv", text(""), "is empty"),
-    "empty npy": ("x.npy", text(""), "is empty"),
-    "no rows": ("x.csv", text("a,b\n"), "holds no points"),
-    "no rows in an array": ("x.npy", array(np.empty((0, 2))), "shape (n, d)"),
-    "unsupported": ("x.xlsx", text("1"), ".npy, .npz, .csv or .parquet"),
-    "no suffix": ("x", text("1"), "without a suffix"),
-    "not an array": ("x.npy", text("hello"), "cannot be read"),
-    "not an archive": ("x.npz", text("hello"), "cannot be read"),
-    "not a table": ("x.parquet", text("hello"), "cannot be read"),
-    "pickled": ("x.npy", array(np.array([[{}]], dtype=object)), "cannot be read"),
-    "words": ("x.npy", array(np.array([["a", "b"]])), "not numbers"),
-    "complex": ("x.npy", array(np.ones((20, 2), complex)), "not numbers"),
-    "a line": ("x.npy", array(np.ones(20)), "shape (n, d)"),
-    "three axes": ("x.npy", array(np.ones((20, 2, 2))), "shape (n, d)"),
-    "NaN": ("x.npy", array(with_value(np.nan)), "2 of 20 rows"),
-    "infinite": ("x.npy", array(with_value(np.inf)), "2 of 20 rows"),
-    "too large for single precision": ("x.npy", array(np.full((20, 2), 1e39)), "20 of 20 rows"),
-    "missing value": ("x.csv", text("a,b\n1,2\n3,\n"), "1 of 2 rows"),
-    "NaN in a table": ("x.csv", text("a,b\n1,2\n3,NaN\n"), "1 of 2 rows"),
-    "text column": ("x.csv", text("a,kind\n1,B cell\n2,T cell\n"), "column kind holds no numbers"),
-    "text far down": ("x.csv", text("a,b\n" + "1,2\n" * 5000 + "1,x\n"), "column b holds no numbers"),
-    "no header": ("x.csv", text("1.5,2\n3,4\n"), "has no header"),
-    "other separator": ("x.csv", text("a;b\n1;2\n"), "column a;b holds no numbers"),
-    "ragged": ("x.csv", text("a,b\n1,2\n1,2,3\n"), "cannot be read"),
-    "several arrays": ("x.npz", lambda path: np.savez(path, a=cloud(), b=cloud()), "x.npz:KEY"),
-}
-
-
-@pytest.mark.parametrize(("name", "write", "message"), BAD_FILES.values(), ids=BAD_FILES.keys())
-def test_bad_files_are_refused_by_name(tmp_path: Path, name: str, write: Callable[[Path], Any], message: str) -> None:
-    write(tmp_path / name)
-    with pytest.raises(InputError) as caught:
-        read_points(tmp_path / name)
-    assert message in str(caught.value)
-    assert name in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("source", "columns", "message"),
-    [
-        ("x.csv", ("a", "z"), "no column z; it has a, b"),
-        ("x.npy", ("a",), "--columns is for .csv and .parquet"),
-        ("x.npz:y", (), "no array 'y'"),
-        ("y.npz:x", (), "no such file"),
-    ],
-)
-def test_what_a_file_does_not_hold_is_refused(
-    tmp_path: Path, source: str, columns: tuple[str, ...], message: str
-) -> None:
-    for suffix in (".csv", ".npy", ".npz"):
-        write_points(tmp_path / f"x{suffix}", cloud(), ["a", "b"])
-    with pytest.raises(InputError, match=message):
-        read_points(f"{tmp_path}/{source}", columns)
-
-
-@pytest.mark.parametrize("name", ["x.txt", "x"])
-def test_files_of_another_kind_are_not_written(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"\.parquet"):
-        write_points(tmp_path / name, cloud(), ["a", "b"])
 
 
 def asked(
@@ -173,7 +32,7 @@ def asked(
 ) -> FileProblem:
     np.save(folder / "a.npy", cloud(n0))
     np.save(folder / "b.npy", cloud(n1, d1, seed=1))
-    return FileProblem(str(folder / "a.npy"), str(folder / "b.npy"), epsilon, held_out=held_out)
+    return FileProblem(x0=str(folder / "a.npy"), x1=str(folder / "b.npy"), epsilon=epsilon, held_out=held_out)
 
 
 def test_the_split_keeps_every_point_once(tmp_path: Path) -> None:
@@ -209,7 +68,7 @@ def test_problems_that_cannot_be_posed_are_refused(tmp_path: Path, options: dict
 
 
 CONFIG = {
-    "settings": {"epsilon": 0.5, "name": "test"},
+    "settings": {"epsilon": 0.5, "name": "test", "columns": ["height", "weight"]},
     "methods": {"POT Sinkhorn": "pot-sinkhorn.safetensors"},
     "environment": {},
     "command": "sbridge",
@@ -226,6 +85,7 @@ def test_a_run_gives_back_its_problem(run: Run, tmp_path: Path) -> None:
     for label in ("x0", "x1", "test0", "test1"):
         assert torch.equal(getattr(problem, label), getattr(built, label))
     assert (problem.epsilon, problem.name, problem.truth) == (0.5, "test", None)
+    assert problem.columns == ("height", "weight")
 
 
 def test_a_run_gives_back_its_results(run: Run) -> None:
@@ -244,6 +104,13 @@ def test_a_run_gives_back_its_results(run: Run) -> None:
     assert torch.equal(again.bridges()[solver.name].forward_drift(0.5, x), bridge.forward_drift(0.5, x))
     assert again.comparison() == table
     assert again.history().rows() == [(1.0, 0.5), (2.0, -1e-7)]
+
+
+def test_a_run_folder_is_no_pattern(tmp_path: Path) -> None:
+    run, other = (Run.create(tmp_path / name, CONFIG, asked(tmp_path).build()) for name in ("run[1]", "run1"))
+    run.write_history([{"step": 1.0}])
+    other.write_history([{"step": 2.0}])
+    assert run.history().rows() == [(1.0,)]
 
 
 def _cut(path: Path) -> None:

@@ -401,6 +401,12 @@ def test_one_dimension_is_seen_against_time() -> None:
     assert shown[..., 1].tolist() == paths[..., 0].tolist()
 
 
+def test_axes_carry_the_names_of_the_columns() -> None:
+    problem = replace(problem_of(2, "plane"), columns=("height", "cost in $"))
+    assert view_of(problem).labels == ("height (data units)", r"cost in \$ (data units)")
+    assert view_of(replace(problem_of(1, "line"), columns=("age",))).labels == ("time t", "age (data units)")
+
+
 def table(floor: float | None = 0.1, **figures: float | tuple[float, float]) -> Comparison:
     """A comparison by path KL: method → figure, or (figure, standard error)."""
     pairs = {name: value if isinstance(value, tuple) else (value, 0.0) for name, value in figures.items()}

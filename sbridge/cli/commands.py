@@ -15,11 +15,12 @@ from torch import Tensor
 from sbridge.bridge import Bridge
 from sbridge.cli.tables import print_comparison
 from sbridge.densities import Density, as_density
-from sbridge.display import tracked
+from sbridge.display import note, tracked
 from sbridge.errors import InputError
 from sbridge.evaluation import FLOOR, TRUTH, Comparison, merge
-from sbridge.io import Points, Run, check_writable, read_points, write_points
+from sbridge.io import Answer, Reading, Run, check_writable, read_points, write_answer
 from sbridge.likelihood import LogDensity, bits_per_dimension, cross_entropy
+from sbridge.points import Points
 from sbridge.sampling import Simulation, through
 
 __all__ = ["Compare", "Likelihood", "Report", "Sample"]
@@ -36,7 +37,7 @@ class Sample:
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
     input: str
-    """Points to move: a .npy, .npz, .csv or .parquet file, or FILE.npz:key."""
+    """Points to move: a .csv, .tsv (also .gz), .parquet, .npy, .npz or .h5ad file, or FILE.npz:key."""
     out: Path
     """File to write, of any of these kinds."""
     direction: Literal["forward", "backward"] = "forward"
@@ -54,8 +55,9 @@ class Sample:
     """Steps from one end to the other, shorter near both."""
     seed: int = 0
     """Seed of the noise."""
-    columns: tuple[str, ...] = ()
-    """Columns to take from .csv and .parquet files (all by default)."""
+    group: str | None = None
+    """Group of --groupby to take; all points by default."""
+    reading: Reading = Reading()
 
     def run(self, command: str) -> None:
         """Move the points and write them.
@@ -67,9 +69,10 @@ class Sample:
         check_writable(self.out)
         run = Run.open(self.folder)
         bridge = _fitted(run)
-        points = _points(run, self.input, self.columns)
+        points = _points(run, bridge, self.input, self.reading, self.group)
         states = self._move(bridge, points.values.numpy(), simulation)
-        write_points(self.out, states if self.times else states[-1], points.columns, self.times or None)
+        values, end = (states if self.times else states[-1]), "t1" if self.direction == "forward" else "t0"
+        write_answer(self.out, Answer(values, _names(points, bridge), self.times or None, points, end))
         print(f"{len(points.values)} points written to {self.out}")
 
     def _simulation(self) -> Simulation:
@@ -93,7 +96,7 @@ class Likelihood:
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
     input: str
-    """Points: a .npy, .npz, .csv or .parquet file, or FILE.npz:key."""
+    """Points: a .csv, .tsv (also .gz), .parquet, .npy, .npz or .h5ad file, or FILE.npz:key."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """File to write, of any of these kinds: the log-density of each point and its standard error, in nats."""
     at: Literal["x1", "x0"] = "x1"
@@ -103,8 +106,9 @@ class Likelihood:
     tilted-bound: a lower bound on its log-density."""
     seed: int = 0
     """Seed of the paths."""
-    columns: tuple[str, ...] = ()
-    """Columns to take from .csv and .parquet files (all by default)."""
+    group: str | None = None
+    """Group of --groupby to take; all points by default."""
+    reading: Reading = Reading()
 
     def run(self, command: str) -> None:
         """Compute the log-densities, write them and print their cross-entropy.
@@ -115,12 +119,13 @@ class Likelihood:
         if self.out:
             check_writable(self.out)
         run = Run.open(self.folder)
-        bridge, points = _fitted(run), _points(run, self.input, self.columns)
+        bridge = _fitted(run)
+        points = _points(run, bridge, self.input, self.reading, self.group)
         base = run.problem.x0 if self.at == "x1" else run.problem.x1
         found = self._log_density(bridge, points.values, as_density(base, points.values))
         if self.out:
             answer = torch.stack([found.value, found.standard_error], dim=1)
-            write_points(self.out, answer.numpy(), ("log_density", "standard_error"))
+            write_answer(self.out, Answer(answer.numpy(), ("log_density", "standard_error"), origin=points))
         print(_summary(found, run.problem.dim))
 
     def _log_density(self, bridge: Bridge, x: Tensor, base: Density) -> LogDensity[Tensor]:
@@ -175,14 +180,20 @@ class Report:
         print(f"report: {build(Run.open(self.folder))}")
 
 
-def _points(run: Run, file: str, columns: tuple[str, ...]) -> Points:
-    points = read_points(file, columns)
+def _points(run: Run, bridge: Bridge, file: str, reading: Reading, group: str | None) -> Points:
+    points = read_points(file, reading, bridge.columns, f"those of {run.folder}", group)
+    for remark in points.remarks:
+        note(remark)
     if points.values.shape[1] != run.problem.dim:
         raise InputError(
             f"{file} has {points.values.shape[1]} columns, the run's data {run.problem.dim}; "
-            "--columns picks some of a .csv or .parquet file"
+            "--columns picks some of a file with names"
         )
     return points
+
+
+def _names(points: Points, bridge: Bridge) -> Sequence[str]:
+    return points.columns or bridge.columns or [f"c{place}" for place in range(points.values.shape[1])]
 
 
 def _fitted(run: Run) -> Bridge:

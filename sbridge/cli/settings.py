@@ -35,6 +35,7 @@ def configuration(
         "settings": {
             "name": problem.name,
             "epsilon": problem.epsilon,
+            "columns": None if problem.columns is None else list(problem.columns),
             "problem": describe(source),
             "data": _fingerprint(problem),
             "solver": describe(solver),

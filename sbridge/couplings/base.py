@@ -64,15 +64,19 @@ class Planned(Coupling):
 
     def _next(self, n: int, generator: torch.Generator) -> Tensor:
         """The next n pairs of rows of the datasets, (n, 2)."""
-        start = int(self.used)
+        parts = [self._taken(n)]
+        while (left := n - sum(map(len, parts))) > 0:
+            pairs = self.planned(generator)
+            order = torch.randperm(len(pairs), generator=generator, device=generator.device)
+            self.queue, self.used = pairs[order].int(), torch.zeros_like(self.used)
+            parts.append(self._taken(left))
+        return torch.cat(parts)
+
+    def _taken(self, n: int) -> Tensor:
+        """The next n pairs of the queue, or those that are left."""
+        start = min(int(self.used), len(self.queue))
         self.used += n
-        if self.used <= len(self.queue):
-            return self.queue[start : start + n]
-        rest = self.queue[start:].clone()
-        pairs = self.planned(generator)
-        order = torch.randperm(len(pairs), generator=generator, device=generator.device)
-        self.queue, self.used = pairs[order].int(), torch.zeros_like(self.used)
-        return torch.cat([rest, self._next(n - len(rest), generator)])
+        return self.queue[start : start + n]
 
     def planned(self, generator: torch.Generator) -> Tensor:
         """Rows of both datasets for `ahead` pairs of a plan, (ahead, 2)."""

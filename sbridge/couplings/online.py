@@ -10,6 +10,7 @@ from sbridge.couplings.pool import Pool, plan_between
 
 __all__ = ["OnlineSinkhorn"]
 
+_LEAST_AHEAD = 64  # pairs: where the points are few, each gives several
 _FIRST_ITERATIONS = 200  # at most: at very small ε the first plan has not converged, and the fresh points improve it
 
 
@@ -26,13 +27,15 @@ class OnlineSinkhorn(Planned):
     Args:
         pool: points per side that the plan knows at a time.
         batch: fresh points per side at a time.
-        partners: pairs that each of them gives.  Fresh points are worth more than further partners of the same.
+        partners: pairs that each of them gives, more where the datasets have fewer than 32 points.  Fresh points are
+            worth more than further partners of the same.
     """
 
     def __init__(
         self, x0: Tensor, x1: Tensor, epsilon: float, pool: int = 4096, batch: int = 1024, partners: int = 1
     ) -> None:
         batch = min(batch, pool, len(x0), len(x1))
+        partners = max(partners, -(-_LEAST_AHEAD // (2 * batch)))
         super().__init__(x0, x1, epsilon, 2 * batch * partners)
         self.batch, self.partners = batch, partners
         self.pool0, self.pool1 = (Pool(x, min(pool, len(x))) for x in (x0, x1))

@@ -24,6 +24,7 @@ from sbridge.sampling import EULER, graded
 
 __all__ = ["SelfConsistent", "Simulated"]
 
+_LEAST_AHEAD = 64  # pairs of a plan: where the points are few, each gives several
 _SIMULATED_AT_ONCE = 4096  # points; more do not fit into a processor's cache
 _MATCHED_AT_ONCE = 512  # points; with more, each moves less far, but takes more time in proportion to their number
 
@@ -77,7 +78,8 @@ class Simulated(Coupling):
     def reference(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """n pairs of the entropic plan, to which the pairs converge: (n, d) each."""
         batch = min(n, max(len(self.x0), len(self.x1)))
-        plans = MinibatchSinkhorn(self.x0, self.x1, self.epsilon, batch, partners=1, iterations=30)
+        partners = -(-_LEAST_AHEAD // batch)
+        plans = MinibatchSinkhorn(self.x0, self.x1, self.epsilon, batch, partners, iterations=30)
         return plans.pairs(n, generator)
 
     def simulate(self, drifts: VectorField, generator: torch.Generator) -> None:

@@ -21,8 +21,10 @@ from sbridge.bridge import Bridge, Direction, ExactBridge
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation import metrics
+from sbridge.evaluation.certificate.duality import Care
+from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.distances import energy_distance, energy_p_value, sliced_wasserstein, wasserstein
-from sbridge.evaluation.table import FLOOR, TRUTH, Comparison, Effort, Row, unique
+from sbridge.evaluation.table import FLOOR, TRUTH, Comparison, Effort, Row, unique, with_gaps
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.sampling import Simulation
@@ -31,6 +33,8 @@ from sbridge.solvers import Solver
 __all__ = ["Candidate", "Evaluator", "Fitted", "compare"]
 
 T = TypeVar("T")
+_STARTS, _PER_START = 128, 64  # that λ_ψ is estimated at, and paths from each
+_BLOCKS = 32  # of the held-out points
 _SALT = 0x5B81D6E  # a problem of the same seed must not have drawn its data with the same random numbers
 
 
@@ -65,8 +69,10 @@ def compare(
     """
     named = _named(methods)
     evaluator = Evaluator.of(problem, random_state, effort or Effort())
-    rows = {**{name: evaluator.row(method) for name, method in named.items()}, **evaluator.references()}
-    return evaluator.table(rows)
+    examined = {name: evaluator.examined(method) for name, method in named.items()}
+    rows = {**{name: row for name, (row, _) in examined.items()}, **evaluator.references()}
+    duals = {name: evaluator.dual(bridge) for name, (_, bridge) in examined.items() if bridge is not None}
+    return evaluator.table(rows, duals | evaluator.true_dual())
 
 
 def _named(methods: Sequence[Candidate] | Mapping[str, Candidate]) -> dict[str, Candidate]:
@@ -108,20 +114,35 @@ class Evaluator:
         """The held-out points of x0 and x1 that are moved and compared."""
         return self._draw(self.problem.test0), self._draw(self.problem.test1)
 
-    def table(self, rows: Mapping[str, Row]) -> Comparison:
-        """The rows as a comparison."""
-        problem = self.problem
-        return Comparison(problem.name, problem.epsilon, problem.dim, self.random_state, self.effort, rows)
+    def table(self, rows: Mapping[str, Row], duals: Mapping[str, Sequence[float]] | None = None) -> Comparison:
+        """The rows as a comparison, with the dual gaps of those whose `dual` is given."""
+        problem, known = self.problem, {name: dual for name, dual in (duals or {}).items() if dual}
+        about = (problem.name, problem.epsilon, problem.dim, self.random_state, self.effort)
+        return Comparison(*about, with_gaps(rows, known), known)
 
     def row(self, candidate: Candidate) -> Row:
         """The row of one method; an InputError or DivergenceError becomes its remark."""
+        return self.examined(candidate)[0]
+
+    def examined(self, candidate: Candidate) -> tuple[Row, Bridge | None]:
+        """The row of one method, and its bridge unless it failed."""
         row: dict[str, float | str] = {}
         try:
             bridge = self._solve(candidate, row)
             row |= self.measure(bridge)
         except (InputError, DivergenceError) as error:
-            row["remark"] = f"failed: {error}"
-        return row
+            return {**row, "remark": f"failed: {error}"}, None
+        return row, bridge
+
+    def dual(self, bridge: Bridge) -> list[float]:
+        """D(ψ) of the bridge's potential on blocks of the held-out points, in nats; empty if it is not finite."""
+        care = Care(self.effort.potential_paths, self.effort.potential_steps, _STARTS, _PER_START)
+        values = dual_of(bridge, *self.test, self.random_state, care).blocks(_BLOCKS)
+        return values if all(map(isfinite, values)) else []
+
+    def true_dual(self) -> dict[str, Sequence[float]]:
+        """`dual` of the exact bridge, if it is known."""
+        return {} if self.problem.truth is None else {TRUTH: self.dual(self.problem.truth)}
 
     def measure(self, bridge: Bridge) -> Row:
         """Every metric of one bridge; values that are not finite are left out and named in the remark.

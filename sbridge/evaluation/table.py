@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from math import sqrt
 from pathlib import Path
+from statistics import fmean, stdev
 
 from sbridge.errors import InputError
 from sbridge.estimates import rounded, with_error
@@ -14,6 +16,7 @@ from sbridge.sampling import Simulation, through
 from sbridge.tables import markdown, write_csv
 
 __all__ = ["COLUMNS", "FLOOR", "TRUTH", "Column", "Comparison", "Effort", "Row", "column_named", "merge", "unique"]
+__all__ += ["with_gaps"]
 
 Row = Mapping[str, float | str]
 FLOOR = "floor (two true samples)"
@@ -78,10 +81,20 @@ COLUMNS: Sequence[Column] = (
     *_distances("forward", "→", "x1"),
     *_distances("backward", "←", "x0"),
     Column(
+        "dual_gap",
+        "dual gap",
+        "nats",
+        "By how much the dual value of the method's potential is below the best in this table, on the same held-out "
+        "points; the divergence of the bridge from the method's exceeds that of the best by about so much.",
+        error="dual_gap_se",
+    ),
+    Column(
         "kinetic_energy",
         "kinetic energy",
         "x²",
-        "½E∫|u|²dt along the method's own forward paths; of all processes between these ends the bridge has the least.",
+        "½E∫|u|²dt along the method's own forward paths; of all processes between these ends the bridge has the least. "
+        "A process that ends elsewhere may have less; a plan of few points (POT, GeomLoss) has more, because its paths "
+        "must meet those very points.",
         lower_is_better=False,
         error="kinetic_energy_se",
     ),
@@ -156,6 +169,10 @@ class Effort:
     """Starting points of the cBW-UVP (points)."""
     per_start: int = 200
     """Endpoints simulated from each of them; the cBW-UVP's floor falls like their inverse (points)."""
+    potential_paths: int = 16_384
+    """Paths of a method's own that its potential is learned from, for the dual gap (paths)."""
+    potential_steps: int = 600
+    """Steps in which it is learned (steps)."""
     diffusion: tuple[float, ...] = ()
     """D of the noise that held-out points are moved with: one value, or D(t) through several at equal distances in
     time; ε where there is none.  Path KL, cBW-UVP and kinetic energy are always of the bridge's own process (x²)."""
@@ -178,6 +195,7 @@ class Comparison:
         effort: the sizes that were used.
         rows: by the methods' names; rows[FLOOR] holds each metric between two true samples, and rows[TRUTH] the exact
             bridge evaluated like every method, where it is known.  Values that a row does not have are absent.
+        duals: the dual value of each method on equal blocks of the held-out points, in nats, where it was measured.
     """
 
     problem: str
@@ -186,6 +204,7 @@ class Comparison:
     random_state: int
     effort: Effort
     rows: Mapping[str, Row]
+    duals: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[Column]:
@@ -240,11 +259,25 @@ def merge(comparisons: Sequence[Comparison]) -> Comparison:
     methods = [item for one in comparisons for item in one.rows.items() if item[0] not in (FLOOR, TRUTH)]
     names = unique(name for name, _ in methods)
     references = {name: first.rows[name] for name in (TRUTH, FLOOR) if name in first.rows}
-    return replace(first, rows={**dict(zip(names, (row for _, row in methods), strict=True)), **references})
+    rows = {**dict(zip(names, (row for _, row in methods), strict=True)), **references}
+    found = [one.duals.get(name) for one in comparisons for name in one.rows if name not in (FLOOR, TRUTH)]
+    duals = {name: dual for name, dual in zip(names, found, strict=True) if dual is not None}
+    duals |= {name: first.duals[name] for name in references if name in first.duals}
+    return replace(first, rows=with_gaps(rows, duals), duals=duals)
+
+
+def with_gaps(rows: Mapping[str, Row], duals: Mapping[str, Sequence[float]]) -> Mapping[str, Row]:
+    """The rows with their dual gaps and standard errors, which are those of the differences, block by block."""
+    if not duals:
+        return rows
+    best = max(duals, key=lambda name: fmean(duals[name]))
+    gaps = {name: [b - a for a, b in zip(dual, duals[best], strict=True)] for name, dual in duals.items()}
+    figures = {name: {"dual_gap": fmean(gap), "dual_gap_se": stdev(gap) / sqrt(len(gap))} for name, gap in gaps.items()}
+    return {name: {**row, **figures.get(name, {})} for name, row in rows.items()}
 
 
 def _check_alike(first: Comparison, other: Comparison) -> None:
-    one, two = ({**asdict(each), "rows": None} for each in (first, other))
+    one, two = ({**asdict(each), "rows": None, "duals": None} for each in (first, other))
     differing = [f"{key} ({one[key]} and {two[key]})" for key in one if one[key] != two[key]]
     if differing:
         rule = "only comparisons of the same problem, seed and sizes can be merged"

@@ -1,9 +1,12 @@
 """Data files, run folders, finished work and checkpoints."""
 
 from sbridge.io.checkpoint import load_training, read_training, save_training
-from sbridge.io.data import FileProblem, Points, check_writable, read_points, write_points
+from sbridge.io.file_problem import FileProblem
+from sbridge.io.readers import read_points
+from sbridge.io.reading import Reading
 from sbridge.io.runs import Run, check_vacant
 from sbridge.io.store import Store, check_same
+from sbridge.io.writers import Answer, check_writable, write_answer
 
-__all__ = ["FileProblem", "Points", "Run", "Store", "check_same", "check_vacant", "check_writable", "load_training"]
-__all__ += ["read_points", "read_training", "save_training", "write_points"]
+__all__ = ["Answer", "FileProblem", "Reading", "Run", "Store", "check_same", "check_vacant", "check_writable"]
+__all__ += ["load_training", "read_points", "read_training", "save_training", "write_answer"]

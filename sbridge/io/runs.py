@@ -127,7 +127,9 @@ class Run:
         points = _read_points(self.path("data.npz"))
         truth = self.path("truth.safetensors")
         exact = _exact(truth) if truth.exists() else None
-        return Problem(**points, epsilon=settings["epsilon"], name=settings["name"], truth=exact)
+        names = settings.get("columns")
+        columns = None if names is None else tuple(names)
+        return Problem(**points, epsilon=settings["epsilon"], name=settings["name"], truth=exact, columns=columns)
 
     def bridges(self) -> dict[str, Bridge]:
         """The bridge of each finished method by the method's name, the fitted one first.
@@ -146,7 +148,7 @@ class Run:
         """
         path = self.path("history.csv")
         try:
-            return pl.read_csv(path)
+            return pl.read_csv(path, glob=False)  # [ ] in the name of a run are no pattern
         except (OSError, PolarsError) as error:
             raise InputError(f"{path} is missing or damaged: {error}") from error
 

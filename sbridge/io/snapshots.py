@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from sbridge.errors import InputError
-from sbridge.io.data import Points, read_points
+from sbridge.io.readers import read_points
+from sbridge.io.reading import Reading
+from sbridge.points import Points
 
 __all__ = ["read_snapshots"]
 
@@ -31,13 +33,14 @@ def read_snapshots(
         return _one_each(files, times, columns)
     if len(files) != 1 or times:
         raise InputError("--time-column is for one table of all times; leave out the other files and --times")
-    return _by_column(read_points(files[0], [*columns, time_column] if columns else ()), files[0], time_column)
+    reading = Reading(columns=(*columns, time_column) if columns else ())
+    return _by_column(read_points(files[0], reading), files[0], time_column)
 
 
 def _one_each(files: Sequence[str], times: Sequence[float], columns: Sequence[str]) -> tuple[list[float], list[Tensor]]:
     if len(files) < 2:
         raise InputError("give a file for each time, at least two, or one table and --time-column")
-    points = [read_points(file, columns) for file in files]
+    points = [read_points(file, Reading(columns=tuple(columns))) for file in files]
     for file, other in zip(files[1:], points[1:], strict=True):
         if other.columns != points[0].columns:
             raise InputError(f"{file} has not the columns of {files[0]}; --columns selects some")
@@ -45,10 +48,11 @@ def _one_each(files: Sequence[str], times: Sequence[float], columns: Sequence[st
 
 
 def _by_column(points: Points, file: str, time_column: str) -> tuple[list[float], list[Tensor]]:
-    if time_column not in points.columns:
-        raise InputError(f"{file} has no column {time_column}; it has {', '.join(points.columns)}")
-    place = points.columns.index(time_column)
-    rest = [i for i in range(len(points.columns)) if i != place]
+    names = points.columns or ()
+    if time_column not in names:
+        raise InputError(f"{file} has no column {time_column}; it has {', '.join(names) or 'no names'}")
+    place = names.index(time_column)
+    rest = [i for i in range(len(names)) if i != place]
     if not rest:
         raise InputError(f"{file} has no column but {time_column}")
     stamps, values = points.values[:, place], points.values[:, rest]

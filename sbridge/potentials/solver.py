@@ -180,6 +180,7 @@ def _bridge(
     bridge = PotentialBridge(there, back, problem.epsilon, (frame.shift0 + frame.scale * starts).to(like), 0.0, 0.0)
     outside = (frame.shift0 + frame.scale * x0.held_out.x, frame.shift1 + frame.scale * x1.held_out.x)
     held_out = bridge.dual_on(*outside, x0.held_out.weights, x1.held_out.weights)
+    bridge.columns = problem.columns
     bridge.dual, bridge.dual_error = held_out.value, held_out.standard_error
     return bridge
 

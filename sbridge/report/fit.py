@@ -27,7 +27,7 @@ __all__ = ["drift_error", "drift_gaps", "interpolant", "training_curves"]
 Pairs = tuple[Tensor, Tensor]
 
 _DRAWN_PAIRS = 10
-_INTERPOLANT_TIMES = torch.linspace(0, 1, 101)[:, None, None]
+_INTERPOLANT_TIMES = torch.linspace(0, 1, 101, dtype=torch.float64)[:, None, None]
 _GAP_TIMES = torch.linspace(0.01, 0.99, 50)
 _GAP_POINTS = 500
 _OWN, _FIXED = "loss on the current interpolant", "loss on fixed points"
@@ -125,8 +125,9 @@ def _interpolant_panels(problem: Problem, learned: Interpolant, pairs: Mapping[s
 def _means(interpolant: Interpolant, x0: Tensor, x1: Tensor) -> Tensor:
     """I at 101 times, (101, n, d)."""
     with torch.no_grad():
-        ends = (x.float().expand(len(_INTERPOLANT_TIMES), -1, -1) for x in (x0, x1))
-        return interpolant.mean(_INTERPOLANT_TIMES, *ends)
+        like = next(iter(interpolant.state_dict().values()), x0)
+        times, *ends = (x.to(like) for x in (_INTERPOLANT_TIMES, x0, x1))
+        return interpolant.mean(times, *(x.expand(len(times), -1, -1) for x in ends))
 
 
 def _draw_means(ax: Axes, problem: Problem, means: Tensor, colour: str, style: str) -> None:

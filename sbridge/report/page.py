@@ -60,7 +60,7 @@ def _comparison(material: Material) -> dict[str, Any]:
         return {}
     return {
         "comparison": comparison,
-        "verdict": [*verdict(comparison), *certified(material.run)],
+        "verdict": [*certified(material.run), *verdict(comparison)],
         "heads": heads(comparison),
         "table": comparison_rows(comparison),
         "colours": colours(list(material.methods)),

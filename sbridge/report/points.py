@@ -30,10 +30,16 @@ _DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
 
 
 class AgainstTime:
-    """One dimension: the point against time."""
+    """One dimension: the point against time.
+
+    Args:
+        label: of the axis of the point.
+    """
 
     name = "the point against time"
-    labels = ("time t", "x (data units)")
+
+    def __init__(self, label: str) -> None:
+        self.labels = "time t", label
 
     def project(self, times: Sequence[float], paths: Tensor) -> Values:
         """Paths (len(times), n, 1) in the figure's coordinates, (len(times), n, 2)."""
@@ -97,12 +103,18 @@ def principal(problem: Problem) -> Plane:
     return Plane("the first two principal components of the pooled held-out data", labels, axes, centre)
 
 
+def _coordinate(problem: Problem, k: int) -> str:
+    """The label of one of the first coordinates: the user's name for it, where there is one."""
+    own = None if problem.columns is None else problem.columns[k].replace("$", r"\$")  # $ begins a formula
+    return f"{own or 'x' + '₁₂₃'[k] * (problem.dim > 1)} (data units)"
+
+
 def view_of(problem: Problem) -> View:
     """How points of the problem's dimension are drawn."""
     if problem.dim == 1:
-        return AgainstTime()
+        return AgainstTime(_coordinate(problem, 0))
     if problem.dim == 2:
-        labels = "x₁ (data units)", "x₂ (data units)"
+        labels = _coordinate(problem, 0), _coordinate(problem, 1)
         return Plane("the plane of the data", labels, torch.eye(2).double(), torch.zeros(2).double())
     return principal(problem)
 
@@ -202,7 +214,7 @@ def _end_panels(problem: Problem, paths: Paths, direction: Direction) -> Figure:
 def _coordinates(problem: Problem, view: View, points: Tensor) -> dict[str, Values]:
     """Label → values (n,) of each coordinate that has a histogram."""
     if problem.dim <= _DATA_COORDINATES:
-        return {f"x{'₁₂₃'[k]} (data units)": points[:, k].numpy() for k in range(problem.dim)}
+        return {_coordinate(problem, k): points[:, k].numpy() for k in range(problem.dim)}
     return dict(zip(view.labels, view.project([1.0], points[None])[0].T, strict=True))
 
 

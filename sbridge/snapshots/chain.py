@@ -18,14 +18,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sbridge import storage
-from sbridge.arrays import Array, RandomState, as_points, in_kind, seed_of, seeded
+from sbridge.arrays import Array, RandomState, seed_of, seeded
 from sbridge.bridge import Bridge, Direction
-from sbridge.densities import Base, Density, as_density
+from sbridge.densities import Base, Density, as_density, is_law
 from sbridge.errors import InputError
 from sbridge.likelihood import DensityMethod, End, LogDensity, density_method
+from sbridge.points import Points
 from sbridge.sampling import Diffusion, Simulation
 from sbridge.snapshots.density import CarriedDensity
 from sbridge.snapshots.joints import Joint, joint_of
@@ -94,18 +95,30 @@ class Chain(storage.Storable):
         Raises:
             InputError: times leave those of the snapshots or are not monotone, or as in `Bridge.trajectories`.
         """
+        asked = self.legs[0].question(x)
+        answer: Array = asked.kind.paths(self._states(asked, times, simulation, random_state, **options), times)
+        return answer
+
+    def _states(
+        self,
+        asked: Points,
+        times: Sequence[float],
+        simulation: Simulation | None,
+        random_state: RandomState,
+        **options: Any,
+    ) -> Tensor:
         stops = self._stops(times)
         exact = simulation is None and not options
         settings = None if exact else (simulation or Simulation()).changed(**options)
         noise = np.random.default_rng(seed_of(random_state))
-        states = {stops[0]: x}
+        states = {stops[0]: self.legs[0].tensor(asked)}
         for leg, start, stop in self._legs(reverse=stops[0] > stops[-1]):
             part = [t for t in stops if start <= t <= stop]
             if len(part) > 1:
                 own = [(t - start) / (stop - start) for t in part]
                 moved = leg.trajectories(states[part[0]], own, _within(settings, start, stop), noise)
                 states.update(zip(part, moved, strict=True))
-        return in_kind(torch.stack([as_points(states[t]) for t in times]), x)
+        return torch.stack([states[t] for t in times])
 
     def transport(
         self,
@@ -133,8 +146,10 @@ class Chain(storage.Storable):
     ) -> Array:
         """Move points x (n, d) from the time `start`, by default the first, to time t; options as in `trajectories`."""
         times = (self.times[0] if start is None else start, t)
-        moved: Array = self.trajectories(x, times, simulation, random_state, **options)[-1]
-        return moved
+        asked = self.legs[0].question(x)
+        states = self._states(asked, times, simulation, random_state, **options)
+        answer: Array = asked.kind.vectors(states[-1], "x")
+        return answer
 
     def log_prob(
         self,
@@ -161,20 +176,25 @@ class Chain(storage.Storable):
         """
         if base_time is None:
             base_time = self.times[0] if at != self.times[0] else self.times[-1]
-        points, generator, way = as_points(x), seeded(random_state, as_points(x).device), density_method(method)
+        asked = self.legs[0].question(x)
+        points, way = self.legs[0].tensor(asked), density_method(method)
+        generator = seeded(random_state, points.device)
+        base = base if is_law(base) else self.legs[0].question(base).values
         density: Density = as_density(base, points)
         *before, last = self._legs_between(base_time, at)
         end: End = "x1" if at > base_time else "x0"
         for leg in before:
             density = CarriedDensity(leg, end, density, way, generator)
         found = way.log_density(last, points, end, density, generator)
-        return LogDensity(in_kind(found.value, x), in_kind(found.standard_error, x), found.base)
+        value, error = found.value, found.standard_error
+        kind = asked.kind
+        return LogDensity(kind.numbers(value, "log_density"), kind.numbers(error, "standard_error"), found.base)
 
     def joints(self, snapshots: Sequence[Array]) -> list[Joint]:
         """How smooth the chain is at each snapshot but the first and the last, by points (n, d) of all snapshots."""
         self._check_count(snapshots)
         pairs = zip(pairwise(self._legs()), snapshots[1:-1], strict=True)
-        return [joint_of(before, after, as_points(x)) for (before, after), x in pairs]
+        return [joint_of(before, after, self.legs[0].tensor(x)) for (before, after), x in pairs]
 
     def save(self, path: str | Path) -> None:
         """Write the chain to a safetensors file."""
@@ -225,7 +245,8 @@ class Chain(storage.Storable):
         return sorted({*times, *(t for t in self.times if low < t < high)}, reverse=bool(steps[0] < 0))
 
     def _field(self, name: str, t: float | Array, x: Array, per_time: bool) -> Array:
-        points = as_points(x)
+        asked = self.legs[0].question(x)
+        points = self.legs[0].tensor(asked)
         time = torch.as_tensor(t, dtype=torch.float64, device=points.device).expand(len(points), 1).contiguous()
         if not ((time >= self.times[0]) & (time <= self.times[-1])).all():
             raise InputError(f"t must lie in [{self.times[0]:g}, {self.times[-1]:g}]")
@@ -236,7 +257,8 @@ class Chain(storage.Storable):
             if rows.any():
                 own = getattr(leg, name)((time[rows] - start) / (stop - start), points[rows])
                 value[rows] = own / (stop - start) if per_time else own
-        return in_kind(value, x)
+        answer: Array = asked.kind.vectors(value, name)
+        return answer
 
 
 def check_times(times: Sequence[float], count: int) -> tuple[float, ...]:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sbridge.arrays import Array, RandomState, as_points, seed_of
+from sbridge.arrays import Array, RandomState, as_tensor, seed_of
 from sbridge.bridge import Direction
 from sbridge.densities import Base
 from sbridge.errors import InputError
@@ -19,6 +18,7 @@ from sbridge.estimator import SampleWeights, SchrodingerBridge, SolverParameters
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.evaluation.distances import energy_distance
 from sbridge.likelihood import LogDensity
+from sbridge.points import points_of
 from sbridge.sampling import Simulation
 from sbridge.snapshots.chain import Chain, check_times
 from sbridge.snapshots.growth import growth_weights
@@ -57,7 +57,7 @@ class Snapshots(SolverParameters):
     def __init__(
         self,
         epsilon: float = 0.5,
-        solver: Solver = MaxMin(),
+        solver: Solver | type[Solver] = MaxMin(),
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
@@ -68,7 +68,7 @@ class Snapshots(SolverParameters):
 
     def fit(
         self,
-        snapshots: Sequence[NDArray[Any] | Tensor],
+        snapshots: Sequence[Any],
         times: Sequence[float] | None = None,
         callbacks: Sequence[Listener] = (),
         sample_weight: Sequence[SampleWeights] | None = None,
@@ -93,7 +93,7 @@ class Snapshots(SolverParameters):
         for k, duration in enumerate(np.diff(instants)):
             leg = SchrodingerBridge(self.epsilon * float(duration), self.solver, seed, self.device, self.verbose)
             x0, x1 = snapshots[k], snapshots[k + 1]
-            own = self._grown(leg.epsilon, as_points(x0), as_points(x1), weights[k], weights[k + 1])
+            own = self._grown(leg.epsilon, points_of(x0).values, points_of(x1).values, weights[k], weights[k + 1])
             self.legs_.append(leg.fit(x0, x1, callbacks, own))
             if self.growth is not None and own[0] is not None:
                 self.growth_.append(own[0])
@@ -176,7 +176,7 @@ class Snapshots(SolverParameters):
         chain, seed, rows = self._fitted(), seed_of(random_state), []
         weights = _for_each(snapshots, sample_weight)
         for k, (leg, x0, x1) in enumerate(chain.pairs(snapshots)):
-            start, end = as_points(x0), as_points(x1)
+            start, end = leg.tensor(x0), leg.tensor(x1)
             before, after = self._grown(leg.epsilon, start, end, weights[k], weights[k + 1])
             there = energy_distance(leg.transport(start, random_state=seed), end, before, after)
             back = energy_distance(leg.transport(end, "backward", random_state=seed), start, after, before)
@@ -195,7 +195,7 @@ class Snapshots(SolverParameters):
         self, epsilon: float, x0: Tensor, x1: Tensor, weights0: SampleWeights, weights1: SampleWeights
     ) -> tuple[Tensor | None, Tensor | None]:
         """The weights of a leg's points as tensors, those of its start with their growth."""
-        before, after = (w if w is None else as_points(w) for w in (weights0, weights1))
+        before, after = (w if w is None else as_tensor(w) for w in (weights0, weights1))
         if self.growth is not None:
             before = growth_weights(x0, x1, epsilon, self.growth, before, after)
         return before, after

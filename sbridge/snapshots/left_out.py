@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sbridge.arrays import as_points
 from sbridge.errors import InputError
 from sbridge.estimates import rounded
 from sbridge.evaluation.distances import energy_distance, sliced_wasserstein, wasserstein
+from sbridge.points import points_of
 from sbridge.problem import Problem
 from sbridge.snapshots.chain import check_times
 from sbridge.solvers.base import Solver
@@ -55,7 +54,7 @@ class LeftOut:
 
 
 def leave_one_out(
-    snapshots: Sequence[NDArray[Any] | Tensor],
+    snapshots: Sequence[Any],
     times: Sequence[float] | None,
     epsilon: float,
     solvers: Mapping[str, Solver],
@@ -83,7 +82,7 @@ def leave_one_out(
     """
     instants = check_times(range(len(snapshots)) if times is None else times, len(snapshots))
     inner = check_left_out(instants, left_out)
-    samples = [as_points(x) for x in snapshots]
+    samples = [points_of(x).values for x in snapshots]
     chosen = range(1, len(inner) + 1) if left_out is None else [instants.index(left_out)]
     near = ((samples[k - 1 : k + 2], instants[k - 1 : k + 2]) for k in chosen)
     cases = (_Case.of(*three, held_out, matched, random_state) for three in near)

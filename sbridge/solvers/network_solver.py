@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch.optim import Optimizer
 
 from sbridge.bridge import Bridge
 from sbridge.couplings import OnlineSinkhorn
+from sbridge.errors import InputError
 from sbridge.fields import Corrected, Drifts, Reversed
 from sbridge.networks import NetworkFactory, ResidualNetwork, build_network
-from sbridge.problem import Problem
+from sbridge.problem import FEWEST_POINTS, Problem
 from sbridge.solvers.answer import LatestNotWorse, MakeRule
 from sbridge.solvers.base import Listener, Solver
 from sbridge.solvers.data import Data
@@ -78,6 +80,8 @@ class NetworkSolver(ABC):
         optimiser = self.optimiser(drifts.parameters(), lr=self.rate)
         return Training(data, method, drifts, optimiser, self.schedule, self.answer, self.steps, self.memory)
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> Bridge:
         """Train to the end.
 
@@ -95,8 +99,18 @@ class NetworkSolver(ABC):
         network = build_network(self.network, data.dim, data.spreads, data.epsilon, data.random_state).to(data.x0)
         if self.prior is None:
             return network
+        _check_enough_for_prior(data)
         network.silence()
         problems = (data.problem, data.problem.exchanged())
         both = (self.prior.solve(one, data.random_state).to(data.x0) for one in problems)
         there, back = (bridge.forward_field for bridge in both)
         return Corrected(there, Reversed(back), network)
+
+
+def _check_enough_for_prior(data: Data) -> None:
+    fewest = min(len(data.x0), len(data.x1))
+    if fewest < FEWEST_POINTS:
+        raise InputError(
+            f"a fit with a prior needs at least {FEWEST_POINTS + 1} points a side: a tenth is held out, and the prior "
+            f"needs {FEWEST_POINTS}, but one side leaves it {fewest}"
+        )

@@ -107,8 +107,8 @@ def tune(
     most, is kept from all trials to compute the criterion on; the problem's test points are not looked at.
 
     Args:
-        problem: with the exact bridge known, path KL to it is minimised; otherwise the certificate where its references
-            are known well enough, and the ends' energy distance elsewhere (`sbridge.tuning.criteria`).
+        problem: with the exact bridge known, path KL to it is minimised; otherwise the dual value of the fit's
+            potential is maximised (`sbridge.tuning.criteria`).
         space: what is varied; the default says why.
         out: folder for search.html, trials.csv, curves.csv, figures/ and the best trial's bridge.safetensors and
             history.csv.
@@ -129,7 +129,7 @@ def tune(
     """
     space, placement = space or Space(), placement or Placement()
     kept = for_search(problem, random_state)
-    work = Work(kept, criterion_of(kept, random_state), steps, random_state, placement.threads, placement.device)
+    work = Work(kept, criterion_of(kept), steps, random_state, placement.threads, placement.device)
     kind = {"trials": trials, "search": search, "scheduler": scheduler}
     question = {"space": space.described(), **kind, **_facts(problem, work)}
     candidates = SEARCHES[search](space, trials, random_state)

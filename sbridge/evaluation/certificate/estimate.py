@@ -1,64 +1,62 @@
-"""How far a fit is from the Schrödinger bridge, without knowing it.
+"""How far a fit is from the Schrödinger bridge of the data, without knowing it.
 
-Let û be a drift, P_û its process from ρ₀, and P_λ that of a mixture potential λ, which solves the
-Hamilton–Jacobi–Bellman equation exactly: P_λ is a Schrödinger bridge between ρ₀ and its own endpoint.  By Girsanov's
-and Itô's theorems
+Let P_û be the process of a drift û from ρ₀, P_ψ the exact Schrödinger bridge from ρ₀ nearest to it (`duality`), and P*
+that of the data.  The divergence of the fit from P* has two parts:
 
-    KL(P_û‖P_λ) = (1/4ε) E_û∫|û − ∇λ|²dt = {½E_û∫|û|²dt − E_û λ(1, X₁) + E λ(0, x₀)}/2ε,
+    KL(P_û‖P_ψ)    û is no bridge's drift: known from the fit's paths alone, to any accuracy;
+    KL(P*‖P_ψ)     ψ leads to another end than the data: to be found from points of the data.
 
-and D(λ) = E λ(1, x₁) − E λ(0, x₀) ≤ KE*, so that for a process with the right endpoint the *dual gap*
+No finite sample bounds the second part from above, because it contains the divergence of the ends' laws.  Two lower
+bounds are taken, and the larger counts: KL(ρ1‖law of the ends) by nearest neighbours (`ends`), which sees fine
+differences, and D(λ) − D(ψ) for a mixture potential λ fitted to half of the points, evaluated on the other half, which
+sees coarse ones and those of data that are mixtures.  What nearest neighbours still gain from half of the points to all
+counts as an error.
 
-    (½E_û∫|û|²dt − D(λ))/2ε = KL(P_û‖P_λ) ≥ KL(P_û‖bridge of the data).
-
-**The reference's own error.**  λ is fitted to a sample.  With λ₁ and λ₂ fitted to disjoint halves, and paths of û from
-points in neither, path by path
-
-    ½(|û − ∇λ₁|² + |û − ∇λ₂|²) = (û − ∇λ₁)·(û − ∇λ₂) + ½|∇λ₁ − ∇λ₂|².
-
-Divided by 4ε and integrated, the left side is the mean of KL(P_û‖P_λᵢ).  If ∇λᵢ = g + δᵢ with independent δᵢ of mean
-zero, the product's expectation is |û − g|² and that of the last term E|δ|²: the first is the divergence from what the
-fits scatter around (`kl`), the second what scattering adds to it (`own`).  What all fits miss alike, for want of
-components, is in neither: it shows in the distance between the reference's endpoint and the data.
-
-**Without a reference.**  The drift of a bridge is a martingale and a gradient along the process (`evaluation.walks`).
-Whether b_F and b_B belong to one process cannot be seen in b_F − b_B − 2εs for a bridge whose score is made of the two;
-but the laws that they lead to, from either end, must agree at all times.
-
-**Backwards**, the same figures are those of −b_B in reversed time, with data exchanged.  A potential fitted that way is
-another exact bridge, between the law of x1 and its own end at t = 0.  The bridge's own backward potential is in general
-no mixture when the forward one is, so the two divergences may differ in how tight they are.
-
-Girsanov and the dual: Léonard, arXiv 1308.0215; potentials: Korotin, Gushchin, Burnaev, arXiv 2310.01174.  The product
-of two references is this package's own.
+**Backwards**, the same figures are those of −b_B in reversed time, with data exchanged.  Whether b_F and b_B belong to
+one process cannot be seen in b_F − b_B − 2εs for a bridge whose score is made of the two; but the laws that they lead
+to, from either end, must agree at all times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import hypot
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, hypot
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from sbridge.arrays import seeded
-from sbridge.bridge import Bridge
+from sbridge.bridge import Bridge, Direction
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
-from sbridge.evaluation.certificate.statement import Certificate, Distance, Meeting, Passage, Reference
-from sbridge.evaluation.certificate.walks import Walk, martingale, rotation, run
+from sbridge.evaluation.certificate import duality
+from sbridge.evaluation.certificate.duality import Care, Dual, Pair
+from sbridge.evaluation.certificate.ends import check, widest_gap
+from sbridge.evaluation.certificate.statement import (
+    Certificate,
+    Distance,
+    EndCheck,
+    Meeting,
+    Passage,
+    Residual,
+)
+from sbridge.evaluation.certificate.walks import STEPS, Walk, martingale, rotation, run
 from sbridge.evaluation.distances import relabelled_distances
 from sbridge.fields import Reversed, VectorField
-from sbridge.potentials.bridge import PotentialBridge
 from sbridge.potentials.solver import FullMixturePotential, MixturePotential
-from sbridge.problem import Problem
+from sbridge.problem import Frame, Problem
+from sbridge.solvers.base import Listener, Progress
 
-__all__ = ["SMALLEST", "certify"]
+__all__ = ["SMALLEST", "certify", "dual_of"]
 
 SMALLEST = 100  # points a side
+_LARGEST = 10_000  # points a side that are used
+_QUICK = Care(8192, 500, 128, 32)  # for comparisons of many bridges
+_FEW = 1024  # paths of a potential's backward process
 _FULL_DIM = 10
-_HELD_OUT, _PATHS = 4096, 2048  # at most, of a quarter of the points
-_COMPARED, _PERMUTATIONS = 2000, 99  # points of either sample that a distance compares, at most
+_COMPARED, _PERMUTATIONS = 2000, 99  # points of either sample that an energy distance compares, at most
 
 
 def certify(
@@ -66,129 +64,261 @@ def certify(
     x0: Tensor,
     x1: Tensor,
     random_state: int | None = None,
-    reference: MixturePotential | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Certificate:
-    """The answer of `Bridge.certificate`, with a choice of references.
+    """The answer of `Bridge.certificate`; arguments and errors are the same."""
+    _check(x0, x1)
+    generator = seeded(random_state, x0.device)
+    x0, x1 = (_mixed(x, generator) for x in (x0, x1))
+    own = isinstance(bridge, WithPotential)
+    care = Care()
+    tell = _Teller(listeners, 3 * STEPS if own else 2 * (2 * STEPS + care.fitted_steps))
+    with torch.no_grad():
+        there = Process.of(bridge, "forward", x0, x1, 0 if own else care.paths, generator, tell)
+        pair = there.own_pair or there.pair(care, generator, tell)
+        forward = Examination.of(there, pair, care, generator, tell).passage(generator)
+        if own:  # one process, of one potential, whose backward drift takes long to evaluate
+            back = Process.of(bridge, "backward", x1[:_FEW], x0, 0, generator, tell)
+            ends = back.moved(generator)
+            backward = replace(forward, ends=back.ends(ends, generator), column=widest_gap(back.x1, ends))
+        else:
+            back = Process.of(bridge, "backward", x1, x0, care.paths, generator, tell)
+            backward = Examination.of(back, back.pair(care, generator, tell), care, generator, tell).passage(generator)
+        meeting = Meeting(*(_distance(there.at(t), back.at(1 - t), generator) for t in (0.25, 0.5, 0.75)))
+        return Certificate(bridge.epsilon, forward, backward, meeting)
 
-    Args:
-        x0, x1: points of both ends, (n0, d) and (n1, d), of the bridge's type.
-        random_state: seed of the halves, of the references' fits and of the paths.
-        reference: how both references are fitted; by default with full covariances in up to 10 dimensions, which hold
-            correlated data with few components, and with diagonal ones beyond.
+
+def dual_of(bridge: Bridge, x0: Tensor, x1: Tensor, random_state: int | None = None, care: Care = _QUICK) -> Dual:
+    """D(ψ) of a bridge's forward process on x0 (n0, d) and x1 (n1, d), for paired differences between bridges.
+
+    Bridges with the same points and random_state are measured on the same points, and from the same starts.  ψ is the
+    bridge's own where it has one, and regressed on its paths otherwise.
 
     Raises:
-        InputError: there are fewer than 100 points a side, or too few for the reference.
         DivergenceError: a path is not finite.
     """
+    generator = seeded(random_state, x0.device)
+    x0, x1 = (_mixed(x, generator) for x in (x0, x1))
+    tell = _Teller((), 0)
+    with torch.no_grad():
+        if isinstance(bridge, WithPotential):
+            frame = Frame.of(Problem(x0, x1, bridge.epsilon, x0, x1))
+            z0, z1 = _placed(x0, frame.shift0, frame.scale), _placed(x1, frame.shift1, frame.scale)
+            pair, starts = own_pair(bridge, frame), z0[: care.starts]
+            return duality.dual(pair, z0, z1, starts, pair.start(starts).double())
+        process = Process.of(bridge, "forward", x0, x1, care.paths, generator, tell)
+        return Examination.of(process, process.pair(care, generator, tell), care, generator, tell).dual
+
+
+def _check(x0: Tensor, x1: Tensor) -> None:
     for label, x in (("x0", x0), ("x1", x1)):
         if len(x) < SMALLEST:
             raise InputError(f"{label} has {len(x)} points; a certificate needs at least {SMALLEST} a side")
-    usual = FullMixturePotential() if x0.shape[1] <= _FULL_DIM else MixturePotential()
-    generator, solver = seeded(random_state, x0.device), reference or usual
-    start, end = EndPoints.of(x0, generator), EndPoints.of(x1, generator)
-    with torch.no_grad():
-        there = Examination.of(bridge.forward_field, bridge.epsilon, start, end, solver, generator)
-        back = Examination.of(Reversed(bridge.backward_field), bridge.epsilon, end, start, solver, generator)
-        quarter, half, three_quarters = (
-            _distance(there.fine.at(share), back.fine.at(1 - share), generator) for share in (1 / 3, 1 / 2, 2 / 3)
-        )
-        meeting = Meeting(quarter, half, three_quarters)
-        return Certificate(bridge.epsilon, there.passage(generator), back.passage(generator), meeting)
+
+
+def _mixed(x: Tensor, generator: torch.Generator) -> Tensor:
+    return x[torch.randperm(len(x), generator=generator, device=x.device)[:_LARGEST]]
+
+
+class _Teller:
+    """Tells listeners of every step."""
+
+    def __init__(self, listeners: Sequence[Listener], steps: int) -> None:
+        self.listeners, self.steps, self.step = listeners, steps, 0
+
+    def __call__(self) -> None:
+        self.step += 1
+        for listener in self.listeners:
+            listener(Progress(self.step, self.steps, {}))
+
+
+@runtime_checkable
+class WithPotential(Protocol):
+    """A bridge that knows its potential λ(t, x), in squared units of the data."""
+
+    epsilon: float
+
+    def potential(self, t: Tensor, x: Tensor) -> Tensor:
+        """λ at one time in a tensor and places (n, d), (n,)."""
 
 
 @dataclass(frozen=True)
-class EndPoints:
-    """The points of one end: two halves for the references, and a quarter at most to evaluate on."""
+class Process:
+    """A process in the coordinates of the points' frame, and paths of it.
 
-    halves: tuple[Tensor, Tensor]
-    held_out: Tensor
+    Args:
+        bridge, direction: whose process it is.
+        drift: in the frame's coordinates.
+        frame: of the points.
+        x0, x1: points of the process's start and end, in the frame's coordinates.
+        walk: finished paths, the first of which start from x0, one from each.
+    """
+
+    bridge: Bridge
+    direction: Direction
+    drift: VectorField
+    frame: Frame
+    x0: Tensor
+    x1: Tensor
+    walk: Walk
 
     @staticmethod
-    def of(x: Tensor, generator: torch.Generator) -> EndPoints:
-        mixed = x[torch.randperm(len(x), generator=generator, device=x.device)]
-        count = min(_HELD_OUT, len(x) // 4)
-        first, second = mixed[count:].tensor_split(2)
-        return EndPoints((first, second), mixed[:count])
+    def of(
+        bridge: Bridge,
+        direction: Direction,
+        x0: Tensor,
+        x1: Tensor,
+        paths: int,
+        generator: torch.Generator,
+        tell: Callable[[], None],
+    ) -> Process:
+        """From points of the user's coordinates, with at least one path from each, and so many in all."""
+        frame = Frame.of(Problem(x0, x1, bridge.epsilon, x0, x1))
+        z0, z1 = _placed(x0, frame.shift0, frame.scale), _placed(x1, frame.shift1, frame.scale)
+        drift = bridge.forward_field if direction == "forward" else Reversed(bridge.backward_field)
+        count = max(paths, len(z0))
+        starts = z0.repeat(ceil(count / len(z0)), 1)[:count]
+        inside = _inside(drift, frame)
+        walk = Walk(inside, bridge.epsilon / frame.scale**2, starts, min(len(z0), _COMPARED))
+        run(walk, generator, tell)
+        return Process(bridge, direction, inside, frame, z0, z1, walk)
+
+    def moved(self, generator: torch.Generator) -> Tensor:
+        """The points x0 moved as `Bridge.transport` moves them, (n0, d), in the frame's coordinates."""
+        frame, seed = self.frame, int(torch.randint(2**31, (), generator=generator, device=generator.device))
+        x0 = (frame.shift0 + frame.scale * self.x0).to(self.x0)
+        ends = self.bridge.transport(x0, self.direction, random_state=seed)
+        return _placed(ends, frame.shift1, frame.scale)
+
+    def ends(self, moved: Tensor, generator: torch.Generator) -> EndCheck:
+        """Whether the process ends like the data."""
+        return check(self.x1, moved, self.x1.std(0).clamp_min(torch.finfo(self.x1.dtype).tiny), generator)
+
+    @property
+    def own_pair(self) -> Pair | None:
+        """ψ and λ_ψ, where the bridge knows them and this is its forward process."""
+        return own_pair(self.bridge, self.frame) if isinstance(self.bridge, WithPotential) else None
+
+    def pair(self, care: Care, generator: torch.Generator, tell: Callable[[], None]) -> Pair:
+        """ψ and c, regressed on the paths."""
+        return duality.fitted_pair(self.walk, care.fitted_steps, generator, tell)
+
+    def at(self, t: float) -> Tensor:
+        """Where some paths are at a quarter, half or three quarters of the time, in the user's coordinates."""
+        centre = (1 - t) * self.frame.shift0 + t * self.frame.shift1
+        return centre + self.frame.scale * self.walk.at(t)
 
 
 @dataclass(frozen=True)
 class Examination:
-    """A process, its references, and its paths from the held-out points of its start."""
+    """A process and its potential.
 
-    start: EndPoints
-    end: EndPoints
-    references: Sequence[PotentialBridge]
-    fine: Walk
-    coarse: Walk
+    Args:
+        process: the process.
+        pair: ψ and c.
+        from_few: paths from some starts.
+        coarser: with the same noise, in a half and a quarter of the steps.
+        care: how many.
+    """
+
+    process: Process
+    pair: Pair
+    from_few: Walk
+    coarser: Sequence[Walk]
+    care: Care
 
     @staticmethod
     def of(
-        drift: VectorField,
-        epsilon: float,
-        start: EndPoints,
-        end: EndPoints,
-        solver: MixturePotential,
-        generator: torch.Generator,
+        process: Process, pair: Pair, care: Care, generator: torch.Generator, tell: Callable[[], None]
     ) -> Examination:
-        """Fit the references and run the paths.
+        """Run new paths: those on which ψ was regressed would flatter it."""
+        few = process.x0[: care.starts].repeat_interleave(care.per_start, 0)
+        from_few, *coarser = (Walk(process.drift, process.walk.epsilon, few) for _ in range(3))
+        run(from_few, generator, tell, coarser)
+        return Examination(process, pair, from_few, coarser, care)
 
-        Raises:
-            DivergenceError: a path is not finite.
-        """
-        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-        references = [
-            solver.solve(Problem(x0, x1, epsilon, start.held_out, end.held_out), seed)
-            for x0, x1 in zip(start.halves, end.halves, strict=True)
-        ]
-        fields = [reference.forward_field for reference in references]
-        fine, coarse = (Walk(drift, fields, epsilon, start.held_out[:_PATHS]) for _ in range(2))
-        run(fine, coarse, generator)
-        return Examination(start, end, references, fine, coarse)
+    @property
+    def starts(self) -> Tensor:
+        """Where the distance is measured from."""
+        return self.process.x0[: self.care.starts]
+
+    @property
+    def dual(self) -> Dual:
+        """D(ψ) on all points."""
+        at_starts = duality.distances(self.pair, self.from_few, self.starts)[2]
+        return duality.dual(self.pair, self.process.x0, self.process.x1, self.starts, at_starts)
 
     def passage(self, generator: torch.Generator) -> Passage:
         """All figures of the process."""
-        fine, ends = self.fine, self.end.held_out
-        starting, ending = self._potential(0.0, self.start.held_out), self._potential(1.0, ends)
-        hjb, turning = martingale(fine, generator)
+        whole, half, _ = duality.distances(self.pair, self.from_few, self.starts)
+        coarse, coarsest = (duality.distances(self.pair, walk, self.starts)[0] for walk in self.coarser)
+        extrapolated, change = 2 * whole - coarse, 2 * coarse - coarsest - (2 * whole - coarse)
+        moved = self.process.moved(generator)
+        hjb, turning = martingale(self.process.walk, generator)
+        dual = self.dual
         return Passage(
-            len(fine.x),
-            Estimate.of(fine.cross),
-            Estimate.of(fine.cross - self.coarse.cross),
-            self._gap(starting[: len(fine.x)], ending),
-            _distance(fine.x, ends, generator),
-            hjb,
-            rotation(fine, generator),
-            turning,
-            self._quality(_difference(ending, starting), generator),
+            starts=len(self.starts),
+            paths=self.care.per_start,
+            distance=Estimate.of(extrapolated - change / 3),
+            fewer_paths=Estimate.of(half - whole),
+            fewer_steps=Estimate.of(change),
+            residual=self.pair.residual,
+            dual=dual.value,
+            behind=self._behind(dual, generator),
+            end_error=_difference(self.pair.end(self.process.walk.x).double(), dual.ends),
+            ends=self.process.ends(moved, generator),
+            column=widest_gap(self.process.x1, moved),
+            hjb=hjb,
+            curl=rotation(self.process.walk, generator),
+            turning=turning,
         )
 
-    def _gap(self, starting: Tensor, ending: Tensor) -> Estimate:
-        """The dual gap, from λ(0, ·) at the paths' starts and λ(1, ·) at the held-out ends.
+    def _behind(self, dual: Dual, generator: torch.Generator) -> Estimate:
+        """D(λ) − D(ψ) on the second half of the points, for a mixture potential λ fitted to the first half."""
+        x0, x1, e = self.process.x0, self.process.x1, self.process.walk.epsilon
+        cut0, cut1 = len(x0) // 2, len(x1) // 2
+        fitted = Problem(x0[:cut0], x1[:cut1], e, x0[cut0:], x1[cut1:])
+        solver = FullMixturePotential() if x0.shape[1] <= _FULL_DIM else MixturePotential()
+        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+        reference = own_pair(solver.solve(fitted, seed), Frame(*_still(x0)))
+        other = duality.dual(reference, x0, x1, self.starts, reference.start(self.starts).double())
+        return other.minus(dual).part(slice(cut1, None), slice(cut0, None)).value
 
-        With s the mean displacement of the data, E s·X₁ is taken from the energy and E s·x₁ from the potential.  They
-        agree where the process ends like the data.  For distant datasets most of the noise is in them.
-        """
-        ends, e = self.end.held_out.double(), 2 * self.fine.epsilon
-        s = ends.mean(0) - self.start.held_out.double().mean(0)
-        fine, coarse = (walk.energy - walk.carried.double() @ s for walk in (self.fine, self.coarse))
-        gap = _difference(2 * fine - coarse + starting, ending - ends @ s)  # extrapolated to steps of no length
-        error = hypot(gap.standard_error, float((fine - coarse).mean()))
-        return Estimate(gap.value / e, error / e)
 
-    def _quality(self, dual: Estimate, generator: torch.Generator) -> Reference:
-        """Of both references together: each ends where half of the held-out points lead it."""
-        parts = zip(self.references, self.start.held_out.tensor_split(2), strict=True)
-        moved = torch.cat([reference.endpoints(x0, generator) for reference, x0 in parts])
-        shuffled = moved[torch.randperm(len(moved), generator=generator, device=moved.device)]
-        first, second = (reference.components for reference in self.references)
-        points0, points1 = len(self.start.halves[0]), len(self.end.halves[0])
-        apart = _distance(shuffled, self.end.held_out, generator)
-        return Reference(first, second, points0, points1, Estimate.of(self.fine.own), apart, dual)
+def own_pair(bridge: WithPotential, frame: Frame) -> Pair:
+    """ψ and λ_ψ of a bridge that knows them, of places in the frame's coordinates; both exact."""
+    e, s = 2 * bridge.epsilon, frame.shift1 - frame.shift0
 
-    def _potential(self, t: float, x: Tensor) -> Tensor:
-        """The mean of both potentials, (n,), in float64."""
-        time = torch.tensor(t, dtype=x.dtype, device=x.device)
-        return torch.stack([reference.potential(time, x).double() for reference in self.references]).mean(0)
+    def end(y: Tensor) -> Tensor:
+        x = frame.shift1 + frame.scale * y.double()
+        return (bridge.potential(x.new_ones(()), x) - x @ s + s.square().sum() / 2) / e
+
+    def start(y: Tensor) -> Tensor:
+        x = frame.shift0 + frame.scale * y.double()
+        return (bridge.potential(x.new_zeros(()), x) - x @ s) / e
+
+    return Pair(end, start, True, Residual(0.0, 0.0))
+
+
+def _inside(drift: VectorField, frame: Frame) -> VectorField:
+    """A drift of the user's coordinates, in the frame's."""
+    s = frame.shift1 - frame.shift0
+
+    def inside(t: Tensor, y: Tensor) -> Tensor:
+        x = (1 - t) * frame.shift0 + t * frame.shift1 + frame.scale * y
+        return ((drift(t, x.to(y)) - s) / frame.scale).to(y)
+
+    return inside
+
+
+def _placed(x: Tensor, centre: Tensor, scale: float) -> Tensor:
+    return ((x - centre) / scale).to(x)
+
+
+def _still(x: Tensor) -> tuple[Tensor, Tensor, float]:
+    """The frame that changes nothing."""
+    zero = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+    return zero, zero, 1.0
 
 
 def _distance(x: Tensor, y: Tensor, generator: torch.Generator) -> Distance:

@@ -1,21 +1,51 @@
-"""Certificate: the figures and the sentence of `Bridge.certificate`.
+"""Certificate: the figures of `Bridge.certificate`, and the verdict that follows from them.
 
-`sbridge.evaluation.certificate.estimate` states how each figure is computed, and the theory.
+`estimate` states how each figure is computed, and the theory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from math import hypot
+from typing import Any, Literal
 
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate, rounded
 
-__all__ = ["Certificate", "Distance", "Meeting", "Passage", "Reference"]
+__all__ = ["Certificate", "ColumnGap", "Distance", "EndCheck", "Meeting", "Passage", "Residual", "Verdict"]
 
+Word = Literal["trust", "cannot tell", "do not trust"]
+
+_METHOD = "duality"  # written into files; certificates without it are of an earlier kind
+_WRONG = 1.0  # nats: from there on, one path tells the two processes apart more often than not
+_SMALL = 0.1  # nats, below which nobody asks how exactly they are known
+_SPREADS = 0.2  # of a column, by which its mean or spread may be off
+_SURE = 0.01  # largest p-value of a visible difference
+_BRIDGE = "the Schrödinger bridge of your data"
 _WELL_ABOVE = 2.0  # times the floor
-_COARSE = 0.1  # of the divergence, that halving the steps may change
+_FAR_APART = 10.0  # times the floor: two directions that are not one process
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to make of a bridge.
+
+    Args:
+        word: trust, cannot tell, or do not trust.
+        reason: why, and what would help.
+    """
+
+    word: Word
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.word[0].upper()}{self.word[1:]}: {self.reason}."
+
+    @property
+    def rank(self) -> int:
+        """The higher, the worse."""
+        return ("trust", "cannot tell", "do not trust").index(self.word)
 
 
 @dataclass(frozen=True)
@@ -40,24 +70,90 @@ class Distance:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The exact Schrödinger bridges a process was held against: two potentials, fitted to disjoint halves of the data.
+class Residual:
+    """Root mean square of L − ψ(X₁) + c(X₀), in nats, of the regression of ψ; both are 0 where ψ is known.
 
     Args:
-        first_components, second_components: K of either.
-        points0, points1: that each was fitted to, at the process's start and at its end.
-        own: by how many nats either of them misses, on average, for having seen no more points than these.
-        endpoint: of its ends, from starts it has not seen, to your data.
-        dual: D(λ) on points it has not seen, in squared units of the data; the higher, the closer to the bridge.
+        fitted: on the paths of the regression.
+        held_out: on other paths.
     """
 
-    first_components: int
-    second_components: int
-    points0: int
-    points1: int
-    own: Estimate
-    endpoint: Distance
-    dual: Estimate
+    fitted: float
+    held_out: float
+
+    @property
+    def error(self) -> float:
+        """By how many nats the regression's own error raises the distance: it is about ½ of the excess variance / 2."""
+        return max(0.0, self.held_out**2 - self.fitted**2) / 4
+
+
+@dataclass(frozen=True)
+class ColumnGap:
+    """What a process's end misses in one column, in spreads (standard deviations) of the data.
+
+    Args:
+        column: its number, from 0.
+        shift: of the mean.
+        width: of the spread; −0.1 is 10 % too narrow.
+        seen: the least gap that these points would have shown.
+    """
+
+    column: int
+    shift: float
+    width: float
+    seen: float
+
+    @property
+    def size(self) -> float:
+        return max(abs(self.shift), abs(self.width))
+
+    @property
+    def far(self) -> bool:
+        """Whether it is certain, and large."""
+        return self.size > max(self.seen, _SPREADS)
+
+    def sentence(self, names: Sequence[str] = ()) -> str:
+        """In words, with the column's name if names are given."""
+        name = names[self.column] if names else str(self.column + 1)
+        if abs(self.shift) >= abs(self.width):
+            return f"column {name} is off by {rounded(abs(self.shift))} of its spreads"
+        return f"column {name} is {rounded(100 * abs(self.width))} % too {'wide' if self.width > 0 else 'narrow'}"
+
+
+@dataclass(frozen=True)
+class EndCheck:
+    """A two-sample check by nearest neighbours of a process's ends and the data.
+
+    Args:
+        points: of either sample.
+        divergence: KL(data‖ends) at the scale of the distance between neighbours, in nats; finer differences add to it.
+        floor: what 19 of 20 pairs of samples of one law stay below, by relabelling these points.
+        p_value: of one law for both, by relabelling.
+        grown: by how much it has grown from half of the points to all, in nats.
+        blur: its power: the least normal noise on every point, in spreads of the columns, that it would have seen;
+            none if it would not have seen even .8.
+    """
+
+    points: int
+    divergence: Estimate
+    floor: float
+    p_value: float
+    grown: float
+    blur: float | None
+
+    def __str__(self) -> str:
+        return f"{self.divergence} nats (floor {rounded(self.floor)}, p {rounded(self.p_value)})"
+
+    @property
+    def visible(self) -> bool:
+        """Whether the two laws certainly differ."""
+        return self.p_value <= _SURE and self.divergence.value > self.floor
+
+    @property
+    def power(self) -> str:
+        """In words."""
+        seen = "not even a blur of 0.8" if self.blur is None else f"a blur of {rounded(self.blur)}"
+        return f"{self.points:,} points would have shown {seen} spreads"
 
 
 @dataclass(frozen=True)
@@ -65,78 +161,135 @@ class Passage:
     """One direction of a bridge: its process from the points of one end.
 
     Args:
-        paths: simulated.
-        kl: KL divergence of the process from its reference, in nats, up to t = .99, free of the reference's `own`.
-            The standard error is over paths: references fitted to other halves would scatter it by a part of `own`.
-        halving: by how much a halving of the steps has changed it, in nats.
-        dual_gap: (½E∫|u|²dt − D(λ))/2ε, in nats, its error with that of the steps.  At least the divergence from the
-            bridge of your data if the process ends like your data, and nothing otherwise: an end that is too near
-            costs too little energy.
-        endpoint: of the process's ends to your data.
+        starts, paths: the points that the distance is measured from, and the paths from each.
+        distance: KL divergence of the process from the exact Schrödinger bridge P_ψ that is nearest to it, from the
+            same start to an end of its own, in nats; extrapolated from 60, 30 and 15 steps to steps of no length.
+        fewer_paths, fewer_steps: what half of the paths from each start, and half of the steps, would change.
+        residual: of the regression of ψ.
+        dual: D(ψ) on your points, in nats, less |s|²/2ε·½ for the mean displacement s.
+        behind: by how many nats D(ψ) is below that of a mixture potential which is fitted to half of your points, on
+            the other half; negative where it is above.  ψ is at least so far from the bridge of your data.
+        end_error: E ψ at the process's ends less E ψ at your data, in nats.
+        ends: whether the process ends like your data.
+        column: the column that it misses most.
         hjb, curl: the predictable part of the drift's increment along a path, and its curl; without units, and of the
             size of `turning` at most.  Both are 0 for every Schrödinger bridge:
-            its drift solves the Hamilton–Jacobi–Bellman equation, and is a gradient.  No reference is needed.
+            its drift solves the Hamilton–Jacobi–Bellman equation, and is a gradient.
         turning: the drift's change along a path in the same measure.
-        reference: what it was held against.
     """
 
+    starts: int
     paths: int
-    kl: Estimate
-    halving: Estimate
-    dual_gap: Estimate
-    endpoint: Distance
+    distance: Estimate
+    fewer_paths: Estimate
+    fewer_steps: Estimate
+    residual: Residual
+    dual: Estimate
+    behind: Estimate
+    end_error: Estimate
+    ends: EndCheck
+    column: ColumnGap
     hjb: Estimate
     curl: Estimate
     turning: Estimate
-    reference: Reference
 
     @property
-    def doubts(self) -> list[str]:
-        """Why the divergence is not what it seems; empty where it is tight."""
-        own, end = self.reference.own, self.reference.endpoint
-        known = {
-            f"the reference itself ends {rounded(end.value)} from your data where the floor is {rounded(end.floor)}, "
-            "so it is the bridge of another problem and the fit may be better than this": end.visible,
-            f"the reference's own error, {own} nats, is larger, so that this fit and an exact bridge cannot be told "
-            "apart; more points would": own.value > self.kl.value,
-            f"halving the steps changes it by {self.halving} nats": abs(self.halving.value)
-            > max(_COARSE * (abs(self.kl.value) + own.value), 2 * self.kl.standard_error),
+    def divergence(self) -> Estimate:
+        """How far the process is from the Schrödinger bridge of your data, in nats, as far as these points can tell.
+
+        It is the distance to its own exact bridge, and what the law of that one's end misses: what the better check of
+        the ends found, and as much again as it gained from half of the points to all.  The error is that of the paths,
+        of the regression, of the steps, of that gain, and half of what the end misses: a wrong end tells only a part of
+        how far the whole process is off.
+        """
+        errors = (self._scatter, self.missed.standard_error, self.unseen, self.missed.value / 2)
+        value = max(self.distance.value, 0.0) + self.missed.value + self.unseen
+        return Estimate(value, hypot(*errors, self.misfit, self.fewer_steps.value / 3))
+
+    @property
+    def at_least(self) -> float:
+        """What the process is certainly away from the bridge of your data, in nats: what two standard errors leave."""
+        own = max(self.distance.value, 0.0) - self.misfit - abs(self.fewer_steps.value) / 3
+        return max(own, 0.0) + self.missed.value - 2 * hypot(self._scatter, self.missed.standard_error)
+
+    @property
+    def misfit(self) -> float:
+        """By how many nats the regression of ψ may have raised the distance.
+
+        It is what more paths would mend, or what of the distance neither the predictable part of the drift's increments
+        nor its curl shows: of a bridge both are zero, and the distance with a ψ too sharp for its network is not.
+        """
+        shown = self.hjb.value + 2 * self.hjb.standard_error + self.curl.value
+        return max(self.residual.error, self.distance.value - shown, 0.0)
+
+    @property
+    def missed(self) -> Estimate:
+        """By how many nats the end is off, by the check that finds more; 0 where neither finds anything."""
+        ends, behind = self.ends.divergence, self.behind
+        if behind.value > 2 * behind.standard_error and behind.value > ends.value:
+            return behind
+        return Estimate(ends.value if self.ends.visible else 0.0, ends.standard_error)
+
+    @property
+    def unseen(self) -> float:
+        """What the check of the ends gained from half of the points to all, in nats, if it found something."""
+        return max(self.ends.grown, 0.0) if self.ends.visible else 0.0
+
+    @property
+    def _scatter(self) -> float:
+        return hypot(self.distance.standard_error, self.fewer_paths.value)
+
+    def verdict(self, names: Sequence[str] = ()) -> Verdict:
+        """Whether to trust the process; with the columns' names, if they are given."""
+        found = self.divergence
+        most = found.value + 2 * found.standard_error
+        if self.column.far:
+            return Verdict("do not trust", f"at its end, {self.column.sentence(names)}")
+        if self.at_least > _WRONG:
+            return Verdict("do not trust", f"at least {rounded(self.at_least)} nats from {_BRIDGE}{self._share()}")
+        if most <= _SMALL or (most <= _WRONG and 2 * found.standard_error <= found.value):
+            return Verdict("trust", f"within {rounded(most)} nats of {_BRIDGE}")
+        return Verdict("cannot tell", f"about {found} nats from {_BRIDGE}; {self._help()}")
+
+    def _share(self) -> str:
+        if self.missed.value <= self.distance.value:
+            return ""
+        return f", {rounded(self.missed.value)} of them in the law of its end"
+
+    def _help(self) -> str:
+        """What the largest part of the error is, and what would make it smaller."""
+        parts = {
+            "its end visibly differs from your data, and there may be more that cannot be seen; a longer or better fit "
+            "would have no such difference": self.missed.value / 2 + self.unseen,
+            "these points know the end to no more; more of them would tell": self.missed.standard_error,
+            "its potential is too sharp for the regression, which needs more paths": self.misfit,
+            "its paths change with the length of the steps": abs(self.fewer_steps.value) / 3,
+            "its paths scatter": self._scatter,
         }
-        return [doubt for doubt, holds in known.items() if holds]
-
-    @property
-    def tight(self) -> bool:
-        """Whether nothing speaks against taking `kl` for the divergence from the bridge of your data."""
-        return not self.doubts
-
-    def sentence(self, subject: str = "The process") -> str:
-        """The divergence in plain words, and whether it is tight."""
-        own, end = self.reference.own, self.reference.endpoint
-        found = (
-            f"{subject} is within {self.kl} nats of an exact Schrödinger bridge (itself known to {rounded(own.value)} "
-            f"nats) whose endpoint differs from your data by {rounded(max(end.value, 0.0))} (energy distance; floor "
-            f"{rounded(end.floor)})"
-        )
-        return f"{found}; this is not tight: {'; '.join(self.doubts)}." if self.doubts else f"{found}."
+        return max(parts, key=lambda part: parts[part])
 
 
 @dataclass(frozen=True)
 class Meeting:
     """Distances between the laws of the forward process from x0 and of the backward process from x1, at three times.
 
-    Two drifts of one process give one law at every time; no reference is needed to see it.
+    Two drifts of one process give one law at every time.
     """
 
     quarter: Distance
     half: Distance
     three_quarters: Distance
 
+    @property
+    def apart(self) -> Distance | None:
+        """The largest of the distances, if it is far above its floor."""
+        worst = max((self.quarter, self.half, self.three_quarters), key=lambda one: one.value / one.floor)
+        return worst if worst.value > _FAR_APART * worst.floor else None
+
 
 @dataclass(frozen=True)
 class Certificate:
-    """How far a bridge is from a Schrödinger bridge, both ways.
-
-    The divergences are estimates, not bounds, and only as good as their references: read `Passage.doubts`.
+    """How far a bridge is from the Schrödinger bridge of the data, both ways, without knowing that bridge.
 
     Args:
         epsilon: ε of the bridge.
@@ -151,28 +304,66 @@ class Certificate:
     meeting: Meeting
 
     @property
-    def kl(self) -> Estimate:
+    def divergence(self) -> Estimate:
         """Of the forward process, in nats."""
-        return self.forward.kl
+        return self.forward.divergence
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worse of both directions'."""
+        return self.verdict_for(())
+
+    def verdict_for(self, names: Sequence[str]) -> Verdict:
+        """The verdict with the names of the columns."""
+        both = {"forward": self.forward.verdict(names), "backward": self.backward.verdict(names)}
+        direction = max(both, key=lambda name: both[name].rank)
+        worst, apart = both[direction], self.meeting.apart
+        if worst.word == "trust":
+            most = max(
+                one.divergence.value + 2 * one.divergence.standard_error for one in (self.forward, self.backward)
+            )
+            if apart is not None:
+                return Verdict("cannot tell", f"the two directions are not one process: {apart} apart on the way")
+            return Verdict("trust", f"both directions are within {rounded(most)} nats of the bridge of your data")
+        return Verdict(worst.word, f"{direction}, {worst.reason}")
 
     @property
     def sentence(self) -> str:
-        """The forward process's divergence in plain words, and whether it is tight."""
-        return self.forward.sentence("The forward process")
+        """The verdict in one line."""
+        return str(self.verdict)
+
+    def __str__(self) -> str:
+        lines = [self.sentence]
+        for name, one in (("forward", self.forward), ("backward", self.backward)):
+            lines.append(
+                f"{name}: {one.divergence} nats from the bridge of the data; {one.distance} from an exact bridge to "
+                f"its own end; that end {one.ends} from the data, where {one.ends.power}"
+            )
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the verdict, and the figures below it."""
+        first, *others = str(self).split("\n")
+        return f"<p><b>{first}</b></p>" + "".join(f"<p>{line}</p>" for line in others)
 
     def content(self) -> dict[str, Any]:
         """Everything as JSON values, for `of`; the sentence is included for people."""
-        return {**asdict(self), "sentence": self.sentence}
+        return {"method": _METHOD, "sentence": self.sentence, **asdict(self)}
 
     @staticmethod
     def of(content: Mapping[str, Any]) -> Certificate:
         """From what `content` gave.
 
         Raises:
-            InputError: it is something else, or damaged.
+            InputError: it is something else, damaged, or of an earlier version of this package.
         """
+        if "epsilon" in content and content.get("method") != _METHOD:
+            raise InputError(
+                "this certificate is of an earlier version, which measured by mixture potentials only and could rank "
+                "fits backwards; delete the file and run the command again"
+            )
         try:
-            found = _revived(content)
+            found = _revived({name: value for name, value in content.items() if name not in ("method", "sentence")})
         except (KeyError, TypeError) as error:
             raise InputError(f"this is no certificate, or it is damaged: {error}") from error
         if not isinstance(found, Certificate):
@@ -182,7 +373,7 @@ class Certificate:
 
 _KINDS = {
     frozenset(field.name for field in fields(kind)): kind
-    for kind in (Estimate, Distance, Reference, Passage, Meeting, Certificate)
+    for kind in (Estimate, Distance, Residual, ColumnGap, EndCheck, Passage, Meeting, Certificate)
 }
 
 
@@ -190,5 +381,4 @@ def _revived(content: Any) -> Any:
     """The object with these fields, and so are their values; anything but a mapping as it is."""
     if not isinstance(content, Mapping):
         return content
-    known = {name: _revived(value) for name, value in content.items() if name != "sentence"}
-    return _KINDS[frozenset(known)](**known)
+    return _KINDS[frozenset(content)](**{name: _revived(value) for name, value in content.items()})

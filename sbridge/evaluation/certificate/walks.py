@@ -1,13 +1,13 @@
-"""Paths of a drift û, and what they say of it: how far from references, how much energy, whether a martingale.
+"""Paths of a drift û, their density against Brownian motion, and whether û is a martingale and a gradient.
 
-Euler–Maruyama paths of dX = û dt + √(2ε) dW on the grid t_k = sin²(πk/2n), which is denser towards both ends, add up
+Euler–Maruyama paths of dX = û dt + √(2ε) dW on the grid t_k = sin²(πk/2n), which is denser towards both ends, have
+against the Brownian chain W of the same steps h_k and increments √(2ε) ΔB_k, with e = 2ε, exactly
 
-    cross  = (1/4ε) ∫(û − ∇λ₁)·(û − ∇λ₂)dt,   own = (1/8ε) ∫|∇λ₁ − ∇λ₂|²dt,   energy = ½∫|û|²dt
+    log dP_û/dW = Σ_k ½|û_k|²h_k/e + û_k·ΔB_k/√e.
 
-for two reference drifts, the first two up to t = .99 like path KL.  The drift u of a Schrödinger bridge satisfies the
-Hamilton–Jacobi–Bellman equation, whose gradient says that u(t, X_t) is a martingale: its change Δ over a stretch of
-time is pure chance, and two independent continuations Δ, Δ' from one place have E Δ·Δ' = 0.  Over eleven stretches of
-[0, .98],
+The drift u of a Schrödinger bridge satisfies the Hamilton–Jacobi–Bellman equation, whose gradient says that u(t, X_t)
+is a martingale: its change Δ over a stretch of time is pure chance, and two independent continuations Δ, Δ' from one
+place have E Δ·Δ' = 0.  Over eleven stretches of [0, .98],
 
     hjb = (1/4ε) E ΣΔ·Δ',   turning = (1/4ε) E Σ|Δ|² ≥ hjb,   curl = ⅛E∫|∇u − (∇u)ᵀ|²dt
 
@@ -18,86 +18,102 @@ error is hopeless where the drift decides between clusters.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import pi, sin
+from collections.abc import Callable, Sequence
+from math import asin, pi, sin, sqrt
 
 import torch
 from torch import Tensor
 
 from sbridge.errors import DivergenceError
 from sbridge.estimates import Estimate
-from sbridge.evaluation.metrics import HORIZON
 from sbridge.fields import VectorField
 
-__all__ = ["Walk", "martingale", "rotation", "run"]
+__all__ = ["STEPS", "Walk", "martingale", "rotation", "run"]
 
-_STEPS, _KEPT = 60, 5  # every fifth state is kept
-_GRID = [sin(pi / 2 * k / _STEPS) ** 2 for k in range(_STEPS + 1)]
+STEPS = 60
+_KEPT = 5  # every fifth state is kept
+_GRID = [sin(pi / 2 * k / STEPS) ** 2 for k in range(STEPS + 1)]
+_BATCH = 4096  # points moved at once; more of them leave a processor's cache
 _WITNESSES = 1024  # paths at most, for hjb and curl
 _SPAN = 2e-4  # of the time left: the square of the finite differences' step, in units of the noise
 
 
 class Walk:
-    """Euler–Maruyama paths of û, and what they add up: `cross`, `own` and `energy`, (n,) each, in float64.
+    """Euler–Maruyama paths of û from x (n, d).
 
-    `carried` is x₀ + ∫û dt along each path: X₁ without the noise, with the same mean.
+    Args:
+        drift: û.
+        epsilon: ε.
+        x: where the paths start.
+        watched: of how many paths, from the first, some states on the way are kept.
+
+    Attributes:
+        start, x: where the paths began and where they are, (n, d).
+        log_density: log dP_û/dW so far, in nats, (n,), in float64.
+        energy: ∫½|û|²dt/2ε so far, in nats, (n,), in float64.
     """
 
-    def __init__(self, drift: VectorField, references: Sequence[VectorField], epsilon: float, x: Tensor) -> None:
-        self.drift, self.references, self.epsilon = drift, references, epsilon
-        self.x, self.carried, self.states = x, x, [x]
-        self.cross, self.own, self.energy = torch.zeros(3, len(x), dtype=torch.float64, device=x.device)
+    def __init__(self, drift: VectorField, epsilon: float, x: Tensor, watched: int = 0) -> None:
+        self.drift, self.epsilon, self.watched = drift, epsilon, watched
+        self.start, self.x, self.states = x, x, [x[:watched]]
+        self.log_density, self.energy = torch.zeros(2, len(x), dtype=torch.float64, device=x.device)
 
     def drift_at(self, k: int, x: Tensor) -> Tensor:
         """û at the k-th time of the grid."""
-        return self.drift(torch.tensor(_GRID[k], dtype=x.dtype, device=x.device), x)
+        t = torch.tensor(_GRID[k], dtype=x.dtype, device=x.device)
+        return torch.cat([self.drift(t, part) for part in x.split(_BATCH)])
 
-    def at(self, share: float) -> Tensor:
-        """The states when that share of the steps is made, (n, d): a third, a half, two thirds are t = ¼, ½ and ¾."""
-        return self.states[round(share * _STEPS / _KEPT)]
+    def at(self, t: float) -> Tensor:
+        """The kept states nearest to a time; ¼, ½ and ¾ are met."""
+        return self.states[round(2 / pi * asin(sqrt(t)) * STEPS / _KEPT)]
 
     def step(self, k: int, to: int, noise: Tensor) -> None:
         """From the k-th time of the grid to a later one with the noise √(2ε) dW, (n, d)."""
-        start, stop = _GRID[k], _GRID[to]
-        t = torch.tensor(start, dtype=self.x.dtype, device=self.x.device)
-        u = self.drift(t, self.x).to(self.x)
-        first, second = (u - reference(t, self.x) for reference in self.references)
-        share = max(min(stop, HORIZON) - start, 0.0) / (4 * self.epsilon)
-        self.cross += share * (first * second).double().sum(-1)
-        self.own += share / 2 * (first - second).double().square().sum(-1)
-        self.energy += (stop - start) / 2 * u.double().square().sum(-1)
-        self.carried = self.carried + u * (stop - start)
-        self.x = self.x + u * (stop - start) + noise
+        h, e = _GRID[to] - _GRID[k], 2 * self.epsilon
+        u = self.drift_at(k, self.x).to(self.x)
+        spent = h / 2 * u.double().square().sum(-1) / e
+        self.energy += spent
+        self.log_density += spent + (u * noise).sum(-1).double() / e
+        self.x = self.x + u * h + noise
         if to % _KEPT == 0:
-            self.states.append(self.x)
+            self.states.append(self.x[: self.watched])
 
 
-def run(fine: Walk, coarse: Walk, generator: torch.Generator) -> None:
-    """Both from 0 to 1 with one noise, `coarse` in steps of twice the length.
+def run(fine: Walk, generator: torch.Generator, told: Callable[[], None], coarser: Sequence[Walk] = ()) -> None:
+    """From 0 to 1; those of `coarser` with the same noise in steps of twice the length, four times the length, …
+
+    `told` is called after every step.
 
     Raises:
         DivergenceError: a path runs to no finite place.
     """
-    for k in range(0, _STEPS, 2):
-        noises = [_noise(fine, _GRID[j + 1] - _GRID[j], fine.x, generator) for j in (k, k + 1)]
-        coarse.step(k, k + 2, noises[0] + noises[1])
-        for j, noise in enumerate(noises, start=k):
-            fine.step(j, j + 1, noise)
+    noises = [torch.zeros_like(fine.x) for _ in coarser]
+    for k in range(STEPS):
+        noise = _noise(fine, k, fine.x, generator)
+        fine.step(k, k + 1, noise)
+        for power, walk in enumerate(coarser):
+            stride = 2 ** (power + 1)
+            noises[power] = noises[power] + noise
+            if (k + 1) % stride == 0:
+                walk.step(k + 1 - stride, k + 1, noises[power])
+                noises[power] = torch.zeros_like(noise)
+        told()
     lost = int((~torch.isfinite(fine.x)).any(-1).sum())
     if lost:
         raise DivergenceError(f"the process moves {lost} of {len(fine.x)} points to no finite place")
 
 
-def _noise(walk: Walk, dt: float, x: Tensor, generator: torch.Generator) -> Tensor:
-    """√(2ε) dW, (n, d)."""
+def _noise(walk: Walk, k: int, x: Tensor, generator: torch.Generator) -> Tensor:
+    """√(2ε) dW of the k-th step, (n, d)."""
     z = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
-    return z.mul_((2 * walk.epsilon * dt) ** 0.5)
+    return z.mul_(sqrt(2 * walk.epsilon * (_GRID[k + 1] - _GRID[k])))
 
 
 def martingale(walk: Walk, generator: torch.Generator) -> tuple[Estimate, Estimate]:
     """hjb and turning, from the walk's stretches between kept states and others from the same places."""
-    predicted, turned = torch.zeros(2, min(_WITNESSES, len(walk.x)), dtype=torch.float64, device=walk.x.device)
-    for start in range(0, _STEPS - _KEPT, _KEPT):
+    count = min(_WITNESSES, walk.watched)
+    predicted, turned = torch.zeros(2, count, dtype=torch.float64, device=walk.x.device)
+    for start in range(0, STEPS - _KEPT, _KEPT):
         place, end = (state[:_WITNESSES] for state in walk.states[start // _KEPT :][:2])
         before = walk.drift_at(start, place)
         change, other = (
@@ -112,15 +128,14 @@ def martingale(walk: Walk, generator: torch.Generator) -> tuple[Estimate, Estima
 def _continued(walk: Walk, start: int, x: Tensor, generator: torch.Generator) -> Tensor:
     """The process from x (n, d) over one stretch, with new noise."""
     for k in range(start, start + _KEPT):
-        dt = _GRID[k + 1] - _GRID[k]
-        x = x + dt * walk.drift_at(k, x) + _noise(walk, dt, x, generator)
+        x = x + (_GRID[k + 1] - _GRID[k]) * walk.drift_at(k, x) + _noise(walk, k, x, generator)
     return x
 
 
 def rotation(walk: Walk, generator: torch.Generator) -> Estimate:
     """⅛E∫|∇u − (∇u)ᵀ|²dt, by the trapezoidal rule over the kept states in s with t = sin²(πs/2)."""
-    inner = range(_KEPT, _STEPS, _KEPT)
-    weights = [pi / 2 * sin(pi * k / _STEPS) * _KEPT / _STEPS for k in inner]
+    inner = range(_KEPT, STEPS, _KEPT)
+    weights = [pi / 2 * sin(pi * k / STEPS) * _KEPT / STEPS for k in inner]
     parts = [_turned(walk, k, walk.states[k // _KEPT][:_WITNESSES], generator) for k in inner]
     return Estimate.of(torch.stack([weight / 8 * part for weight, part in zip(weights, parts, strict=True)]).sum(0))
 
@@ -129,8 +144,6 @@ def _turned(walk: Walk, k: int, x: Tensor, generator: torch.Generator) -> Tensor
     """(ζ·(∇u)ξ − ξ·(∇u)ζ)² for independent standard normal ξ and ζ, of mean |∇u − (∇u)ᵀ|², (n,)."""
     size = (2 * walk.epsilon * _SPAN * (1 - _GRID[k])) ** 0.5
     xi, zeta = torch.randn(2, *x.shape, dtype=x.dtype, device=x.device, generator=generator)
-    along, across = (
-        (walk.drift_at(k, x + size * z) - walk.drift_at(k, x - size * z)) / (2 * size) for z in (xi, zeta)
-    )
+    along, across = ((walk.drift_at(k, x + size * z) - walk.drift_at(k, x - size * z)) / (2 * size) for z in (xi, zeta))
     turned: Tensor = (zeta * along - xi * across).sum(-1).double()
     return turned.square()
