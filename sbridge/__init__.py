@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
     from sbridge.bridge import Bridge, ExactBridge
     from sbridge.couplings import Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
-    from sbridge.errors import DivergenceError, InputError
+    from sbridge.errors import DataWarning, DivergenceError, InputError
     from sbridge.estimator import SchrodingerBridge
     from sbridge.evaluation import compare
     from sbridge.evaluation.certificate.statement import Certificate
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
         Trigonometric,
         VariancePreserving,
     )
+    from sbridge.movement import what_moves
     from sbridge.networks import ResidualNetwork, Shaped
     from sbridge.points import points_of
     from sbridge.potentials.solver import FullMixturePotential, MixturePotential
     from sbridge.problem import Problem
+    from sbridge.report.written import write_report
     from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Simulation
     from sbridge.snapshots import Chain, Snapshots
     from sbridge.solvers.maxmin import MaxMin
@@ -50,6 +52,7 @@ __all__ = [
     "Brownian",
     "Certificate",
     "Chain",
+    "DataWarning",
     "DivergenceError",
     "EncoderDecoder",
     "ExactBridge",
@@ -85,6 +88,8 @@ __all__ = [
     "compare",
     "points_of",
     "tune",
+    "what_moves",
+    "write_report",
 ]
 __version__ = "0.1.0"
 
@@ -92,16 +97,18 @@ _MODULES = {
     "baselines.sinkhorn": "BlockwiseSinkhorn GeomlossSinkhorn PotSinkhorn",
     "bridge": "Bridge ExactBridge",
     "couplings": "Independent MinibatchSinkhorn OnlineSinkhorn SelfConsistent WholePlan",
-    "errors": "DivergenceError InputError",
+    "errors": "DataWarning DivergenceError InputError",
     "estimator": "SchrodingerBridge",
     "evaluation": "compare",
     "evaluation.certificate.statement": "Certificate",
     "interpolants": "Brownian EncoderDecoder Linear Mirror OneSidedLinear OneSidedTrigonometric Parabolic SineSquared "
     "Trigonometric VariancePreserving",
+    "movement": "what_moves",
     "networks": "ResidualNetwork Shaped",
     "points": "points_of",
     "potentials.solver": "FullMixturePotential MixturePotential",
     "problem": "Problem",
+    "report.written": "write_report",
     "sampling": "EULER HEUN RK4 Adaptive Simulation",
     "snapshots": "Chain Snapshots",
     "solvers.maxmin": "MaxMin",

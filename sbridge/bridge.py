@@ -20,12 +20,13 @@ from sbridge import storage
 from sbridge.arrays import Array, RandomState, seed_of, seeded
 from sbridge.densities import Base, as_density, is_law
 from sbridge.errors import InputError
-from sbridge.estimates import Estimate
+from sbridge.estimates import Estimate, rounded
 from sbridge.fields import Field, VectorField, side_by_side
 from sbridge.interpolants import Interpolant
 from sbridge.likelihood import DensityMethod, End, LogDensity, cross_entropy, density_method
 from sbridge.points import Points, points_of
-from sbridge.sampling import Diffusion, Simulation, brownian_bridge_step
+from sbridge.sampling import Diffusion, Simulation, brownian_bridge_step, steps_for
+from sbridge.tables import html
 
 if TYPE_CHECKING:
     from sbridge.evaluation.certificate import Certificate
@@ -95,24 +96,28 @@ class Bridge(storage.Storable):
         times: Sequence[float],
         simulation: Simulation | None = None,
         random_state: RandomState = None,
+        start: float | None = None,
         **options: Any,
     ) -> Array:
-        """Paths through the points x (n, d) at times[0]: the states at all `times`, (len(times), n, d).
+        """Paths through the points x (n, d): the states at all `times`, (len(times), n, d).
 
         Args:
-            times: within [0, 1], rising (forward process) or falling (backward process).
+            times: within [0, 1], rising (forward process) or falling (backward process): at least two, or one if
+                `start` is another time.
             simulation: steps, diffusion D, stepper, batch and quiet end (`sbridge.Simulation`).  None, without options,
                 draws the paths of a mixture potential from their exact law, without steps: the end, and a Brownian
                 bridge to it.  For every other bridge None is `Simulation()`.
             random_state: seed of the noise.
+            start: the time at which x stands; by default times[0], if that is 0 or 1.
             options: fields of the simulation to change, such as steps=50 or diffusion=0.
 
         Raises:
-            InputError: times leave [0, 1] or are not monotone, a point is not finite or of the wrong dimension, or the
-                simulation has no such option or value.
+            InputError: times leave [0, 1] or are not monotone, it is not said where x stands, a point is not finite or
+                of the wrong dimension, or the simulation has no such option or value.
         """
         asked = self.question(x)
-        answer: Array = asked.kind.paths(self._states(asked, times, simulation, random_state, **options), times)
+        states = self._states(asked, times, simulation, random_state, start, **options)
+        answer: Array = asked.kind.paths(states, times)
         return answer
 
     def _states(
@@ -121,22 +126,40 @@ class Bridge(storage.Storable):
         times: Sequence[float],
         simulation: Simulation | None,
         random_state: RandomState,
+        start: float | None,
         **options: Any,
     ) -> Tensor:
-        sign = 1 if _check_times(times) else -1
+        route = _route(times, start)
+        sign = 1 if route[-1] > route[0] else -1
         exact = simulation is None and not options and self._own_field(sign).known_end is not None
         simulation = (simulation or Simulation()).changed(**options)
+        simulation = simulation.with_steps(steps_for(self.epsilon, self.forward_field.data_spread))
         points = self._inward(asked)
         generator = seeded(random_state, points.device)
 
         def states(part: Tensor) -> Iterator[Tensor]:
             if exact:
-                return self._drawn_states(part, times, sign, generator)
-            return self._simulated_states(part, times, sign, simulation, generator)
+                return self._drawn_states(part, route, sign, generator)
+            return self._simulated_states(part, route, sign, simulation, generator)
 
         with torch.no_grad():
-            parts = [torch.stack(list(states(part))) for part in points.split(simulation.batch)]
+            parts = [torch.stack(list(states(part))[-len(times) :]) for part in points.split(simulation.batch)]
         return torch.cat(parts, dim=1)
+
+    def at(
+        self,
+        x: Array,
+        t: float,
+        start: float = 0.0,
+        simulation: Simulation | None = None,
+        random_state: RandomState = None,
+        **options: Any,
+    ) -> Array:
+        """The points x (n, d), which stand at time `start`, moved to time t, (n, d); the rest as in `trajectories`."""
+        asked = self.question(x)
+        moved = self._states(asked, [t], simulation, random_state, start, **options)[0]
+        answer: Array = asked.kind.vectors(moved, f"t{t:g}")
+        return answer
 
     def transport(
         self,
@@ -144,16 +167,14 @@ class Bridge(storage.Storable):
         direction: Direction = "forward",
         simulation: Simulation | None = None,
         random_state: RandomState = None,
+        until: float | None = None,
         **options: Any,
     ) -> Array:
-        """Move points x (n, d) from one end to the other, (n, d); arguments and errors as in `trajectories`."""
+        """Move points x (n, d) from one end to the other, or to time `until`, (n, d); the rest as in `trajectories`."""
         if direction not in ("forward", "backward"):
             raise InputError(f"direction must be forward or backward, not {direction!r}")
-        times = (0.0, 1.0) if direction == "forward" else (1.0, 0.0)
-        asked = self.question(x)
-        moved = self._states(asked, times, simulation, random_state, **options)[1]
-        answer: Array = asked.kind.vectors(moved, f"t{times[1]:g}")
-        return answer
+        start, end = (0.0, 1.0) if direction == "forward" else (1.0, 0.0)
+        return self.at(x, end if until is None else until, start, simulation, random_state, **options)
 
     def log_prob(
         self,
@@ -219,6 +240,18 @@ class Bridge(storage.Storable):
         from sbridge.evaluation.certificate import certify  # here, because certificates are made of bridges
 
         return certify(self, self.tensor(x0), self.tensor(x1), seed_of(random_state), listeners)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        count = sum(parameter.numel() for parameter in self.parameters())
+        facts = {
+            "dimension": self.forward_field.dim,
+            "ε": rounded(self.epsilon),
+            "√(2ε)": rounded((2 * self.epsilon) ** 0.5),
+            "parameters": f"{count:,}",
+            "note": self.remark,
+        }
+        return html([facts], type(self).__name__)
 
     def save(self, path: str | Path) -> None:
         """Write the bridge to a safetensors file."""
@@ -355,10 +388,22 @@ class ExactBridge(Bridge):
         return (1 - t) * x0 + t * x1 + (2 * self.epsilon * t * (1 - t)).sqrt() * z
 
 
-def _check_times(times: Sequence[float]) -> bool:
-    """Whether the times rise; they may also fall."""
-    steps = np.diff(np.asarray(times, dtype=float))
-    inside = len(times) > 1 and min(times) >= 0 and max(times) <= 1
+def _route(times: Sequence[float], start: float | None) -> list[float]:
+    """The times that a path goes through, from where it starts.
+
+    Raises:
+        InputError: they leave [0, 1] or are not monotone, or times[0] is no end and there is no start.
+    """
+    route = [float(t) for t in times]
+    if start is not None and route[:1] != [start]:
+        route = [float(start), *route]
+    steps = np.diff(route)
+    inside = len(route) > (start is None) and 0 <= min(route) <= max(route) <= 1
     if not (inside and (np.all(steps > 0) or np.all(steps < 0))):
-        raise InputError(f"times must be at least two numbers in [0, 1], rising or falling, not {list(times)}")
-    return bool(steps[0] > 0)
+        raise InputError(f"times must be at least two numbers in [0, 1], rising or falling, not {route}")
+    if start is None and route[0] not in (0, 1):
+        raise InputError(
+            f"times begin at {route[0]:g}, which is no end: say where the points stand, by start={route[0]:g} if they "
+            "stand there, or by start=0 or start=1"
+        )
+    return route

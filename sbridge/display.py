@@ -1,20 +1,30 @@
-"""Progress of long computations: a bar on a terminal, a few plain lines elsewhere."""
+"""Progress of long computations: a bar on a terminal and in a notebook with ipywidgets, a few plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from time import perf_counter
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn, track
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    track,
+)
 from rich.progress import Progress as Bar
 
 from sbridge.solvers.base import Listener, Progress
 
-__all__ = ["note", "tracked", "training_display"]
+__all__ = ["Stages", "note", "noted_warnings", "tracked", "training_display"]
 
 T = TypeVar("T")
 
@@ -24,6 +34,49 @@ _SECONDS_BETWEEN_LINES = 10.0
 def note(text: str) -> None:
     """Print a line to stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def noted_warnings() -> Iterator[None]:
+    """Within, each warning of this package is one line on stderr, without its place in the code."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", module=r"sbridge\.")
+        warnings.showwarning = lambda message, *place: note(f"warning: {message}")
+        yield
+
+
+class Stages:
+    """The stages of a long command: a numbered line for each, on a terminal with a clock while it runs.
+
+    Args:
+        titles: of all stages, in their order.
+    """
+
+    def __init__(self, titles: Sequence[str]) -> None:
+        self.titles, self.seconds = list(titles), dict[str, float]()
+
+    @contextmanager
+    def stage(self, title: str, like: str = "", clock: bool = True) -> Iterator[None]:
+        """Show a stage while it runs; it is likely to take as long as the one before with the same word `like`."""
+        likely = f", about {self.seconds[like]:.0f} s" if like in self.seconds else ""
+        begin = perf_counter()
+        with _shown(f"[{self.titles.index(title) + 1}/{len(self.titles)}] {title}{likely}", clock):
+            yield
+        if like:
+            self.seconds[like] = perf_counter() - begin
+
+
+@contextmanager
+def _shown(line: str, clock: bool) -> Iterator[None]:
+    console = Console(stderr=True)
+    if not (clock and console.is_terminal):
+        note(line)
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Bar(*columns, console=console) as bar:
+        bar.add_task(line, total=None)
+        yield
 
 
 def tracked(name: str, parts: Sequence[T]) -> Iterable[T]:
@@ -36,7 +89,8 @@ def tracked(name: str, parts: Sequence[T]) -> Iterable[T]:
 def training_display(name: str, done: int = 0) -> Iterator[Listener]:
     """A function that shows each `Progress` of a training which starts, or continues, after `done` steps."""
     console = Console(stderr=True)
-    with (_bar(console, name, done) if console.is_terminal else _lines(name, done)) as update:
+    drawn = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    with _bar(console, name, done) if drawn else _lines(name, done) as update:
         yield update
 
 

@@ -1,6 +1,6 @@
-"""The two errors that a user can correct."""
+"""The two errors that a user can correct, and the warning about data that are likely to give a wrong answer."""
 
-__all__ = ["DivergenceError", "InputError"]
+__all__ = ["DataWarning", "DivergenceError", "InputError"]
 
 
 class InputError(ValueError):
@@ -9,3 +9,7 @@ class InputError(ValueError):
 
 class DivergenceError(RuntimeError):
     """A fit became non-finite or ran away; the last good state is kept by the training that raised this."""
+
+
+class DataWarning(UserWarning):
+    """The data or ε are likely to give a wrong or useless answer; the message says what to change."""

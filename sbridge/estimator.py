@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,10 +20,12 @@ from sbridge.arrays import Array, RandomState, as_tensor, seed_of
 from sbridge.bridge import Bridge, Direction
 from sbridge.densities import Base
 from sbridge.display import note, training_display
-from sbridge.errors import InputError
+from sbridge.epsilon import with_epsilon
+from sbridge.errors import DataWarning, InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.certificate.statement import Certificate
+from sbridge.inspection import inspect_points
 from sbridge.likelihood import End, LogDensity
 from sbridge.parameters import nested_parameters, with_parameters
 from sbridge.points import Points, points_of
@@ -30,6 +33,7 @@ from sbridge.problem import Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.maxmin import MaxMin
+from sbridge.standardise import Standardise, as_fitted, places_as_fitted, standardised
 from sbridge.weights import effective_size, repeated
 
 __all__ = ["SampleWeights", "SchrodingerBridge", "SolverParameters", "device_named"]
@@ -77,14 +81,20 @@ class SchrodingerBridge(SolverParameters):
     They compare the settings by `score`.
 
     Args:
-        epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.
+        epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.  "auto"
+            chooses it from the data and says so (`sbridge.epsilon`); "reg=0.4", "blur=0.4" and "sigma=0.4" are the
+            parameters of POT, GeomLoss and torchcfm.
         solver: the method, or its class; by default max–min over the interpolant (`sbridge.MaxMin`).
         random_state: seed of the fit: a whole number, a NumPy generator, or None for a new seed every time.
         device: where to fit, as torch names it ("cpu", "cuda", "cuda:1").
-        verbose: whether to show the progress of a training on stderr.
+        verbose: whether to show a table of the data and the progress of a training on stderr.
+        standardise: "columns" divides every column by its standard deviation before the fit, "whiten" also removes the
+            correlations.  The answers stay in the units of the data, but ε is then in squared standard deviations:
+            √(2ε) times each column's standard deviation is its noise (`sbridge.standardise`).
 
     Attributes:
         bridge_: the fitted `sbridge.Bridge`, which also has everything below.
+        epsilon_: ε, as a number.
         history_: the values of each check during the training, one dictionary per check; empty without a training.
         n_features_in_: dimension d of the data.
         effective_sizes_: (Σw)²/Σw² on both sides, the numbers of points of equal weight that know as much of a mean;
@@ -96,14 +106,15 @@ class SchrodingerBridge(SolverParameters):
 
     def __init__(
         self,
-        epsilon: float = 0.5,
+        epsilon: float | str = 0.5,
         solver: Solver | type[Solver] = MaxMin(),
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
+        standardise: Standardise | None = None,
     ) -> None:
         self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
-        self.verbose = verbose
+        self.verbose, self.standardise = verbose, standardise
 
     def fit(
         self,
@@ -122,28 +133,44 @@ class SchrodingerBridge(SolverParameters):
 
         Raises:
             InputError: shapes or column names disagree, a value is missing or infinite, a sample has fewer than 10
-                points, a weight is negative, ε is not positive, or the device is not available.
+                points, a weight is negative, ε is not positive, a column cannot be standardised, or the device is not
+                available.
             DivergenceError: the training became unstable.
+
+        Warns:
+            DataWarning: the data or ε are likely to give a wrong or useless answer.
         """
         device = device_named(self.device)
         solver = self._made_solver()
-        problem = _with_weights(points_of(x0, label="x0"), points_of(x1, label="x1"), self.epsilon, sample_weight)
-        problem = problem.to(device)
-        self._samples, self.n_features_in_ = (
-            ((problem.x0, problem.weights0), (problem.x1, problem.weights1)),
-            problem.dim,
-        )
-        self.effective_sizes_ = [float(len(x)) if w is None else effective_size(w) for x, w in self._samples]
-        if self.verbose and (problem.weights0 is not None or problem.weights1 is not None):
-            note("effective sample sizes: {:.0f} and {:.0f}".format(*self.effective_sizes_))
-        self._remember_names(problem.columns)
+        posed = _with_weights(points_of(x0, label="x0"), points_of(x1, label="x1"), sample_weight).to(device)
+        asked, choice = with_epsilon(posed, self.epsilon, self.standardise)
+        if choice:
+            note(choice)
+        problem, outside = standardised(asked, self.standardise)
+        self._inspect(asked, problem)
+        self._remember_samples(asked)
         self.history_: list[dict[str, float]] = []
         with ExitStack() as stack:
             display = [stack.enter_context(training_display(solver.name))] if self.verbose else []
             listeners = [self._remember, *display, *callbacks]
-            self.bridge_ = solver.solve(problem, seed_of(self.random_state), listeners)
-        self.bridge_.columns = problem.columns  # also of a bridge by a solver that does not know names
+            self.bridge_ = outside(solver.solve(problem, seed_of(self.random_state), listeners))
+        self.bridge_.columns = asked.columns  # also of a bridge by a solver that does not know names
         return self
+
+    def _inspect(self, problem: Problem, inside: Problem) -> None:
+        found = inspect_points(problem, inside)
+        if self.verbose:
+            note(str(found))
+        for warning in found.warnings:
+            warnings.warn(warning, DataWarning, stacklevel=3)
+
+    def _remember_samples(self, asked: Problem) -> None:
+        self.n_features_in_, self.epsilon_ = asked.dim, asked.epsilon
+        self._samples = (asked.x0, asked.weights0), (asked.x1, asked.weights1)
+        self.effective_sizes_ = [float(len(x)) if w is None else effective_size(w) for x, w in self._samples]
+        if self.verbose and asked.weights != (None, None):
+            note("effective sample sizes: {:.0f} and {:.0f}".format(*self.effective_sizes_))
+        self._remember_names(asked.columns)
 
     def _remember_names(self, columns: tuple[str, ...] | None) -> None:
         """scikit-learn's rule: there is no `feature_names_in_` after a fit without names."""
@@ -164,7 +191,8 @@ class SchrodingerBridge(SolverParameters):
         nearer to the bridge of the data than the other (`sbridge.evaluation.certificate.duality`).
         """
         bridge = self._fitted()
-        return dual_of(bridge, bridge.tensor(x0), bridge.tensor(x1), seed_of(self.random_state)).value.value
+        start, end = (places_as_fitted(bridge, x) for x in (x0, x1))
+        return dual_of(as_fitted(bridge), start, end, seed_of(self.random_state)).value.value
 
     def transport(
         self,
@@ -172,10 +200,15 @@ class SchrodingerBridge(SolverParameters):
         direction: Direction = "forward",
         simulation: Simulation | None = None,
         random_state: RandomState = None,
+        until: float | None = None,
         **options: Any,
     ) -> Array:
-        """Move points x (n, d) from one end to the other, (n, d); arguments as in `Bridge.transport`."""
-        return self._fitted().transport(x, direction, simulation, random_state, **options)
+        """Move points x (n, d) to the other end, or to time `until`, (n, d); arguments as in `Bridge.transport`."""
+        return self._fitted().transport(x, direction, simulation, random_state, until, **options)
+
+    def at(self, x: Array, t: float, start: float = 0.0, **options: Any) -> Array:
+        """Move points x (n, d), which stand at time `start`, to time t, (n, d); options as in `Bridge.at`."""
+        return self._fitted().at(x, t, start, **options)
 
     def trajectories(
         self,
@@ -183,10 +216,11 @@ class SchrodingerBridge(SolverParameters):
         times: Sequence[float],
         simulation: Simulation | None = None,
         random_state: RandomState = None,
+        start: float | None = None,
         **options: Any,
     ) -> Array:
-        """Paths through x (n, d) at times[0], (len(times), n, d); arguments as in `Bridge.trajectories`."""
-        return self._fitted().trajectories(x, times, simulation, random_state, **options)
+        """Paths through points x (n, d), (len(times), n, d); arguments as in `Bridge.trajectories`."""
+        return self._fitted().trajectories(x, times, simulation, random_state, start, **options)
 
     def forward_drift(self, t: Any, x: Array) -> Array:
         """b_F(t, x) of dX = b_F dt + √(2ε) dW: t a number or (n, 1), x (n, d) → (n, d)."""
@@ -223,6 +257,21 @@ class SchrodingerBridge(SolverParameters):
         """
         return self._fitted().certificate(x0, x1, random_state)
 
+    def report(self, folder: str | Path, x0: Array, x1: Array) -> Path:
+        """Write a run folder with a page about the fit on held-out points (n0, d), (n1, d); returns the page's path.
+
+        The arguments and errors are those of `sbridge.write_report`, which also compares several fits.
+        """
+        from sbridge.report.written import write_report  # here, because matplotlib takes long to import
+
+        bridge = self._fitted()
+        (start, w0), (end, w1) = self._samples
+        test0, test1 = (bridge.tensor(x).to(start) for x in (x0, x1))
+        names = None if bridge.columns is None else tuple(bridge.columns)
+        problem = Problem(start, end, bridge.epsilon, test0, test1, columns=names, weights0=w0, weights1=w1)
+        name = self._made_solver().name
+        return write_report({name: self}, problem, folder, seed_of(self.random_state), self.standardise)
+
     def save(self, path: str | Path) -> None:
         """Write the fitted bridge to a safetensors file, for `Bridge.load`."""
         self._fitted().save(path)
@@ -241,9 +290,9 @@ class SchrodingerBridge(SolverParameters):
         return self.bridge_
 
 
-def _with_weights(x0: Points, x1: Points, epsilon: float, weights: tuple[SampleWeights, SampleWeights]) -> Problem:
-    """The problem of both samples with their weights, without the points of weight zero."""
-    problem = Problem.of(x0, x1, epsilon)
+def _with_weights(x0: Points, x1: Points, weights: tuple[SampleWeights, SampleWeights]) -> Problem:
+    """The problem of both samples with their weights and ε = 1, without the points of weight zero."""
+    problem = Problem.of(x0, x1, 1.0)
     (start, w0), (end, w1) = (_weighted(x, w) for x, w in zip((problem.x0, problem.x1), weights, strict=True))
     return replace(problem, x0=start, x1=end, test0=start, test1=end, weights0=w0, weights1=w1)
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from sbridge.storage import Storable
 
-__all__ = ["Confined", "Corrected", "Drifts", "Field", "Framed", "Half", "Reversed", "VectorField", "common_pair"]
-__all__ += ["side_by_side", "working_dtype"]
+__all__ = ["Confined", "Corrected", "Drifts", "Field", "Framed", "Half", "Rescaled", "Reversed", "VectorField"]
+__all__ += ["common_pair", "moved_pair", "side_by_side", "working_dtype"]
 
 _TINY = 1e-12  # keeps the derivative of a norm finite at zero
 _SOON = 0.01  # time left to an end, below which the correction does not grow
@@ -41,6 +41,11 @@ class Field(Storable):
     def draw_end(self, t: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
         """States at `known_end` of the process that is at x (n, d) at time t, drawn exactly, without steps: (n, d)."""
         raise NotImplementedError
+
+    @property
+    def data_spread(self) -> float | None:
+        """Standard deviation of the data that it was fitted to, root mean square over coordinates; None if unknown."""
+        return None
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         value: Tensor = super().__call__(t, x)
@@ -111,7 +116,7 @@ class Confined(Drifts):
 class Half(Field):
     """The forward (index 0) or backward (index 1) drift of a pair."""
 
-    def __init__(self, pair: Drifts | Framed, index: int) -> None:
+    def __init__(self, pair: Pair, index: int) -> None:
         super().__init__()
         self.pair, self.index = pair, index
 
@@ -119,15 +124,30 @@ class Half(Field):
     def dim(self) -> int:
         return self.pair.dim
 
+    @property
+    def data_spread(self) -> float | None:
+        return self.pair.data_spread if isinstance(self.pair, Field) else None
+
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return self.pair(t, x).chunk(2, dim=-1)[self.index]
 
 
-def common_pair(forward_field: Field, backward_field: Field) -> Drifts | Framed | None:
+def common_pair(forward_field: Field, backward_field: Field) -> Pair | None:
     """The pair whose two halves these fields are, if there is one."""
     halves = [field for field in (forward_field, backward_field) if isinstance(field, Half)]
     is_pair = [half.index for half in halves] == [0, 1] and halves[0].pair is halves[1].pair
     return halves[0].pair if is_pair else None
+
+
+def moved_pair(
+    forward_field: Field, backward_field: Field, move: Callable[[Field | Pair], Framed | Rescaled]
+) -> tuple[Field, Field]:
+    """Both drifts in other coordinates; the halves of a pair stay the halves of a pair."""
+    pair = common_pair(forward_field, backward_field)
+    if pair is None:
+        return move(forward_field), move(backward_field)
+    moved = move(pair)
+    return Half(moved, 0), Half(moved, 1)
 
 
 def side_by_side(forward_field: Field, backward_field: Field) -> VectorField:
@@ -167,7 +187,7 @@ class Framed(Field):
     whatever x is, so the inner field may work in less precision than x has.  An inner pair of drifts stays a pair.
     """
 
-    def __init__(self, inner: Field | Drifts, shift0: Tensor, shift1: Tensor, scale: float) -> None:
+    def __init__(self, inner: Field | Pair, shift0: Tensor, shift1: Tensor, scale: float) -> None:
         super().__init__()
         self.inner, self.scale = inner, scale
         self.shift0: Tensor
@@ -190,6 +210,10 @@ class Framed(Field):
         end = self.scale * self.inner.draw_end(t.to(dtype), y.to(dtype), generator).to(y)
         return (end + torch.lerp(self.shift0, self.shift1, self.known_end)).to(x)
 
+    @property
+    def data_spread(self) -> float:
+        return self.scale
+
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         y = self._inside(t, x)
         dtype = working_dtype(self.inner, y)
@@ -200,6 +224,37 @@ class Framed(Field):
         """The places in the inner coordinates."""
         centre = (1 - t) * self.shift0 + t * self.shift1
         return (x - centre) / self.scale
+
+
+class Rescaled(Field):
+    """A drift of linear coordinates z = (x − c)A⁻¹, in the user's coordinates: v(t, z) becomes vA.
+
+    Args:
+        inner: v; a pair of drifts stays a pair.
+        centre, scale: c (d,) and the symmetric A (d, d).
+    """
+
+    def __init__(self, inner: Field | Pair, centre: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.inner = inner
+        self.centre: Tensor
+        self.scale: Tensor
+        self.inverse: Tensor
+        self.register_buffer("centre", centre)
+        self.register_buffer("scale", scale)
+        self.register_buffer("inverse", torch.linalg.inv(scale), persistent=False)
+
+    @property
+    def dim(self) -> int:
+        return len(self.centre)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        value = self.inner(t, ((x - self.centre) @ self.inverse).to(x))
+        return torch.cat([part @ self.scale.to(x) for part in value.split(self.dim, dim=-1)], dim=-1)
+
+
+Pair = Drifts | Framed | Rescaled
+"""Both drifts side by side, (t, x) ↦ (..., 2d), perhaps in other coordinates."""
 
 
 def working_dtype(module: nn.Module, x: Tensor) -> torch.dtype:

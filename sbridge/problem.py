@@ -11,7 +11,7 @@ from torch import Tensor
 from sbridge.arrays import positive
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
-from sbridge.fields import Field, Framed, Half, common_pair
+from sbridge.fields import Framed, moved_pair
 from sbridge.interpolants import FramedInterpolant
 from sbridge.points import Points
 from sbridge.weights import check_weights, shares_of
@@ -178,13 +178,7 @@ class Frame:
     def outside(self, bridge: Bridge) -> Bridge:
         """A bridge of this frame's coordinates, in the user's coordinates, whose names it keeps."""
         frame = (self.shift0, self.shift1, self.scale)
-        pair = common_pair(bridge.forward_field, bridge.backward_field)
-        if pair is None:
-            there: Field = Framed(bridge.forward_field, *frame)
-            back: Field = Framed(bridge.backward_field, *frame)
-        else:
-            shared = Framed(pair, *frame)
-            there, back = Half(shared, 0), Half(shared, 1)
+        there, back = moved_pair(bridge.forward_field, bridge.backward_field, lambda field: Framed(field, *frame))
         interpolant = bridge.interpolant and FramedInterpolant(bridge.interpolant, *frame)
         found = Bridge(there, back, bridge.epsilon * self.scale**2, interpolant, bridge.remark)
         found.columns = self.columns

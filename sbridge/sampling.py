@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from math import asin, inf, pi, sqrt
+from math import asin, ceil, inf, pi, sqrt
 from typing import Any, Protocol
 
 import torch
@@ -29,7 +29,9 @@ from sbridge.errors import InputError
 from sbridge.fields import VectorField
 
 __all__ = ["EULER", "HEUN", "RK4", "Adaptive", "Diffusion", "Integrator", "PiecewiseLinear", "Simulation"]
-__all__ += ["Stepper", "brownian_bridge_step", "even", "graded", "integrate", "through"]
+__all__ += ["Stepper", "brownian_bridge_step", "even", "graded", "integrate", "steps_for", "through"]
+
+_STEPS, _STEPS_PER_NOISE = 100, 40  # the latter times √(2ε) over the spread
 
 Diffusion = float | Callable[[Tensor], Tensor]
 """D, or a function of times (in a tensor of any shape) that gives D(t) ≥ 0."""
@@ -166,7 +168,8 @@ class Simulation:
     """How a bridge moves points: the process, its steps, and how many points move at once.
 
     Args:
-        steps: steps from t = 0 to 1, shorter near both ends (`graded`).
+        steps: steps from t = 0 to 1, shorter near both ends (`graded`).  None means 100, or as many more as the noise
+            needs where it is larger than the data's spread (`steps_for`).
         diffusion: D ≥ 0 of the process dX = (b ± D s) dt + √(2D) dW, in squared units of the data.  It is a number, or
             a function that takes a tensor of times and gives a tensor.  None means ε, the bridge's own law.  0 is the
             probability-flow ODE.  The marginals are the same for every D.
@@ -179,7 +182,7 @@ class Simulation:
         InputError: steps or batch is below 1, or D is negative or not finite at some time.
     """
 
-    steps: int = 100
+    steps: int | None = None
     diffusion: Diffusion | None = None
     stepper: Integrator = EULER
     batch: int = 32_768
@@ -187,7 +190,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         for name, value in (("steps", self.steps), ("batch", self.batch)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}")
         if self.diffusion is not None:
             _check_diffusion(self.diffusion)
@@ -204,14 +207,27 @@ class Simulation:
             raise InputError(f"a simulation has no option {unknown[0]!r}; it has {', '.join(names)}")
         return replace(self, **options)
 
+    def with_steps(self, steps: int) -> Simulation:
+        """The same with so many steps, if they are not given."""
+        return replace(self, steps=steps) if self.steps is None else self
+
     def grids(self, start: float, stop: float, diffusion: Diffusion) -> list[tuple[Tensor, Diffusion]]:
         """The steps from start to stop and their D, in one or two pieces; with `quiet_end` the last piece has D = 0."""
+        assert self.steps is not None  # see `with_steps`
         times = graded(start, stop, self.steps)
         if not self.quiet_end or stop not in (0, 1):
             return [(times, diffusion)]
         first = int(((times - stop).abs() > 1 / self.steps).sum())
         pieces: list[tuple[Tensor, Diffusion]] = [(times[: first + 1], diffusion), (times[first:], 0.0)]
         return [piece for piece in pieces if len(piece[0]) > 1]
+
+
+def steps_for(epsilon: float, spread: float | None) -> int:
+    """Steps from one end to the other that leave the ends of paths right to a few per cent of the data's spread.
+
+    The last step of a graded grid leaves the noise (π/2n)√(2ε), which must be small for the data.
+    """
+    return _STEPS if spread is None else max(_STEPS, ceil(_STEPS_PER_NOISE * sqrt(2 * epsilon) / spread))
 
 
 def _check_diffusion(diffusion: Diffusion) -> None:

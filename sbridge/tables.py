@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from sbridge.files import replace_atomically
 
-__all__ = ["markdown", "write_csv"]
+__all__ = ["html", "markdown", "text", "write_csv"]
 
 _NUMBER = re.compile(r"[(-]?\.?\d")  # how a number begins
 
@@ -30,6 +31,28 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = {name: [_text(cell) for cell in cells] for name, cells in _columns(rows).items()}
     lines = [list(columns), [_alignment(cells) for cells in columns.values()], *zip(*columns.values(), strict=True)]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table as plain text, columns of numbers aligned to the right."""
+    lines: list[tuple[str, ...]] = list(zip(*map(_padded, _columns(rows).items()), strict=True))
+    return "".join("  ".join(cells).rstrip() + "\n" for cells in lines)
+
+
+def _padded(column: tuple[str, list[Any]]) -> list[str]:
+    cells = [column[0], *map(_text, column[1])]
+    width, right = max(map(len, cells)), _alignment(cells[1:]) == "---:"
+    return [cell.rjust(width) if right else cell.ljust(width) for cell in cells]
+
+
+def html(rows: Sequence[Mapping[str, Any]], caption: str = "") -> str:
+    """The table in HTML, for a notebook."""
+    columns = {name: list(map(_text, cells)) for name, cells in _columns(rows).items()}
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in cells) for cells in zip(*columns.values(), strict=True))
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

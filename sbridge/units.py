@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from math import sqrt
 
+from sbridge.errors import InputError
+
 __all__ = ["eot_epsilon", "geomloss_blur", "geomloss_reg", "ott_epsilon", "pot_reg", "pot_reg_half", "process_sigma"]
 __all__ += ["epsilon_from_eot_epsilon", "epsilon_from_geomloss_blur", "epsilon_from_geomloss_reg"]
 __all__ += ["epsilon_from_ott_epsilon", "epsilon_from_pot_reg", "epsilon_from_pot_reg_half"]
-__all__ += ["epsilon_from_process_sigma"]
+__all__ += ["epsilon_from_process_sigma", "epsilon_named"]
 
 
 def pot_reg(epsilon: float) -> float:
@@ -91,3 +93,25 @@ def process_sigma(epsilon: float) -> float:
 def epsilon_from_process_sigma(sigma: float) -> float:
     """Inverse of `process_sigma`."""
     return sigma**2 / 2
+
+
+_NAMED = {
+    "reg": epsilon_from_pot_reg,
+    "blur": epsilon_from_geomloss_blur,
+    "sigma": epsilon_from_process_sigma,
+}
+
+
+def epsilon_named(text: str) -> float:
+    """Our ε of a text: "0.1" is ε itself, "reg=0.4" POT's, "blur=0.4" GeomLoss's and "sigma=0.4" torchcfm's parameter.
+
+    Raises:
+        InputError: the text is none of these.
+    """
+    name, mark, value = text.rpartition("=")
+    try:
+        number = float(value)
+        return _NAMED[name](number) if mark else number
+    except (KeyError, ValueError):
+        units = ", ".join(f"{one}=…" for one in _NAMED)
+        raise InputError(f"epsilon must be a number, auto, or one of {units}, not {text!r}") from None

@@ -21,7 +21,9 @@ from sbridge.io import Answer, FileProblem, Reading, read_points, write_answer
 from sbridge.points import points_of
 from sbridge.problems.gaussian import GaussianBridge
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:zarr", "ignore::FutureWarning:anndata")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sbridge.DataWarning", "ignore::UserWarning:zarr", "ignore::FutureWarning:anndata"
+)
 
 GENES = ["ACTB", "CD3E", "LYZ"]
 

@@ -14,9 +14,11 @@ import sbridge
 ROOT = Path(sbridge.__file__).parent
 LAYERS = ["errors", "estimates", "arrays", "weights", "points", "parameters", "files", "storage", "tables", "units"]
 LAYERS += ["fields", "networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities"]
-LAYERS += ["likelihood", "bridge", "problem", "solvers", "potentials", "baselines", "problems", "theory", "evaluation"]
-LAYERS += ["display", "estimator", "snapshots", "io", "report", "bench", "tuning", "cli", "__main__", "experiments"]
-LATE = {("bridge", "evaluation.certificate")}  # imported inside a method, when it is called
+LAYERS += ["likelihood", "bridge", "problem", "inspection", "standardise", "movement", "solvers", "potentials"]
+LAYERS += ["baselines", "problems", "theory", "evaluation", "epsilon", "display", "estimator", "snapshots", "io"]
+LAYERS += ["report", "bench", "tuning", "cli", "__main__", "experiments"]
+LATE = {(name, "evaluation.certificate") for name in ("bridge", "standardise")} | {("estimator", "report.written")}
+"""Imports that are made when a method is called."""
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.random.seed"}
 GLOBAL_SEEDS |= {
     "torch.set_rng_state",

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+from members import normal
 from safetensors import safe_open
 from torch import Tensor
 
@@ -19,9 +20,10 @@ from sbridge.errors import InputError
 from sbridge.fields import Half
 from sbridge.interpolants import Brownian, Linear
 from sbridge.networks import DriftPair
+from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Frame, Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.sampling import HEUN, RK4, Adaptive, Diffusion, PiecewiseLinear, Simulation, graded
+from sbridge.sampling import HEUN, RK4, Adaptive, Diffusion, PiecewiseLinear, Simulation, graded, steps_for
 
 FLOAT, EPSILON = torch.float64, 0.3
 GAUSSIANS = (
@@ -283,6 +285,23 @@ def test_times_must_be_monotone_and_within_the_bridge(times: tuple[float, ...]) 
         EXACT.trajectories(X, times)
 
 
+def test_a_path_that_begins_between_the_ends_says_where_its_points_stand() -> None:
+    """From t = 0.3 they are moved from there, from an end they are moved to it first."""
+    with pytest.raises(InputError, match=r"times begin at 0\.3, which is no end: .* start=0\.3 .*start=0"):
+        EXACT.trajectories(X, (0.3, 0.6))
+    with pytest.raises(InputError, match="rising or falling, not"):
+        EXACT.at(X, 1.5)
+    settings = Simulation(20, stepper=HEUN)
+    whole = EXACT.trajectories(X, (0.0, 0.3, 0.6), settings, random_state=1)
+    torch.testing.assert_close(EXACT.trajectories(X, (0.3, 0.6), settings, random_state=1, start=0), whole[1:])
+    torch.testing.assert_close(EXACT.at(X, 0.3, 0, settings, 1), whole[1])
+    torch.testing.assert_close(EXACT.transport(X, simulation=settings, random_state=1, until=0.3), whole[1])
+    assert EXACT.trajectories(X, (0.3, 0.6), settings, start=0.3)[0].equal(X)
+    assert EXACT.at(X, 0.3, start=0.3).equal(X)
+    back = EXACT.transport(X, "backward", settings, 1, until=0.3)
+    torch.testing.assert_close(back, EXACT.trajectories(X, (1.0, 0.3), settings, 1)[1])
+
+
 def test_direction_must_be_one_of_two() -> None:
     with pytest.raises(InputError, match="direction must be forward or backward, not 'sideways'"):
         EXACT.transport(X, cast(Direction, "sideways"))
@@ -320,14 +339,16 @@ def test_a_diffusion_is_that_of_its_time(times: tuple[float, float], early: bool
         return (0.5 - t if early else t - 0.5).clamp(min=0)
 
     for span in ((times[0], 0.5), (0.5, times[1])):
-        noisy, flow = (EXACT.trajectories(X, span, Simulation(20, d), random_state=1)[1] for d in (level, 0.0))
+        noisy, flow = (EXACT.trajectories(X, span, Simulation(20, d), 1, span[0])[1] for d in (level, 0.0))
         still = (0.0 in span) != early
         assert ((noisy - flow).abs().max() < 1e-12) == still
 
 
 def test_adaptive_steps_move_along_the_flow_only() -> None:
-    there = EXACT.trajectories(X, (0.2, 0.9), diffusion=0, stepper=Adaptive())[1]
-    torch.testing.assert_close(there, EXACT.trajectories(X, (0.2, 0.9), Simulation(100, 0, RK4))[1], atol=1e-5, rtol=0)
+    there = EXACT.trajectories(X, (0.2, 0.9), start=0.2, diffusion=0, stepper=Adaptive())[1]
+    torch.testing.assert_close(
+        there, EXACT.trajectories(X, (0.2, 0.9), Simulation(100, 0, RK4), start=0.2)[1], atol=1e-5, rtol=0
+    )
     with pytest.raises(InputError, match="adaptive steps are for the probability flow"):
         EXACT.transport(X, stepper=Adaptive())
 
@@ -359,7 +380,7 @@ def test_a_last_interval_shorter_than_a_step_is_quiet_as_a_whole(times: tuple[fl
 
 @pytest.mark.parametrize("times", [(0.0, 0.8), (1.0, 0.2), (0.3, 0.6)], ids=str)
 def test_only_ends_are_quiet(times: tuple[float, float]) -> None:
-    quiet, noisy = (EXACT.trajectories(X, times, steps=10, random_state=1, quiet_end=q) for q in (True, False))
+    quiet, noisy = (EXACT.trajectories(X, times, Simulation(10, quiet_end=q), 1, times[0]) for q in (True, False))
     assert torch.equal(quiet, noisy)
 
 
@@ -408,8 +429,8 @@ def test_trajectories_start_where_they_are_told_and_end_as_transport_does() -> N
 
 
 def test_flow_forward_and_back_is_the_identity() -> None:
-    there = EXACT.trajectories(X, (0.2, 0.9), diffusion=0, steps=50, stepper=RK4)[1]
-    back = EXACT.trajectories(there, (0.9, 0.2), diffusion=0, steps=50, stepper=RK4)[1]
+    there = EXACT.trajectories(X, (0.2, 0.9), start=0.2, diffusion=0, steps=50, stepper=RK4)[1]
+    back = EXACT.trajectories(there, (0.9, 0.2), start=0.9, diffusion=0, steps=50, stepper=RK4)[1]
     torch.testing.assert_close(back, X, atol=1e-6, rtol=0)
 
 
@@ -476,3 +497,15 @@ def test_points_between_given_ends_are_those_of_a_brownian_bridge() -> None:
     torch.testing.assert_close(between.mean(0), 0.7 * X[0] + 0.3 * X[1], atol=4e-3 * 4, rtol=0)
     variance = 2 * EPSILON * 0.3 * 0.7
     assert between.var(0).sub(variance).abs().max() < 5 * variance * (2 / n) ** 0.5
+
+
+@pytest.mark.parametrize("epsilon", [5.0, 50.0, 500.0])
+def test_large_noise_takes_more_steps_and_ends_right(epsilon: float) -> None:
+    """With 100 steps the spread of the ends is 5 to 40 % too large, and it is that of the data with the default."""
+    x0, x1 = (spread * normal(4000, 2, seed=seed) for seed, spread in ((0, 1.0), (1, 0.5)))
+    bridge = MixturePotential(1).solve(Problem(x0, x1, epsilon, x0, x1))
+    spread = bridge.transport(x0, random_state=0).std(0) / x1.std(0)
+    assert (spread - 1).abs().max() < 0.04
+    few = bridge.transport(x0, random_state=0, steps=100).std(0) / x1.std(0)
+    assert (few - 1).abs().max() > 0.02 + 0.04 * (epsilon > 5)
+    assert steps_for(epsilon, bridge.forward_field.data_spread) > 100 == steps_for(epsilon, None)

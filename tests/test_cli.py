@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
@@ -165,9 +167,15 @@ def test_progress_is_plain_and_sparse_where_there_is_no_terminal(whole: tuple[Pa
     stages = [f"{name}: solving" for name in METHODS[1:]]
     stages += [f"{name}: evaluating on held-out points" for name in METHODS]
     lines = [line for line in asked.err.splitlines() if not line.startswith("max–min: step")]
-    refused = "no certificate: x0 has 20 points; a certificate needs at least 100 a side"
-    judging = ["evaluating two true samples", "measuring the distance to a Schrödinger bridge", refused]
-    assert lines == ["max–min: fitting", *stages, *judging, "writing the report"]
+    judging = ["evaluating two true samples", "measuring the distance to a Schrödinger bridge", "writing the report"]
+    begin = lines.index("[1/9] max–min: fitting")
+    shown = [stage.partition(", about")[0] for stage in lines[begin:] if stage.startswith("[")]
+    assert shown == [f"[{k}/9] {stage}" for k, stage in enumerate(["max–min: fitting", *stages, *judging], 1)]
+    assert "no certificate: x0 has 20 points; a certificate needs at least 100 a side" in lines
+    assert "about" in lines[begin + 4]
+    table, counts = lines[: begin - 1], lines[begin - 1]
+    assert [line.split()[0] for line in table] == ["column", "c0", "c1"]
+    assert counts.startswith("x0: 80 rows; x1: 64 rows. √(2ε) = 1; ")
 
 
 @stopped_anywhere
@@ -186,6 +194,8 @@ def test_a_second_run_is_the_same(finished: Path, question: list[str], tmp_path:
         (["--learn", "gamma"], {"class": "MaxMin", "learn_mean": False, "learn_gamma": True}),
         (["--learn", "both"], {"class": "MaxMin", "learn_mean": True, "learn_gamma": True}),
         (["--coupling", "independent"], {"class": "MaxMin", "coupling": "Independent"}),
+        (["--baselines", "none"], {"class": "MaxMin"}),
+        (["--baselines", "blockwise,pot"], {"class": "MaxMin"}),
     ],
 )
 def test_options_choose_the_solver(
@@ -193,7 +203,11 @@ def test_options_choose_the_solver(
 ) -> None:
     with stop_when((tmp_path / "checkpoint.pt").exists, signal.SIGTERM):
         call("recover", *question, "--out", tmp_path, *options, "--checkpoint-seconds", 0)
-    assert solver.items() <= Run.open(tmp_path).config["settings"]["solver"].items()
+    settings = Run.open(tmp_path).config["settings"]
+    assert solver.items() <= settings["solver"].items()
+    chosen = {"--baselines none": [], "--baselines blockwise,pot": ["BlockwiseSinkhorn", "PotSinkhorn"]}
+    wanted = chosen.get(" ".join(options), ["PotSinkhorn", "GeomlossSinkhorn"])
+    assert [one["class"] for one in settings["baselines"]] == wanted
 
 
 # Interruptions
@@ -288,7 +302,8 @@ def test_finished_stages_are_not_repeated(finished: Path, question: list[str], t
         asked = call("recover", *question, "--out", tmp_path, "--resume")
     judged = [f"{name}: evaluating on held-out points" for name in METHODS[1:]]
     wanted = [f"{METHODS[2]}: solving", *judged, "evaluating two true samples"]
-    assert asked.err.splitlines()[: len(wanted)] == wanted
+    shown = [re.sub(r"^\[\d/9\] |, about \d+ s$", "", line) for line in asked.err.splitlines()]
+    assert shown[: len(wanted)] == wanted
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in kept} == kept
     assert results(tmp_path) == results(finished)
 
@@ -303,7 +318,8 @@ def test_a_run_with_points_enough_is_certified_once(
         more = {name: points[name] for name in ("x0", "x1")}
     np.savez(tmp_path / "data.npz", **more, test0=cloud(120, 2).astype(float), test1=cloud(120, 3).astype(float))
     asked = call("recover", *question, "--out", tmp_path, "--resume")
-    assert (asked.code, asked.err) == (0, "measuring the distance to a Schrödinger bridge\nwriting the report\n")
+    stages = ["[8/9] measuring the distance to a Schrödinger bridge", "[9/9] writing the report"]
+    assert (asked.code, asked.err.splitlines()) == (0, stages)
     found = Run.open(tmp_path).certificate()
     bridge = Bridge.load(tmp_path / "bridge.safetensors")
     assert found == bridge.certificate(cloud(120, 2), cloud(120, 3), random_state=0)
@@ -440,6 +456,54 @@ def test_log_densities_of_a_run(
     assert "(60 points; base: Gaussian mixture of" in asked.out
 
 
+# Standardised columns
+
+
+def test_a_standardised_run_answers_in_the_units_of_the_data(tmp_path: Path, call: Call) -> None:
+    """A column 1,000 times as wide as the other, which a fit without it is warned of."""
+    scales = np.array([1, 1000], dtype=np.float32)
+    np.save(tmp_path / "a.npy", cloud(500, 0) * scales)
+    np.save(tmp_path / "b.npy", cloud(500, 3) * scales)
+    question = ["--x0", tmp_path / "a.npy", "--x1", tmp_path / "b.npy", "--epsilon", 0.1, "--steps", 100]
+    run = tmp_path / "run"
+    asked = call("recover", *question, "--out", run, "--standardise", "columns")
+    assert asked.code == 0 and "warning" not in asked.err
+    assert "(standardised)" in asked.out
+    assert "was divided by its standard deviation" in (run / "report.html").read_text(encoding="utf-8")
+    assert call("sample", run, "--input", tmp_path / "a.npy", "--out", tmp_path / "to.npy").code == 0
+    moved = np.load(tmp_path / "to.npy")
+    np.testing.assert_allclose(moved.mean(0) / scales, [3, 3], atol=0.3)
+    np.testing.assert_allclose(moved.std(0) / scales, [1, 1], atol=0.2)
+    for baseline in Run.open(run).bridges().values():
+        np.testing.assert_allclose(baseline.transport(moved, "backward").mean(0) / scales, [0, 0], atol=0.3)
+    with stop_when((tmp_path / "plain" / "config.json").exists, signal.SIGTERM):
+        asked = call("recover", *question, "--out", tmp_path / "plain")
+    assert "warning: column c1 (spread " in asked.err and "--standardise columns" in asked.err
+
+
+# The choice of ε
+
+
+def test_the_effect_of_epsilon_is_shown(question: list[str], tmp_path: Path, call: Call) -> None:
+    asked = call("epsilon", *question[:4], "--values", "0.05,0.5", "--out", tmp_path)
+    assert asked.code == 0
+    assert "straightness" in asked.out and "Recommended: " in asked.out and "spread of x0" in asked.err
+    assert pl.read_csv(tmp_path / "epsilon.csv")["ε"].to_list() == [0.05, 0.5]
+    assert (tmp_path / "epsilon.html").exists()
+    refused(call("epsilon", *question[:4], "--values", "0,1", "--out", tmp_path), "--values must be positive")
+
+
+@pytest.mark.parametrize(("words", "wanted"), [("auto", None), ("reg=0.8", 0.2), ("sigma=1", 0.5)])
+def test_a_run_takes_every_epsilon(
+    words: str, wanted: float | None, question: list[str], tmp_path: Path, call: Call
+) -> None:
+    with stop_when((tmp_path / "config.json").exists, signal.SIGTERM):
+        asked = call("recover", *question[:4], f"--epsilon={words}", "--out", tmp_path)
+    found = Run.open(tmp_path).problem.epsilon
+    assert found == (pytest.approx(wanted) if wanted else found)
+    assert ("chosen: ε = " in asked.err) == (wanted is None)
+
+
 # Other interpolants
 
 CHOICES = [
@@ -514,7 +578,9 @@ def test_the_page_is_rebuilt_without_the_data_files(finished: Path, tmp_path: Pa
 # Help
 
 
-@pytest.mark.parametrize("words", [[], ["recover"], ["sample"], ["likelihood"], ["compare"], ["report"], ["bench"]])
+@pytest.mark.parametrize(
+    "words", [[], ["recover"], ["sample"], ["likelihood"], ["compare"], ["report"], ["bench"], ["epsilon"]]
+)
 def test_every_command_has_help(words: list[str], call: Call) -> None:
     asked = call(*words, "--help")
     assert (asked.code, asked.err) == (0, "")
@@ -524,11 +590,22 @@ def test_every_command_has_help(words: list[str], call: Call) -> None:
 @pytest.mark.parametrize("problem", ["files", *PROBLEMS])
 def test_every_problem_explains_its_options(problem: str, call: Call) -> None:
     """Options of the run and of the problem, each with a sentence."""
-    asked = call("recover", problem, "--help")
+    asked = call("recover", problem, "--help-verbose")
     assert asked.code == 0
     assert "--out" in asked.out
     assert "squared units" in asked.out or problem != "files"
     assert problem in call("recover", "--help").out
+
+
+@pytest.mark.parametrize("command", ["recover", "epsilon", "tune"])
+def test_the_help_for_own_files_fits_a_screen(command: str, call: Call) -> None:
+    shown = call(command, "--help").out
+    assert "--x0" in shown and "--columns" in shown
+    assert len(shown.splitlines()) <= 45
+
+
+def test_the_version_is_that_of_the_package(call: Call) -> None:
+    assert call("--version").out == f"sbridge {version('sbridge')}\n"
 
 
 # Bad input
@@ -569,6 +646,7 @@ BAD_RUNS: dict[str, tuple[list[object], str]] = {
     "epsilon zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 0], "epsilon must be a positive number, not 0"),
     "epsilon below zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon=-1"], "epsilon must be a positive number"),
     "epsilon no number": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", "x"], "--epsilon"),
+    "epsilon of nobody": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", "tau=1"], "one of reg=…"),
     "missing file": (["--x0", "none.npy", "--x1", "b.csv", "--epsilon", 1], "none.npy: there is no such file"),
     "other kind": (["--x0", "a.txt", "--x1", "b.csv", "--epsilon", 1], ".npy, .npz or .h5ad"),
     "empty": (["--x0", "empty.csv", "--x1", "b.csv", "--epsilon", 1], "empty.csv is empty"),
@@ -589,6 +667,7 @@ BAD_RUNS: dict[str, tuple[list[object], str]] = {
     "only one file": (["--x0", "a.npy", "--epsilon", 1], "--x1"),
     "unknown problem": (["moonshine"], "there is no problem 'moonshine'"),
     "unknown option": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--speed", 3], "--speed"),
+    "no such baseline": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--baselines", "ott"], "there is no 'ott'"),
     "no steps": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--steps", 0], "--steps"),
     "no threads": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--threads", 0], "--threads"),
     "noise below zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--diffusion=0,-1"], "numbers ≥ 0, not"),

@@ -62,9 +62,10 @@ def test_drawn_paths_have_the_law_of_simulated_ones(
     bridge = _bridge(kind)
     for start in _starts(direction)[0][:2]:
         x = start.expand(PATHS, -1)
-        drawn = bridge.trajectories(x, times[direction], random_state=0)
+        path = {"times": times[direction], "start": times[direction][0]}
+        drawn = bridge.trajectories(x, **path, random_state=0)
         assert torch.equal(drawn[0], x)
-        simulated = bridge.trajectories(x, times[direction], steps=200, random_state=1)
+        simulated = bridge.trajectories(x, **path, steps=200, random_state=1)
         assert _p_value(drawn, simulated) > 0.01
         assert _p_value(drawn, simulated + 0.25 * (simulated - simulated.mean(1, keepdim=True))) < 0.01
 
@@ -76,7 +77,7 @@ def test_a_path_may_be_drawn_in_two_parts(kind: str, direction: Direction) -> No
     bridge, (first, second), times = _bridge(kind), _starts(direction), TIMES[direction]
     whole = bridge.trajectories(first, times, random_state=0)
     start = bridge.trajectories(second, times[:2], random_state=1)
-    rest = bridge.trajectories(start[1], times[1:], random_state=2)
+    rest = bridge.trajectories(start[1], times[1:], random_state=2, start=times[1])
     assert _p_value(whole, torch.cat([start, rest[1:]])) > 0.01
 
 

@@ -16,6 +16,8 @@ from sbridge.errors import InputError
 from sbridge.io import FileProblem
 from sbridge.solvers import Solver
 
+pytestmark = pytest.mark.filterwarnings("ignore::sbridge.DataWarning")  # small data at the default ε
+
 NETWORK = sbridge.ResidualNetwork(16, 2)
 SHORT = {"steps": 4, "network": NETWORK}
 COUPLINGS = [sbridge.Independent, sbridge.MinibatchSinkhorn, sbridge.OnlineSinkhorn, sbridge.SelfConsistent]

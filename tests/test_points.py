@@ -21,6 +21,8 @@ from sbridge.points import points_of
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.solvers import Solver
 
+pytestmark = pytest.mark.filterwarnings("ignore::sbridge.DataWarning")  # small data at the default ε
+
 X = np.random.default_rng(0).normal(size=(12, 2)).round(3)
 NAMES = ["height", "weight"]
 

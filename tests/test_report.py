@@ -39,7 +39,7 @@ from sbridge.report.style import colours, png
 from sbridge.report.words import findings, question, ties, verdict
 from sbridge.solvers.maxmin import MaxMin
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 
 SMALL = Effort(points=60, matched=60, projections=8, steps=5, times=2, starts=5, per_start=5)
 NASTY = '<script>alert("x")</script> & $x_1$ ’ß'
@@ -107,7 +107,7 @@ KINDS = {
     "gaussian": (5, "gaussian", True),
     "photos": (3, "photos", False),
 }
-ALWAYS = ["training", "trajectories", "endpoints_forward", "endpoints_backward", "interpolant"]
+ALWAYS = ["training", "trajectories", "endpoints_forward", "endpoints_backward", "movement", "interpolant"]
 CERTIFIED = [*ALWAYS[:-1], "certificate", ALWAYS[-1]]
 EXPECTED = {
     "planar": CERTIFIED,

@@ -520,44 +520,6 @@ def test_nothing_is_lost_or_repeated_by_ctrl_c_and_kill_9(tmp_path: Path) -> Non
     assert all(map(trained_once, reports(out)))
 
 
-# The effect of ε
-
-
-def test_a_sweep_shows_the_effect_of_epsilon(cluster: Cluster, tmp_path: Path) -> None:
-    """The kinetic energy of the fits rises with ε, as that of the bridges between two Gaussians does."""
-    problem = replace(PROBLEM, samples=1000).build()
-    found = tuning.sweep_epsilon(problem, [0.1, 10.0], out=tmp_path, steps=40, say=nothing)
-    assert [trial.epsilon for trial in found.fits] == [0.1, 10.0]
-    assert found.fits[0].kinetic_energy < found.fits[1].kinetic_energy
-    assert all(float(row["certificate"]) > -1 for row in read_csv(tmp_path / "trials.csv"))
-    assert (tmp_path / "figures" / "epsilon.png").exists()
-    assert "The effect of ε" in (tmp_path / "search.html").read_text()
-
-
-def fitted(epsilon: float, distance: float, nats: float, doubt: str = "") -> tuning.Trial:
-    ends, certificate = Estimate(distance, 0.01), Estimate(nats, 0.01)
-    return tuning.Trial(0, {}, epsilon, "finished", ends, REPORTS, 1.0, 1.0, certificate, doubt, "", {})
-
-
-@pytest.mark.parametrize(
-    ("trials", "recommended"),
-    [
-        ([], None),
-        ([fitted(10, 0.2, 0), fitted(1, 0.1, 0), fitted(0.1, 0.11, 0), fitted(0.01, 0.9, 0)], (0.1, 1)),
-        ([fitted(1, 0.1, 0), fitted(0.1, 0.11, 3)], (1, 1)),  # the latter is far from a bridge
-        ([fitted(1, 0.1, 0), fitted(0.1, 0.11, 3, "few points")], (0.1, 1)),  # or so it seems
-        ([fitted(1, 0.1, 3), fitted(0.1, 0.9, 0)], None),
-    ],
-)
-def test_the_recommended_range_is_of_ends_met_near_a_bridge(trials: list[tuning.Trial], recommended: Any) -> None:
-    assert tuning.EpsilonStudy(tuning.Study(trials, "distance")).recommended == recommended
-
-
-def test_an_epsilon_of_zero_is_refused(problem: Problem, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="positive"):
-        tuning.sweep_epsilon(problem, [0.0, 1.0], out=tmp_path)
-
-
 # The front door, with Ray and without
 
 

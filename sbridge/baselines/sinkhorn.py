@@ -14,6 +14,7 @@ points for the dimension and ε; otherwise the plug-in process ends on the data 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -123,14 +124,21 @@ class Sinkhorn:
     tolerance: float = 1e-3
 
     def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> Bridge:
-        """The bridge of the plan."""
+        """The bridge of the plan.
+
+        Warns:
+            ConvergenceWarning: (of scikit-learn) the plan did not converge; the bridge's remark says how far it is off.
+        """
         frame = Frame.of(problem)
         inside = frame.inside(problem)
         generator = torch.Generator().manual_seed(random_state)
         rows = [torch.randperm(len(x), generator=generator)[: self.points] for x in (inside.x0, inside.x1)]
         x0, x1 = (x[few].double() for x, few in zip((inside.x0, inside.x1), rows, strict=True))
         w0, w1 = (w if w is None else w[few] for w, few in zip(inside.weights, rows, strict=True))
-        return frame.outside(self._bridge(x0, x1, inside.epsilon, w0, w1))
+        bridge = self._bridge(x0, x1, inside.epsilon, w0, w1)
+        if bridge.remark:
+            _warn(f"{self.name}: {bridge.remark}. Take a larger ε, more iterations or fewer points")
+        return frame.outside(bridge)
 
     def _bridge(
         self, x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None, weights1: Tensor | None
@@ -233,3 +241,9 @@ def geomloss_log_scaling(
         a, b = shares_of(x0, weights0), shares_of(x1, weights1)
         potential: Tensor = loss(a.to(x0), x0, b.to(x1), x1)[1]
     return potential.reshape(-1) / blur**2 + b.log()
+
+
+def _warn(message: str) -> None:
+    from sklearn.exceptions import ConvergenceWarning  # here, because scikit-learn takes long to import
+
+    warnings.warn(message, ConvergenceWarning, stacklevel=3)

@@ -8,8 +8,9 @@
 
 from sbridge.bench.cells import Cell, cells_of
 from sbridge.bench.entries import ENTRIES, Entry, chosen
+from sbridge.bench.plugins import add_plugins
 from sbridge.bench.run import bench
 from sbridge.bench.suites import SUITES, AnyShape, Case, Finite, Gaussians, Mixtures, PlanarShapes, Quick, Real, Suite
 
 __all__ = ["ENTRIES", "SUITES", "AnyShape", "Case", "Cell", "Entry", "Finite", "Gaussians", "Mixtures", "PlanarShapes"]
-__all__ += ["Quick", "Real", "Suite", "bench", "cells_of", "chosen"]
+__all__ += ["Quick", "Real", "Suite", "add_plugins", "bench", "cells_of", "chosen"]

@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import field, make_dataclass
 from functools import reduce
+from itertools import pairwise
 from operator import or_
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import tyro
 
-from sbridge.bench import SUITES
+from sbridge.bench import SUITES, add_plugins
 from sbridge.cli.bench import Bench
 from sbridge.cli.commands import Compare, Likelihood, Report, Sample
+from sbridge.cli.epsilon import Epsilon
+from sbridge.cli.question import Files, in_our_epsilon
 from sbridge.cli.recover import Recover
 from sbridge.cli.snapshots import SnapshotsCommand
 from sbridge.cli.tune import Tune
+from sbridge.epsilon import AUTO
 from sbridge.errors import InputError
-from sbridge.io import FileProblem
 from sbridge.problems import PROBLEMS
 
 __all__ = ["Command", "parse"]
 
-Command = Recover[Any] | Tune[Any] | SnapshotsCommand | Sample | Likelihood | Compare | Report | Bench[Any]
-_DESCRIPTION = "Schrödinger bridges between two datasets, found by max–min over stochastic interpolants."
+Command = (
+    Recover[Any] | Tune[Any] | Epsilon[Any] | SnapshotsCommand | Sample | Likelihood | Compare | Report | Bench[Any]
+)
+_DESCRIPTION = (
+    "Schrödinger bridges between two datasets, found by max–min over stochastic interpolants. "
+    "sbridge COMMAND --help-verbose explains every option; sbridge --version prints the version."
+)
 _STYLE = (
     tyro.conf.CascadeSubcommandArgs,
     tyro.conf.OmitArgPrefixes,
@@ -39,20 +47,28 @@ def parse(words: Sequence[str]) -> Command:
         InputError: there is no problem of that name.
         SystemExit: the words are not a command (code 2), or ask for help (code 0).
     """
+    asked = in_our_epsilon(words)
+    if asked[:1] == ["bench"]:
+        add_plugins(_plugins(asked))
+    commands = _commands(_names_no_problem(asked))
     with _comma_lists():
         command: Command = tyro.cli(
-            _commands(), prog="sbridge", description=_DESCRIPTION, args=_with_problem(words), config=_STYLE
+            commands, prog="sbridge", description=_DESCRIPTION, args=asked, config=_STYLE, compact_help=True
         )
     return command
 
 
-def _commands() -> Any:
+def _commands(own: bool) -> Any:
+    """All commands; with `own`, those that take a problem take the user's files, without naming them."""
     bundled = {name: _with_data_seed(family) for name, family in PROBLEMS.items()}
-    problems = _choice({**bundled, FileProblem.name: FileProblem})
+    problems = Files if own else _choice({Files.name: Files, **bundled})
+    unset = _without_epsilon(Files) if own else _choice({Files.name: _without_epsilon(Files), **bundled})
     recover: Any = Recover
     tune: Any = Tune
+    epsilon: Any = Epsilon
     benchmark: Any = Bench
-    fits = {"recover": recover[problems], "tune": tune[problems], "snapshots": SnapshotsCommand}
+    fits = {"recover": recover[problems], "epsilon": epsilon[unset], "tune": tune[problems]}
+    fits = {**fits, "snapshots": SnapshotsCommand}
     finished = {"sample": Sample, "likelihood": Likelihood, "compare": Compare, "report": Report}
     return _choice({**fits, **finished, "bench": benchmark[_choice({**SUITES})]})
 
@@ -64,21 +80,41 @@ def _with_data_seed(family: type[Any]) -> type[Any]:
     return make_dataclass(family.__name__, [seed], bases=(family,), frozen=True, namespace={"__doc__": family.__doc__})
 
 
+def _without_epsilon(family: type[Any]) -> type[Any]:
+    """The family without the option --epsilon."""
+    hidden, words = ("epsilon", tyro.conf.Suppress[str], field(default=AUTO)), {"__doc__": family.__doc__}
+    return make_dataclass(family.__name__, [hidden], bases=(family,), frozen=True, namespace=words)
+
+
 def _choice(types: dict[str, Any]) -> Any:
     """A union of types to choose from by name."""
-    return reduce(or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in types.items()))
+    choices = {name: tyro.conf.subcommand(name, description=_first_line(kind)) for name, kind in types.items()}
+    return reduce(or_, (Annotated[types[name], choice] for name, choice in choices.items()))
 
 
-def _with_problem(words: Sequence[str]) -> list[str]:
-    """`recover --x0 … --x1 …` means `recover files --x0 … --x1 …`."""
-    command, options = words[:1], words[1:]
-    if not {*command} & {"recover", "tune"} or not options:
-        return list(words)
-    first = options[0]
-    if not first.startswith("-") and first not in (*PROBLEMS, FileProblem.name):
-        raise InputError(f"there is no problem {first!r}; choose {', '.join(PROBLEMS)}, or give --x0 and --x1")
-    own = first.startswith("-") and any(word.split("=")[0] in ("--x0", "--x1") for word in options)
-    return [*command, FileProblem.name, *options] if own else list(words)
+def _first_line(kind: Any) -> str:
+    return str((get_origin(kind) or kind).__doc__).partition("\n")[0]
+
+
+def _names_no_problem(words: Sequence[str]) -> bool:
+    """Whether the words name no bundled problem, as in `recover --x0 … --x1 …`.
+
+    Raises:
+        InputError: they name one that does not exist.
+    """
+    name = next(iter(words[1:]), "-")
+    if not {*words[:1]} & {"recover", "epsilon", "tune"} or name in (*PROBLEMS, Files.name):
+        return False
+    if not name.startswith("-"):
+        raise InputError(f"there is no problem {name!r}; choose {', '.join(PROBLEMS)}, or give --x0 and --x1")
+    return True
+
+
+def _plugins(words: Sequence[str]) -> list[str]:
+    """The modules of --plugin, which may add suites and are needed before the words can be understood."""
+    spread = [part for word in words for part in (word.split("=", 1) if word.startswith("--plugin=") else [word])]
+    named = [word for before, word in pairwise(spread) if before == "--plugin"]
+    return [name for word in named for name in word.split(",")]
 
 
 def _comma_lists() -> tyro.constructors.ConstructorRegistry:

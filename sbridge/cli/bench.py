@@ -37,6 +37,8 @@ class Bench(Generic[S]):
     """Processes at a time; times are comparable if each has its own cores."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the methods; the table has the mean over them."""
+    plugin: tuple[str, ...] = ()
+    """Modules with methods (ENTRIES) and suites (SUITES) of your own, such as mypackage.mymodule."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint=_OUT)] = None
     """Folder to write, or to continue."""
     retry: bool = False

@@ -51,7 +51,7 @@ class Sample:
     equally spaced times, such as 0,0.5,0.  The law at every time is the same for all D."""
     quiet_end: bool = False
     """Follow the probability flow in the last step, so that no noise is added there."""
-    steps: int = 100
+    steps: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 100, more for a large ε)")] = None
     """Steps from one end to the other, shorter near both."""
     seed: int = 0
     """Seed of the noise."""
@@ -84,9 +84,7 @@ class Sample:
     def _move(self, bridge: Bridge, x: NDArray[Any], simulation: Simulation) -> NDArray[Any]:
         """The states at the times asked for, (len(times), n, d)."""
         start, end = (0.0, 1.0) if self.direction == "forward" else (1.0, 0.0)
-        asked = self.times or (end,)
-        times = asked if asked[0] == start else (start, *asked)
-        return bridge.trajectories(x, times, simulation, self.seed)[-len(asked) :]
+        return bridge.trajectories(x, self.times or (end,), simulation, self.seed, start)
 
 
 @dataclass(frozen=True)

@@ -72,4 +72,4 @@ class _Fitting:
     def write_result(self) -> None:
         """Write history and bridge."""
         self.run.write_history(self.training.history)
-        self.training.bridge().save(self.run.path("bridge.safetensors"))
+        self.run.keep(self.solver.name, self.training.bridge())

@@ -8,9 +8,11 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from sbridge.cli.arguments import parse
 from sbridge.cli.signals import Stopped, stoppable
+from sbridge.display import noted_warnings
 from sbridge.errors import DivergenceError, InputError
 
 __all__ = ["main"]
@@ -19,8 +21,11 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(f"sbridge {version('sbridge')}")
+        return 0
     try:
-        with stoppable():
+        with stoppable(), noted_warnings():
             parse(words).run(shlex.join(["sbridge", *words]))
     except InputError as error:
         return _fail(str(error), 2)

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import torch
 import tyro
 
-from sbridge.baselines.sinkhorn import GeomlossSinkhorn, PotSinkhorn
+from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
 from sbridge.cli import stages
+from sbridge.cli.question import built
 from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
-from sbridge.cli.tables import print_comparison
+from sbridge.cli.tables import print_comparison, show_data
 from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
 from sbridge.errors import InputError
 from sbridge.interpolants import (
@@ -38,10 +39,11 @@ from sbridge.sampling import through
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
+from sbridge.standardise import standardised
 
 __all__ = ["Recover"]
 
-BASELINES: tuple[Solver, ...] = (PotSinkhorn(), GeomlossSinkhorn())
+_BASELINES: dict[str, Solver] = {"pot": PotSinkhorn(), "geomloss": GeomlossSinkhorn(), "blockwise": BlockwiseSinkhorn()}
 _COUPLINGS: dict[str, type[Coupling]] = {
     "sinkhorn": OnlineSinkhorn,
     "minibatch-sinkhorn": MinibatchSinkhorn,
@@ -99,9 +101,15 @@ class Recover(Generic[F]):
     fit itself."""
     prior: Literal["none", "potential"] = "none"
     """Drifts that the network corrects: none, or those of a mixture potential, which is fitted in seconds."""
+    baselines: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: pot,geomloss)")] = ()
+    """Methods to compare with, of pot, geomloss and blockwise (Sinkhorn by POT, by GeomLoss and for many points), or
+    none."""
     diffusion: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: ε)")] = ()
     """D ≥ 0 of the noise √(2D) dW in the simulation of held-out points, in squared units of the data: one number, or
     several values of D(t) at equally spaced times, such as 0,0.5,0."""
+    standardise: Literal["none", "columns", "whiten"] = "none"
+    """columns: divide each column by its standard deviation before the fit; whiten: remove the correlations too.
+    Answers stay in the units of the data, but ε is then in squared standard deviations."""
     seed: int = 0
     """Seed of the fit, of the baselines and of the evaluation."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -126,7 +134,7 @@ class Recover(Generic[F]):
         torch.set_num_threads(self.threads)
         try:
             run = self._start(folder, command)
-            stages.work(run, self._solver(), BASELINES, self.checkpoint_seconds)
+            stages.work(run, self._solver(), self._baselines(), self.checkpoint_seconds)
         except Stopped as stop:
             again = command if self.resume else f"{command} --resume"
             raise Stopped(stop.signal, f"go on with: {again}") from None
@@ -136,22 +144,34 @@ class Recover(Generic[F]):
         if min(self.steps, self.threads) < 1 or self.checkpoint_seconds < 0:
             raise InputError("--steps and --threads must be at least 1, --checkpoint-seconds not negative")
         through(self.diffusion)
+        self._baselines()
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: PyTorch finds no GPU here; use --device cpu")
 
     def _start(self, folder: Path, command: str) -> Run:
-        problem = self.problem.build()
-        _refuse(problem, self._solver().interpolant)
+        kind = None if self.standardise == "none" else self.standardise
+        problem = built(self.problem, kind)
+        inside, _ = standardised(problem, kind)
+        _refuse(inside, self._solver().interpolant)
         execution = {
+            "standardise": kind,
             "seed": self.seed,
             "device": self.device,
             "threads": self.threads,
             "diffusion": list(self.diffusion),
         }
-        config = configuration(problem, self.problem, self._solver(), BASELINES, execution, command)
+        config = configuration(problem, self.problem, self._solver(), self._baselines(), execution, command)
         if self.resume and (folder / "config.json").exists():
             return Run.resume(folder, config)
+        show_data(problem, inside)
         return Run.create(folder, config, problem)
+
+    def _baselines(self) -> list[Solver]:
+        names = [] if self.baselines == ("none",) else self.baselines or ("pot", "geomloss")
+        unknown = [name for name in names if name not in _BASELINES]
+        if unknown:
+            raise InputError(f"--baselines: there is no {unknown[0]!r}; choose {', '.join(_BASELINES)}, or none")
+        return [_BASELINES[name] for name in names]
 
     def _solver(self) -> Regression | MaxMin:
         shared: dict[str, Any] = {

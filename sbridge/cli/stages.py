@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 from sbridge.bridge import Bridge
 from sbridge.cli.fitting import fit
-from sbridge.display import note
+from sbridge.display import Stages, note
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evaluation import Effort, Evaluator
 from sbridge.evaluation.table import Row
 from sbridge.io import Run
-from sbridge.problem import Problem
+from sbridge.problem import Frame
 from sbridge.report.page import build
+from sbridge.sampling import steps_for
 from sbridge.solvers import Solver
 from sbridge.solvers.network_solver import NetworkSolver
+from sbridge.standardise import as_fitted
 
 __all__ = ["work"]
 
+_ROW, _CERTIFICATE = "evaluating on held-out points", "measuring the distance to a Schrödinger bridge"
+_REPORT = "writing the report"
 _CERTIFIED = 5000  # held-out points per side at most, so that a certificate takes seconds
 
 
@@ -31,77 +36,95 @@ def work(run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoin
         DivergenceError: the fit became unstable.
         Stopped: a signal came.
     """
-    problem = run.problem.to(run.config["settings"]["device"])
-    seed: int = run.config["settings"]["seed"]
-    facts = {solver.name: _fit(run, solver, problem, seed, checkpoint_seconds)}
-    facts |= {baseline.name: _solve(run, baseline, problem, seed) for baseline in baselines}
+    working = _Working(run, [solver.name, *(baseline.name for baseline in baselines)])
+    facts = {solver.name: working.fit(solver, checkpoint_seconds)}
+    facts |= {baseline.name: working.solve(baseline) for baseline in baselines}
     if run.comparison() is None:
-        _evaluate(run, facts, problem, seed)
+        working.evaluate(facts)
     if run.certificate() is None:
-        _certify(run, problem, seed)
+        working.certify()
     if _page_is_stale(run):
-        note("writing the report")
-        build(run)
+        with working.stages.stage(_REPORT):
+            build(run)
 
 
-def _fit(run: Run, solver: NetworkSolver, problem: Problem, seed: int, checkpoint_seconds: float) -> Row:
-    def fitted() -> Row:
-        note(f"{solver.name}: fitting")
-        return {**fit(run, solver, problem, seed, checkpoint_seconds)}
+class _Working:
+    """A run at work.
 
-    facts: Row = run.once(f"fit {solver.name}", fitted)
-    run.path("checkpoint.pt").unlink(missing_ok=True)
-    return facts
+    Args:
+        run: the run.
+        names: of the fit and the baselines.
+    """
 
+    def __init__(self, run: Run, names: Sequence[str]) -> None:
+        settings = run.config["settings"]
+        self.run, self.seed = run, settings["seed"]
+        self.problem = run.fitted_problem.to(settings["device"])
+        self.references = f"evaluating two true samples{' and the exact bridge' * (self.problem.truth is not None)}"
+        solved = [f"{names[0]}: fitting", *(f"{name}: solving" for name in names[1:])]
+        rows = [f"{name}: {_ROW}" for name in names]
+        self.stages = Stages([*solved, *rows, self.references, _CERTIFICATE, _REPORT])
 
-def _solve(run: Run, baseline: Solver, problem: Problem, seed: int) -> Row:
-    """The seconds that a baseline took, or a remark that says why it failed."""
+    def fit(self, solver: NetworkSolver, checkpoint_seconds: float) -> Row:
+        def fitted() -> Row:
+            with self.stages.stage(f"{solver.name}: fitting", clock=False):  # the fit has a bar of its own
+                return {**fit(self.run, solver, self.problem, self.seed, checkpoint_seconds)}
 
-    def solved() -> Row:
-        note(f"{baseline.name}: solving")
-        begin = perf_counter()
-        try:
-            bridge = baseline.solve(problem, seed)
-        except (InputError, DivergenceError) as error:
-            return {"remark": f"failed: {error}"}
-        bridge.save(run.path(run.config["methods"][baseline.name]))
-        return {"fit_seconds": perf_counter() - begin}
+        facts: Row = self.run.once(f"fit {solver.name}", fitted)
+        self.run.path("checkpoint.pt").unlink(missing_ok=True)
+        return facts
 
-    facts: Row = run.once(f"fit {baseline.name}", solved)
-    return facts
+    def solve(self, baseline: Solver) -> Row:
+        """The seconds that a baseline took, or a remark that says why it failed."""
 
+        def solved() -> Row:
+            begin = perf_counter()
+            try:
+                with self.stages.stage(f"{baseline.name}: solving"):
+                    bridge = baseline.solve(self.problem, self.seed)
+            except (InputError, DivergenceError) as error:
+                return {"remark": f"failed: {error}"}
+            self.run.keep(baseline.name, bridge)
+            return {"fit_seconds": perf_counter() - begin}
 
-def _evaluate(run: Run, facts: Mapping[str, Row], problem: Problem, seed: int) -> None:
-    """Write comparison.csv and comparison.json: each method's row, the rows of reference last."""
-    evaluator = Evaluator.of(problem, seed, Effort(diffusion=tuple(run.config["settings"]["diffusion"])))
+        facts: Row = self.run.once(f"fit {baseline.name}", solved)
+        return facts
 
-    rows = {name: {**run.once(f"row {name}", partial(_row, run, evaluator, name)), **facts[name]} for name in facts}
-    rows |= run.once("references", partial(_references, evaluator))
-    comparison = evaluator.table(rows)
-    comparison.to_csv(run.path("comparison.csv"))
-    comparison.to_json(run.path("comparison.json"))
+    def evaluate(self, facts: Mapping[str, Row]) -> None:
+        """Write comparison.csv and comparison.json: each method's row, the rows of reference last."""
+        diffusion = tuple(self.run.config["settings"]["diffusion"])
+        steps = steps_for(self.problem.epsilon, Frame.of(self.problem).scale)
+        evaluator = Evaluator.of(self.problem, self.seed, Effort(steps=steps, diffusion=diffusion))
+        found = {name: self.run.once(f"row {name}", partial(self._row, evaluator, name)) for name in facts}
+        rows = {name: {**row, **facts[name]} for name, row in found.items()}
+        rows |= self.run.once("references", partial(self._references, evaluator))
+        comparison = evaluator.table(rows)
+        comparison.to_csv(self.run.path("comparison.csv"))
+        comparison.to_json(self.run.path("comparison.json"))
 
+    def _row(self, evaluator: Evaluator, name: str) -> Row:
+        path = self.run.path(self.run.config["methods"][name])
+        with self.stages.stage(f"{name}: {_ROW}", like=_ROW):
+            return evaluator.row(self._bridge(path)) if path.exists() else {}
 
-def _row(run: Run, evaluator: Evaluator, name: str) -> Row:
-    note(f"{name}: evaluating on held-out points")
-    path = run.path(run.config["methods"][name])
-    return evaluator.row(Bridge.load(path).to(evaluator.problem.x0.device)) if path.exists() else {}
+    def _references(self, evaluator: Evaluator) -> dict[str, Row]:
+        with self.stages.stage(self.references):
+            return evaluator.references()
 
+    def certify(self) -> None:
+        """Write certificate.json: the certificate of the fitted bridge on held-out points, or why there is none."""
+        bridge = self._bridge(self.run.path("bridge.safetensors"))
+        test0, test1 = (test[:_CERTIFIED] for test in (self.problem.test0, self.problem.test1))
+        with self.stages.stage(_CERTIFICATE):
+            try:
+                self.run.write_certificate(bridge.certificate(test0, test1, self.seed))
+            except (InputError, DivergenceError) as error:
+                note(f"no certificate: {error}")
+                self.run.write_certificate(str(error))
 
-def _references(evaluator: Evaluator) -> dict[str, Row]:
-    note(f"evaluating two true samples{' and the exact bridge' * (evaluator.problem.truth is not None)}")
-    return evaluator.references()
-
-
-def _certify(run: Run, problem: Problem, seed: int) -> None:
-    """Write certificate.json: the certificate of the fitted bridge on held-out points, or why there is none."""
-    note("measuring the distance to a Schrödinger bridge")
-    bridge = Bridge.load(run.path("bridge.safetensors")).to(problem.x0.device)
-    try:
-        run.write_certificate(bridge.certificate(problem.test0[:_CERTIFIED], problem.test1[:_CERTIFIED], seed))
-    except (InputError, DivergenceError) as error:
-        note(f"no certificate: {error}")
-        run.write_certificate(str(error))
+    def _bridge(self, path: Path) -> Bridge:
+        """A bridge in the coordinates of the fit, on the run's device."""
+        return as_fitted(Bridge.load(path)).to(self.problem.x0.device)
 
 
 def _page_is_stale(run: Run) -> bool:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
+from sbridge.cli.question import built
 from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison
@@ -57,8 +58,6 @@ class Tune(Generic[F]):
     """How settings are chosen: at random, or by Optuna from the trials before."""
     scheduler: Literal["asha", "none"] = "asha"
     """asha: trials below the median after a quarter or half of their training are stopped."""
-    sweep_epsilon: bool = False
-    """Instead of a search, fit for ten ε with the solver's own settings, and show the effect of ε."""
     concurrent: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as many as fit)")] = None
     """Trials at the same time."""
     cpus_per_trial: float = 1
@@ -102,22 +101,13 @@ class Tune(Generic[F]):
     def _ask(self, tuning: Any, folder: Path, command: str) -> Any:
         placement = tuning.Placement(self.cpus_per_trial, self.gpus_per_trial, self.concurrent, self.address)
         space = tuning.read_space(self.space) if self.space else tuning.Space()
-        problem = self.problem.build()
+        problem = built(self.problem)
         with tuning.connected(placement, problem):  # before the folder is made: it may raise
-            if self.sweep_epsilon:
-                return self._sweep(tuning, folder, problem, placement)
             return self._search(tuning, folder, problem, placement, space, command)
 
     def _shared(self, folder: Path, placement: Any) -> dict[str, Any]:
         found = {"out": folder, "steps": self.steps, "placement": placement, "storage": self.storage}
         return {**found, "resume": self.resume, "random_state": self.seed, "say": note}
-
-    def _sweep(self, tuning: Any, folder: Path, problem: Problem, placement: Any) -> Any:
-        found = tuning.sweep_epsilon(problem, **self._shared(folder, placement))
-        if found.recommended is not None:
-            low, high = found.recommended
-            print(f"recommended: ε from {low:.3g} to {high:.3g}")
-        return found.study
 
     def _search(self, tuning: Any, folder: Path, problem: Problem, placement: Any, space: Any, command: str) -> Any:
         run = self._open(folder, problem, space, command)

@@ -13,7 +13,7 @@ from sbridge.errors import InputError
 from sbridge.estimates import rounded, with_error
 from sbridge.files import write_text
 from sbridge.sampling import Simulation, through
-from sbridge.tables import markdown, write_csv
+from sbridge.tables import html, markdown, write_csv
 
 __all__ = ["COLUMNS", "FLOOR", "TRUTH", "Column", "Comparison", "Effort", "Row", "column_named", "merge", "unique"]
 __all__ += ["with_gaps"]
@@ -228,6 +228,13 @@ class Comparison:
         columns = self.columns
         cells = {method: {c.heading: c.cell(row) for c in columns} for method, row in self.rows.items()}
         return markdown([{"method": method, **row} for method, row in cells.items()])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        columns = self.columns
+        cells = {method: {c.heading: c.cell(row) for c in columns} for method, row in self.rows.items()}
+        caption = f"{self.problem}, d = {self.dim}, ε = {self.epsilon:.4g}"
+        return html([{"method": method, **row} for method, row in cells.items()], caption)
 
     @staticmethod
     def read(path: str | Path) -> Comparison:

@@ -39,6 +39,7 @@ from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.files import read_json, replace_atomically, write_json
 from sbridge.io.store import Store, check_same
 from sbridge.problem import Problem
+from sbridge.standardise import Standardise, standardised
 
 __all__ = ["Run", "check_vacant"]
 
@@ -130,6 +131,22 @@ class Run:
         names = settings.get("columns")
         columns = None if names is None else tuple(names)
         return Problem(**points, epsilon=settings["epsilon"], name=settings["name"], truth=exact, columns=columns)
+
+    @cached_property
+    def fitted_problem(self) -> Problem:
+        """The problem in the coordinates of the fit: standardised, if the run is."""
+        return standardised(self.problem, self.standardise)[0]
+
+    @property
+    def standardise(self) -> Standardise | None:
+        """How the data were standardised before the fit."""
+        kind: Standardise | None = self.config["settings"].get("standardise")
+        return kind
+
+    def keep(self, method: str, bridge: Bridge) -> None:
+        """Write a method's bridge, found in the coordinates of the fit, to its file, in the user's units."""
+        _, outside = standardised(self.problem, self.standardise)
+        outside(bridge).save(self.path(self.config["methods"][method]))
 
     def bridges(self) -> dict[str, Bridge]:
         """The bridge of each finished method by the method's name, the fitted one first.

@@ -21,7 +21,7 @@ from math import log, pi
 import torch
 from torch import Tensor
 
-from sbridge.plans.cost import Cost
+from sbridge.plans.cost import Cost, scaled_cost
 from sbridge.plans.iteration import annealed_potential, sinkhorn
 from sbridge.weights import drawn_rows, shares_of
 
@@ -80,6 +80,15 @@ class Plan:
         """E_π ½|x−y|²."""
         cost = Cost.between(self.x0, self.x1, self.epsilon, self.weights0, self.weights1)
         return 2 * self.epsilon * float(cost.transport_cost(self.g))
+
+    def partners(self) -> float:
+        """The effective number of points of x1 that share a point of x0, from 1 to n1; memory grows with n0 n1.
+
+        It is exp H, with H the mean entropy of x1 given x0 under the plan; over n1 it is exp(−I), with I the mutual
+        information of both ends.
+        """
+        shares = torch.softmax(self.g - scaled_cost(self.x0, self.x1, self.epsilon), dim=1)
+        return float(torch.special.entr(shares).sum(1).mean().exp())
 
     def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """n independent pairs from the plan, each (n, d)."""

@@ -50,7 +50,7 @@ def _both(found: Certificate) -> list[str]:
 
 def _rows(found: Certificate) -> list[dict[str, str]]:
     both = (found.forward, found.backward)
-    lines = {
+    lines: dict[str, list[str]] = {
         "verdict": [one.verdict().word for one in both],
         "from the bridge of the data (nats)": [str(one.divergence) for one in both],
         "from an exact bridge to its own end (nats)": [str(one.distance) for one in both],
@@ -66,7 +66,7 @@ def _rows(found: Certificate) -> list[dict[str, str]]:
         "predictable change of the drift": [_share(one.hjb, one.turning) for one in both],
         "curl of the drift": [_share(one.curl, one.turning) for one in both],
     }
-    return [{"": name, "forward": forward, "backward": backward} for name, (forward, backward) in lines.items()]
+    return [{"": name, "forward": cells[0], "backward": cells[1]} for name, cells in lines.items()]
 
 
 def _residual(one: Passage) -> str:

@@ -16,6 +16,7 @@ from sbridge.bridge import Bridge, Direction
 from sbridge.evaluation import TRUTH, Comparison
 from sbridge.io import Run
 from sbridge.problem import Problem
+from sbridge.standardise import as_fitted
 
 __all__ = ["Exhibit", "Material", "Paths", "Section", "paths_of"]
 
@@ -87,12 +88,20 @@ class Material:
 
     @cached_property
     def problem(self) -> Problem:
-        return self.run.problem
+        """The problem in the coordinates of the fit: standardised, if the run is."""
+        return self.run.fitted_problem
+
+    @cached_property
+    def bridges(self) -> dict[str, Bridge]:
+        """Each finished method's bridge in the user's units; the fitted one is the first."""
+        return self.run.bridges()
 
     @cached_property
     def methods(self) -> dict[str, Bridge]:
-        """Each finished method's bridge; the fitted one is the first."""
-        return self.run.bridges()
+        """The same in the coordinates of `problem`."""
+        if self.run.standardise is None:
+            return self.bridges
+        return {name: as_fitted(bridge) for name, bridge in self.bridges.items()}
 
     @cached_property
     def fitted(self) -> str:

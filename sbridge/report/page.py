@@ -12,11 +12,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sbridge.estimates import rounded
 from sbridge.files import write_bytes, write_text
+from sbridge.inspection import inspect_points
 from sbridge.io import Run
 from sbridge.report.certificate import certificate, certified
 from sbridge.report.fit import drift_error, interpolant, training_curves
 from sbridge.report.material import Exhibit, Material, Section
+from sbridge.report.movement import movement
 from sbridge.report.points import endpoints, trajectories
 from sbridge.report.recolouring import recolouring
 from sbridge.report.style import colours, png
@@ -30,6 +33,7 @@ SECTIONS: Sequence[Section] = (
     trajectories,
     partial(endpoints, direction="forward"),
     partial(endpoints, direction="backward"),
+    movement,
     certificate,
     interpolant,
     drift_error,
@@ -45,8 +49,23 @@ def build(run: Run, sections: Sequence[Section] = SECTIONS) -> Path:
     material, path = Material(run), run.path("report.html")
     config = {name: run.config[name] for name in ("command", "environment", "settings")}
     shown = exhibits(material, sections)
-    write_page(path, material.problem.name, question(material.problem), shown, **config, **_comparison(material))
+    asked = [*question(material.problem), *_units(run)]
+    write_page(path, material.problem.name, asked, shown, **config, **_comparison(material))
     return path
+
+
+def _units(run: Run) -> list[str]:
+    """What the units of a standardised run mean."""
+    if run.standardise is None:
+        return []
+    how = "divided by its standard deviation" if run.standardise == "columns" else "whitened"
+    columns = inspect_points(run.problem, run.fitted_problem).columns
+    noise = ", ".join(f"{column.name} {rounded(column.noise)}" for column in columns)
+    return [
+        f"Before the fit every column was {how}. ε and all figures on this page, other than those of single columns, "
+        f"are in these standardised units. In the units of the data √(2ε) is: {noise}. The points that this bridge "
+        "moves are in the units of the data."
+    ]
 
 
 def exhibits(material: Material, sections: Sequence[Section] = SECTIONS) -> list[Exhibit]:

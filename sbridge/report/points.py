@@ -25,6 +25,7 @@ _DRAWN_PATHS = 30
 _DRAWN_POINTS = 1000
 _DATA_COORDINATES = 3  # with more dimensions, histograms show principal components
 _BINS = 8, 40  # least and most
+_TALLEST = 2.0  # over its width, of a panel: columns of unlike spreads would make it endless
 _NARROWEST = 1.9  # inches, of a panel
 _DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
 
@@ -82,7 +83,7 @@ class Plane:
     def height(self, problem: Problem) -> float:
         """Height of a panel over its width."""
         (left, right), (bottom, top) = self._limits(problem)
-        return (top - bottom) / (right - left)
+        return min(_TALLEST, (top - bottom) / (right - left))
 
     def _limits(self, problem: Problem) -> tuple[tuple[float, float], tuple[float, float]]:
         shown = self.project([0.0], torch.cat([problem.test0, problem.test1])[None])[0]

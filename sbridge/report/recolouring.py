@@ -59,9 +59,9 @@ def recolouring(material: Material, pictures: Callable[[], Pictures] = Photos.pi
     if problem.get("class") != Photos.__name__ or not material.methods:
         return None
     both, name = pictures(), material.fitted
-    moving = _both(flow, material.methods[name], both)
-    arrived = {f"{name}: process": _both(process, material.methods[name], both)} | {
-        f"{other}: mean": _both(conditional_mean, bridge, both) for other, bridge in material.methods.items()
+    moving = _both(flow, material.bridges[name], both)
+    arrived = {f"{name}: process": _both(process, material.bridges[name], both)} | {
+        f"{other}: mean": _both(conditional_mean, bridge, both) for other, bridge in material.bridges.items()
     }
     pixels = sum(picture[..., 0].numel() for picture in both)
     ways = {f"{name}: flow": moving, **arrived}

@@ -116,7 +116,7 @@ class Chain(storage.Storable):
             part = [t for t in stops if start <= t <= stop]
             if len(part) > 1:
                 own = [(t - start) / (stop - start) for t in part]
-                moved = leg.trajectories(states[part[0]], own, _within(settings, start, stop), noise)
+                moved = leg.trajectories(states[part[0]], own, _within(settings, start, stop), noise, own[0])
                 states.update(zip(part, moved, strict=True))
         return torch.stack([states[t] for t in times])
 

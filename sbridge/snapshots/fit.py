@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sbridge.arrays import Array, RandomState, as_tensor, seed_of
+from sbridge.arrays import Array, RandomState, as_tensor, positive, seed_of
 from sbridge.bridge import Direction
 from sbridge.densities import Base
 from sbridge.errors import InputError
@@ -82,8 +82,8 @@ class Snapshots(SolverParameters):
             sample_weight: the weights (n_k,) of each sample, or None for equal ones, as in `SchrodingerBridge.fit`.
 
         Raises:
-            InputError: the times do not rise, times or weights are not as many as the samples, growth does not
-                converge, or as in `SchrodingerBridge.fit`.
+            InputError: ε is no positive number, the times do not rise, times or weights are not as many as the samples,
+                growth does not converge, or as in `SchrodingerBridge.fit`.
             DivergenceError: a training became unstable.
         """
         instants = check_times(range(len(snapshots)) if times is None else times, len(snapshots))
@@ -91,9 +91,9 @@ class Snapshots(SolverParameters):
         seed = seed_of(self.random_state)
         self.legs_, self.growth_ = [], []
         for k, duration in enumerate(np.diff(instants)):
-            leg = SchrodingerBridge(self.epsilon * float(duration), self.solver, seed, self.device, self.verbose)
-            x0, x1 = snapshots[k], snapshots[k + 1]
-            own = self._grown(leg.epsilon, points_of(x0).values, points_of(x1).values, weights[k], weights[k + 1])
+            x0, x1, epsilon = snapshots[k], snapshots[k + 1], positive(self.epsilon, "epsilon") * float(duration)
+            leg = SchrodingerBridge(epsilon, self.solver, seed, self.device, self.verbose)
+            own = self._grown(epsilon, points_of(x0).values, points_of(x1).values, weights[k], weights[k + 1])
             self.legs_.append(leg.fit(x0, x1, callbacks, own))
             if self.growth is not None and own[0] is not None:
                 self.growth_.append(own[0])

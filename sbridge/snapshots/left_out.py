@@ -175,7 +175,7 @@ class _Case:
         bridge = solver.solve(problem, self.random_state)
         count = min(map(len, self.moved))
         before, after = (
-            bridge.trajectories(x[:count], (end, self.share), random_state=self.random_state)[1]
+            bridge.at(x[:count], self.share, end, random_state=self.random_state)
             for x, end in zip(self.moved, (0.0, 1.0), strict=True)
         )
         return torch.stack([before, after], dim=1).flatten(0, 1)

@@ -8,10 +8,8 @@ if any(find_spec(name) is None for name in ("ray", "optuna")):
     raise InputError("tuning needs Ray and Optuna: pip install 'sbridge[tune]'")
 
 from sbridge.tuning.cluster import Placement, connected
-from sbridge.tuning.epsilon import EpsilonStudy, sweep_epsilon
 from sbridge.tuning.search import tune
 from sbridge.tuning.space import Choice, LogUniform, Space, read_space
 from sbridge.tuning.study import Study, Trial
 
-__all__ = ["Choice", "EpsilonStudy", "LogUniform", "Placement", "Space", "Study", "Trial", "connected"]
-__all__ += ["read_space", "sweep_epsilon", "tune"]
+__all__ = ["Choice", "LogUniform", "Placement", "Space", "Study", "Trial", "connected", "read_space", "tune"]

@@ -1,7 +1,7 @@
 """What a search may vary: the hyperparameters of max–min, each with the values it may take.
 
 ε is not among them.  It is part of the problem: fits for different ε answer different questions, and no criterion can
-choose between them (`sbridge.tuning.sweep_epsilon` shows the effect of ε).
+choose between them (`sbridge epsilon` shows the effect of ε).
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def _space(given: Mapping[str, Any]) -> Space:
     known = [field.name for field in fields(Space)]
     for name in given:
         if name not in known:
-            advice = " ε is part of the problem; see --sweep-epsilon." if name == "epsilon" else ""
+            advice = " ε is part of the problem; see sbridge epsilon." if name == "epsilon" else ""
             raise InputError(f"{name!r} is not a hyperparameter; choose from {', '.join(known)}.{advice}")
     return replace(Space(), **{name: _domain(name, value) for name, value in given.items()})
 

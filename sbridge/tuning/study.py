@@ -30,14 +30,11 @@ class Trial:
     Args:
         number: its place in the order of creation.
         settings: its hyperparameters.
-        epsilon: its ε, where the trials differ in ε.
         status: "finished", "stopped early" by the scheduler, "failed" or "unfinished".
         criterion: its last value; None before the first report, and of a failed trial.
         share: how much of the training is done, in units of 1/`REPORTS`.
         seconds: of training.
         kinetic_energy: ½E∫|b_F|²dt on held-out points, at the last report.
-        certificate: of the last report, where it was asked for.
-        doubt: why the certificate is not tight; empty if it is.
         failure: why the trial failed; empty if it did not.
         curve: share → criterion.
         checkpoint: of the last report.
@@ -45,14 +42,11 @@ class Trial:
 
     number: int
     settings: Settings
-    epsilon: float | None
     status: str
     criterion: Estimate | None
     share: int
     seconds: float
     kinetic_energy: float
-    certificate: Estimate | None
-    doubt: str
     failure: str
     curve: Mapping[int, float]
     checkpoint: Checkpoint | None = field(default=None, repr=False)
@@ -72,13 +66,7 @@ class Trial:
 
     def row(self) -> dict[str, Any]:
         """As a line of trials.csv."""
-        value, certificate = self.criterion, self.certificate
-        of_sweep = {
-            "epsilon": self.epsilon,
-            "certificate": certificate and certificate.value,
-            "certificate_se": certificate and certificate.standard_error,
-            "doubt": self.doubt,
-        }
+        value = self.criterion
         return {
             "trial": self.number,
             "status": self.status,
@@ -87,7 +75,6 @@ class Trial:
             "share": self.share / REPORTS,
             "train_seconds": self.seconds,
             "kinetic_energy": self.kinetic_energy,
-            **({} if self.epsilon is None else of_sweep),
             **self.settings,
             "failure": self.failure,
         }
@@ -164,14 +151,11 @@ def _trial(number: int, ray_trial: Any, result: Any) -> Trial:
     return Trial(
         number,
         ray_trial.config["settings"],
-        ray_trial.config.get("epsilon"),
         "failed" if failure else _status(ray_trial.status, share),
         None if failure else _estimate(metrics, "criterion"),
         share,
         float(metrics.get("train_seconds", 0)),
         float(metrics.get("kinetic_energy", float("nan"))),
-        _estimate(metrics, "certificate"),
-        str(metrics.get("doubt", "")),
         failure,
         _curve(result.metrics_dataframe),
         result.checkpoint,

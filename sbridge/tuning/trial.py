@@ -24,7 +24,7 @@ from sbridge.io.checkpoint import load_training, save_training
 from sbridge.problem import Problem
 from sbridge.solvers.held_out import set_aside
 from sbridge.solvers.training import Training
-from sbridge.tuning.criteria import Criterion, HeldOutCertificate
+from sbridge.tuning.criteria import Criterion
 from sbridge.tuning.space import solver_of
 
 __all__ = ["REPORTS", "RETRIES", "Work", "for_search", "placed", "trial"]
@@ -46,7 +46,6 @@ class Work:
         threads: of a trial.
         device: of a trial, "cpu" or "cuda".
         location: Ray's folder of the trials, a path or a URL.
-        certified: whether the last report of a trial has its certificate too, with references for its own ε.
     """
 
     problem: Problem
@@ -56,7 +55,6 @@ class Work:
     threads: int
     device: str
     location: str = ""
-    certified: bool = False
 
 
 def for_search(problem: Problem, random_state: int) -> Problem:
@@ -71,7 +69,7 @@ def for_search(problem: Problem, random_state: int) -> Problem:
 
 
 def trial(config: Mapping[str, Any], work: Work) -> None:
-    """Train with config["settings"], and for config["epsilon"] where it is given; report the failure if it fails."""
+    """Train with config["settings"]; report the failure if it fails."""
     torch.set_num_threads(work.threads)
     try:
         _ReportedTraining(config, work).run()
@@ -84,8 +82,6 @@ class _ReportedTraining:
 
     def __init__(self, config: Mapping[str, Any], work: Work) -> None:
         self.work, self.problem = work, placed(work.problem, work.device)
-        if "epsilon" in config:  # the exact bridge is known only for the problem's own ε
-            self.problem = replace(self.problem, epsilon=config["epsilon"], truth=None)
         self.training: Training = solver_of(config["settings"], work.steps).start(self.problem, work.random_state)
         self.share = 0
         self.report: dict[str, Any] = {"train_seconds": 0.0}
@@ -111,8 +107,6 @@ class _ReportedTraining:
             "step": self.training.step,
             "train_seconds": seconds,
         }
-        if self.work.certified and self.share == REPORTS:
-            self.report |= self._certificate()
         self._send()
 
     def _send(self) -> None:
@@ -122,12 +116,6 @@ class _ReportedTraining:
 
     def _criterion(self) -> Estimate:
         return self.work.criterion(self.training.bridge(), self.problem, self._generator())
-
-    def _certificate(self) -> dict[str, Any]:
-        references = HeldOutCertificate.of(self.problem, self.work.random_state)
-        found = references.passage(self.training.bridge(), self._generator())
-        figures = {"certificate": found.kl.value, "certificate_se": found.kl.standard_error}
-        return {**figures, "doubt": "; ".join(found.doubts)}
 
     def _generator(self) -> torch.Generator:
         return torch.Generator(self.problem.x0.device).manual_seed(_SALT + self.work.random_state)

@@ -1,0 +1,149 @@
+"""What moves: the displacement of points and the drift along their paths, column by column.
+
+For the point x0 of a path, X₁ − x0 is its displacement, and b_F(t, X_t) its drift at time t.  The drift of a bridge is
+a martingale, so its mean is the mean displacement at all times; what it says in addition is how much of the energy
+½E∫|b_F|²dt is spent in each column.  Both pass through linear *loadings* to other variables, such as genes behind
+principal components: with y = Lx the displacement of y is L times that of x, whatever the centre of x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, sqrt
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sbridge.arrays import RandomState
+from sbridge.bridge import Bridge
+from sbridge.errors import InputError
+from sbridge.estimates import Estimate, rounded
+from sbridge.points import points_of
+from sbridge.sampling import graded
+from sbridge.tables import html, markdown
+
+__all__ = ["Movement", "Mover", "what_moves"]
+
+_POINTS = 10_000
+_TIMES = graded(0.0, 1.0, 50)
+
+
+@dataclass(frozen=True)
+class Mover:
+    """One column, or one variable behind the columns.
+
+    Args:
+        name: its name.
+        displacement: mean of X₁ − x0, in its own units.
+        spread: standard deviation of its start.
+        speed: root of E∫b_F²dt, in its own units: at least the size of the mean displacement.
+        share: of the energy of all columns.
+    """
+
+    name: str
+    displacement: Estimate
+    spread: float
+    speed: float
+    share: float
+
+    @property
+    def spreads(self) -> float:
+        """The mean displacement over the spread of the start; 0 for a constant start."""
+        return self.displacement.value / self.spread if self.spread else 0.0
+
+    def row(self) -> dict[str, str]:
+        """Its row in the table."""
+        return {
+            "name": self.name,
+            "mean displacement": str(self.displacement),
+            "in spreads": rounded(self.spreads),
+            "drift (rms)": rounded(self.speed),
+            "share of the energy": f"{100 * self.share:.1f} %",
+        }
+
+
+@dataclass(frozen=True)
+class Movement:
+    """The movers, the one with the largest mean displacement for its spread first."""
+
+    movers: tuple[Mover, ...]
+
+    def top(self, count: int) -> Movement:
+        """The first `count` of them."""
+        return Movement(self.movers[:count])
+
+    def rows(self) -> list[dict[str, str]]:
+        """The table, a row for each."""
+        return [mover.row() for mover in self.movers]
+
+    def to_markdown(self) -> str:
+        """The table in Markdown."""
+        return markdown(self.rows())
+
+    def _repr_html_(self) -> str:
+        return html(self.rows(), "what moves")
+
+
+def what_moves(
+    bridge: Bridge,
+    x0: Any,
+    columns: Sequence[str] = (),
+    loadings: NDArray[Any] | Tensor | None = None,
+    random_state: RandomState = 0,
+) -> Movement:
+    """The displacement of the points x0 (n, d) from t = 0 to 1 and the drift along their paths.
+
+    Args:
+        bridge: moves the points.
+        x0: points at t = 0, better not those of the fit; of more than 10,000 some are left out.
+        columns: names of the columns, or of the rows of `loadings`; by default the bridge's names, or c0, c1, …
+        loadings: L (k, d), variables behind the columns: scanpy's `varm["PCs"]` for genes behind components.
+        random_state: seed of the paths.
+
+    Raises:
+        InputError: the loadings have another number of columns, or there are not as many names as variables.
+    """
+    points = bridge.tensor(x0).double()
+    points = points[:: ceil(len(points) / _POINTS)]
+    if loadings is None:
+        weights = torch.eye(points.shape[1]).double()
+    else:
+        weights = points_of(loadings, label="the loadings").values.double().cpu()
+    known = () if loadings is not None else bridge.columns or ()
+    names = list(columns or known) or [f"c{k}" for k in range(len(weights))]
+    _check(weights, points.shape[1], names)
+    times = _TIMES.tolist()
+    paths = bridge.trajectories(points, times, random_state=random_state)
+    moments = [_second_moment(bridge.forward_drift(t, x)) for t, x in zip(times, paths, strict=True)]
+    second = torch.trapezoid(torch.stack(moments), _TIMES, dim=0)
+    displacements = (paths[-1] - paths[0]).cpu()
+    means = weights @ displacements.mean(0)
+    errors, spreads, speeds = (
+        _sizes(weights, moment) for moment in (displacements.T.cov() / len(points), points.cpu().T.cov(), second)
+    )
+    total = sum(speed**2 for speed in speeds)
+    found = [
+        Mover(name, Estimate(mean, error), spread, speed, speed**2 / total)
+        for name, mean, error, spread, speed in zip(names, means.tolist(), errors, spreads, speeds, strict=True)
+    ]
+    return Movement(tuple(sorted(found, key=lambda mover: -abs(mover.spreads))))
+
+
+def _second_moment(u: Tensor) -> Tensor:
+    return (u.T @ u).cpu() / len(u)
+
+
+def _check(loadings: Tensor, dim: int, names: Sequence[str]) -> None:
+    if loadings.ndim != 2 or loadings.shape[1] != dim:
+        raise InputError(f"loadings must have shape (k, {dim}), a row for each variable, not {tuple(loadings.shape)}")
+    if len(names) != len(loadings):
+        raise InputError(f"there are {len(names)} names for {len(loadings)} variables")
+
+
+def _sizes(weights: Tensor, moment: Tensor) -> list[float]:
+    """√(w·Mw) for each row w of the weights and a matrix M (d, d) of second moments."""
+    matrix = moment.reshape(weights.shape[1], -1)  # the covariance of one column is a number
+    return [sqrt(max(0.0, value)) for value in ((weights @ matrix) * weights).sum(1).tolist()]
