@@ -86,7 +86,7 @@ def test_what_a_fit_is_asked_afterwards_is_computed_there(tmp_path: Path) -> Non
     x0, x1 = _cloud(600, 0), _cloud(600, 1)
     fitted = sbridge.SchrodingerBridge(epsilon=0.5, solver=sbridge.MixturePotential(), device="cuda").fit(x0, x1)
     new0, new1 = _cloud(500, 0) + 0.01, _cloud(500, 1) + 0.01
-    assert fitted.certificate(new0, new1, random_state=0).kl.value < 0.1
+    assert fitted.certificate(new0, new1, random_state=0).forward.distance.value < 0.1
     fitted.save(tmp_path / "bridge.safetensors")
     here = Bridge.load(tmp_path / "bridge.safetensors")
     assert np.isfinite(fitted.log_prob(new1[:50]).value).all()

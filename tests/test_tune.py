@@ -37,7 +37,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 from sbridge import tuning  # noqa: E402
 from sbridge.cli.tune import Tune  # noqa: E402
-from sbridge.tuning.criteria import EndpointEnergy, HeldOutCertificate, PathKL, criterion_of  # noqa: E402
+from sbridge.tuning.criteria import DualValue, PathKL, criterion_of  # noqa: E402
 from sbridge.tuning.search import SCHEDULERS, Candidates, conduct  # noqa: E402
 from sbridge.tuning.space import own_settings, solver_of  # noqa: E402
 from sbridge.tuning.trial import REPORTS, Work, for_search  # noqa: E402
@@ -147,18 +147,9 @@ def test_the_default_settings_are_the_solvers_own() -> None:
 # What is minimised, and on what
 
 
-@pytest.mark.parametrize(
-    ("dim", "test_samples", "known", "kind"),
-    [
-        (2, 2000, True, PathKL),
-        (2, 2000, False, HeldOutCertificate),
-        (2, 90, False, EndpointEnergy),  # too few for any reference
-        (30, 200, False, EndpointEnergy),  # too few for references that agree
-    ],
-)
-def test_the_criterion_measures_as_much_as_is_known(dim: int, test_samples: int, known: bool, kind: type) -> None:
-    problem = Gaussian(dim=dim, epsilon=0.5, samples=400, test_samples=test_samples).build()
-    assert type(criterion_of(problem if known else replace(problem, truth=None))) is kind
+def test_the_criterion_measures_as_much_as_is_known(problem: Problem) -> None:
+    assert isinstance(criterion_of(problem), PathKL)
+    assert isinstance(criterion_of(replace(problem, truth=None)), DualValue)
 
 
 class Pushed(Field):
@@ -172,37 +163,21 @@ class Pushed(Field):
         return self.field(t, x) + self.constant
 
 
-@pytest.mark.parametrize("constant", [0.0, 0.5, 1.5])
-@pytest.mark.parametrize("dim", [1, 2])
-def test_a_certificate_finds_a_divergence_in_closed_form(dim: int, constant: float) -> None:
-    """A constant c added to the bridge's drift costs d c²/4ε nats up to t = 1, of which it sees .99."""
+@pytest.mark.parametrize(("dim", "constant"), [(1, 1.5), (2, 0.5)])
+def test_the_dual_value_falls_by_the_divergence(dim: int, constant: float) -> None:
+    """A constant c added to the bridge's drift costs d c²/4ε nats: an exact bridge still, to another end."""
     problem = Gaussian(dim=dim, epsilon=0.5, samples=400, test_samples=4000).build()
-    assert problem.truth is not None
     truth = problem.truth
+    assert truth is not None
     bridge = Bridge(Pushed(truth.forward_field, constant), truth.backward_field, truth.epsilon)
-    certificate = HeldOutCertificate.of(problem, 0)
-    found = certificate.passage(bridge, torch.Generator().manual_seed(0))
-    expected = 0.99 * dim * constant**2 / (4 * truth.epsilon)
-    own = found.reference.own.value
-    assert found.kl.value == pytest.approx(expected, abs=own + 2 * (own * expected) ** 0.5 + 1e-3)
-    assert own < 0.05
+    worse, best = (DualValue()(one, problem, torch.Generator().manual_seed(0)) for one in (bridge, truth))
+    expected = dim * constant**2 / (4 * truth.epsilon)
+    assert worse.value - best.value == pytest.approx(expected, abs=0.05 + 0.1 * expected)
 
 
-def test_references_are_fitted_once_and_travel() -> None:
-    """The certificate of a bridge is the same after the trip to a worker."""
-    kept = Gaussian(dim=2, epsilon=0.5, samples=400, test_samples=400).build()
-    assert kept.truth is not None
-    here = HeldOutCertificate.of(kept, 0)
-    there = ray.cloudpickle.loads(ray.cloudpickle.dumps(here))
-    first, second = (one(kept.truth, kept, torch.Generator().manual_seed(0)) for one in (here, there))
-    assert first == second
-
-
-@pytest.mark.parametrize("criterion", [PathKL(), EndpointEnergy()])
-def test_the_criterion_of_the_exact_bridge_is_zero(problem: Problem, criterion: Any) -> None:
+def test_path_kl_of_the_exact_bridge_is_zero(problem: Problem) -> None:
     assert problem.truth is not None
-    figure = criterion(problem.truth, problem, torch.Generator().manual_seed(0))
-    assert abs(figure.value) <= 4 * figure.standard_error + 1e-6
+    assert PathKL()(problem.truth, problem, torch.Generator().manual_seed(0)).value == 0
 
 
 def test_the_test_points_stay_unseen(problem: Problem) -> None:

@@ -17,6 +17,7 @@ from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison, show_data
 from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
 from sbridge.errors import InputError
+from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.interpolants import (
     Brownian,
     ClosedForm,
@@ -195,5 +196,8 @@ def _refuse(problem: Problem, interpolant: type[ClosedForm]) -> None:
 def _show(run: Run) -> None:
     comparison = run.comparison()
     assert comparison is not None
+    certificate = run.certificate()
+    names = run.problem.columns or ()
+    print(certificate.verdict_for(names) if isinstance(certificate, Certificate) else f"No certificate: {certificate}.")
     print_comparison(comparison)
     print(f"report: {run.path('report.html')}")

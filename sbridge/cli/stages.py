@@ -9,7 +9,7 @@ from time import perf_counter
 
 from sbridge.bridge import Bridge
 from sbridge.cli.fitting import fit
-from sbridge.display import Stages, note
+from sbridge.display import Stages, note, training_display
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evaluation import Effort, Evaluator
 from sbridge.evaluation.table import Row
@@ -23,9 +23,9 @@ from sbridge.standardise import as_fitted
 
 __all__ = ["work"]
 
-_ROW, _CERTIFICATE = "evaluating on held-out points", "measuring the distance to a Schrödinger bridge"
+_ROW, _CERTIFICATE = "evaluating on held-out points", "measuring the distance to the Schrödinger bridge"
 _REPORT = "writing the report"
-_CERTIFIED = 5000  # held-out points per side at most, so that a certificate takes seconds
+_POTENTIAL = "learning its potential"
 
 
 def work(run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoint_seconds: float) -> None:
@@ -62,7 +62,7 @@ class _Working:
         self.problem = run.fitted_problem.to(settings["device"])
         self.references = f"evaluating two true samples{' and the exact bridge' * (self.problem.truth is not None)}"
         solved = [f"{names[0]}: fitting", *(f"{name}: solving" for name in names[1:])]
-        rows = [f"{name}: {_ROW}" for name in names]
+        rows = [f"{name}: {what}" for name in names for what in (_ROW, _POTENTIAL)]
         self.stages = Stages([*solved, *rows, self.references, _CERTIFICATE, _REPORT])
 
     def fit(self, solver: NetworkSolver, checkpoint_seconds: float) -> Row:
@@ -97,8 +97,9 @@ class _Working:
         evaluator = Evaluator.of(self.problem, self.seed, Effort(steps=steps, diffusion=diffusion))
         found = {name: self.run.once(f"row {name}", partial(self._row, evaluator, name)) for name in facts}
         rows = {name: {**row, **facts[name]} for name, row in found.items()}
+        duals = {name: self.run.once(f"dual {name}", partial(self._dual, evaluator, name)) for name in facts}
         rows |= self.run.once("references", partial(self._references, evaluator))
-        comparison = evaluator.table(rows)
+        comparison = evaluator.table(rows, duals | self.run.once("dual of the truth", evaluator.true_dual))
         comparison.to_csv(self.run.path("comparison.csv"))
         comparison.to_json(self.run.path("comparison.json"))
 
@@ -107,6 +108,11 @@ class _Working:
         with self.stages.stage(f"{name}: {_ROW}", like=_ROW):
             return evaluator.row(self._bridge(path)) if path.exists() else {}
 
+    def _dual(self, evaluator: Evaluator, name: str) -> list[float]:
+        path = self.run.path(self.run.config["methods"][name])
+        with self.stages.stage(f"{name}: {_POTENTIAL}", like=_POTENTIAL):
+            return evaluator.dual(self._bridge(path)) if path.exists() else []
+
     def _references(self, evaluator: Evaluator) -> dict[str, Row]:
         with self.stages.stage(self.references):
             return evaluator.references()
@@ -114,10 +120,10 @@ class _Working:
     def certify(self) -> None:
         """Write certificate.json: the certificate of the fitted bridge on held-out points, or why there is none."""
         bridge = self._bridge(self.run.path("bridge.safetensors"))
-        test0, test1 = (test[:_CERTIFIED] for test in (self.problem.test0, self.problem.test1))
-        with self.stages.stage(_CERTIFICATE):
+        test0, test1 = self.problem.test0, self.problem.test1
+        with self.stages.stage(_CERTIFICATE, clock=False), training_display("certificate") as shown:
             try:
-                self.run.write_certificate(bridge.certificate(test0, test1, self.seed))
+                self.run.write_certificate(bridge.certificate(test0, test1, self.seed, [shown]))
             except (InputError, DivergenceError) as error:
                 note(f"no certificate: {error}")
                 self.run.write_certificate(str(error))

@@ -35,6 +35,7 @@ __all__ = ["Candidate", "Evaluator", "Fitted", "compare"]
 T = TypeVar("T")
 _STARTS, _PER_START = 128, 64  # that λ_ψ is estimated at, and paths from each
 _BLOCKS = 32  # of the held-out points
+_PATHS_A_POINT, _FEWEST_STEPS = 16, 60  # for a potential
 _SALT = 0x5B81D6E  # a problem of the same seed must not have drawn its data with the same random numbers
 
 
@@ -103,11 +104,21 @@ class Evaluator:
 
     @staticmethod
     def of(problem: Problem, random_state: int = 0, effort: Effort | None = None) -> Evaluator:
-        """Sizes are cut to the number of points, so that there are as many true points as moved ones."""
+        """Sizes are cut to the number of points, so that there are as many true points as moved ones.
+
+        A potential is learned no more exactly than its dual value can be known from so few points.
+        """
         wanted = effort or Effort()
         points = min(wanted.points, *map(len, (problem.x0, problem.x1, problem.test0, problem.test1)))
-        matched, starts = min(wanted.matched, points), min(wanted.starts, points)
-        return Evaluator(problem, random_state, replace(wanted, points=points, matched=matched, starts=starts))
+        cut = replace(
+            wanted,
+            points=points,
+            matched=min(wanted.matched, points),
+            starts=min(wanted.starts, points),
+            potential_paths=min(wanted.potential_paths, _PATHS_A_POINT * points),
+            potential_steps=min(wanted.potential_steps, max(_FEWEST_STEPS, points // 2)),
+        )
+        return Evaluator(problem, random_state, cut)
 
     @cached_property
     def test(self) -> tuple[Tensor, Tensor]:
@@ -135,9 +146,15 @@ class Evaluator:
         return row, bridge
 
     def dual(self, bridge: Bridge) -> list[float]:
-        """D(ψ) of the bridge's potential on blocks of the held-out points, in nats; empty if it is not finite."""
+        """D(ψ) of the bridge's potential on blocks of the held-out points, in nats.
+
+        Empty if it is not finite, or a path is not.
+        """
         care = Care(self.effort.potential_paths, self.effort.potential_steps, _STARTS, _PER_START)
-        values = dual_of(bridge, *self.test, self.random_state, care).blocks(_BLOCKS)
+        try:
+            values = dual_of(bridge, *self.test, self.random_state, care).blocks(_BLOCKS)
+        except DivergenceError:
+            return []
         return values if all(map(isfinite, values)) else []
 
     def true_dual(self) -> dict[str, Sequence[float]]:

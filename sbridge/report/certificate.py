@@ -21,7 +21,7 @@ def certified(run: Run) -> list[str]:
     """The verdict in one line, or the reason why there is none."""
     found = run.certificate()
     if isinstance(found, Certificate):
-        return [found.sentence]
+        return [str(found.verdict_for(run.problem.columns or ()))]
     return [f"No certificate: {found}."] if found else []
 
 
