@@ -116,7 +116,7 @@ class Confined(Drifts):
 class Half(Field):
     """The forward (index 0) or backward (index 1) drift of a pair."""
 
-    def __init__(self, pair: Pair, index: int) -> None:
+    def __init__(self, pair: _Pair, index: int) -> None:
         super().__init__()
         self.pair, self.index = pair, index
 
@@ -132,7 +132,7 @@ class Half(Field):
         return self.pair(t, x).chunk(2, dim=-1)[self.index]
 
 
-def common_pair(forward_field: Field, backward_field: Field) -> Pair | None:
+def common_pair(forward_field: Field, backward_field: Field) -> _Pair | None:
     """The pair whose two halves these fields are, if there is one."""
     halves = [field for field in (forward_field, backward_field) if isinstance(field, Half)]
     is_pair = [half.index for half in halves] == [0, 1] and halves[0].pair is halves[1].pair
@@ -140,7 +140,7 @@ def common_pair(forward_field: Field, backward_field: Field) -> Pair | None:
 
 
 def moved_pair(
-    forward_field: Field, backward_field: Field, move: Callable[[Field | Pair], Framed | Rescaled]
+    forward_field: Field, backward_field: Field, move: Callable[[Field | _Pair], Framed | Rescaled]
 ) -> tuple[Field, Field]:
     """Both drifts in other coordinates; the halves of a pair stay the halves of a pair."""
     pair = common_pair(forward_field, backward_field)
@@ -187,7 +187,7 @@ class Framed(Field):
     whatever x is, so the inner field may work in less precision than x has.  An inner pair of drifts stays a pair.
     """
 
-    def __init__(self, inner: Field | Pair, shift0: Tensor, shift1: Tensor, scale: float) -> None:
+    def __init__(self, inner: Field | _Pair, shift0: Tensor, shift1: Tensor, scale: float) -> None:
         super().__init__()
         self.inner, self.scale = inner, scale
         self.shift0: Tensor
@@ -234,7 +234,7 @@ class Rescaled(Field):
         centre, scale: c (d,) and the symmetric A (d, d).
     """
 
-    def __init__(self, inner: Field | Pair, centre: Tensor, scale: Tensor) -> None:
+    def __init__(self, inner: Field | _Pair, centre: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.inner = inner
         self.centre: Tensor
@@ -253,7 +253,7 @@ class Rescaled(Field):
         return torch.cat([part @ self.scale.to(x) for part in value.split(self.dim, dim=-1)], dim=-1)
 
 
-Pair = Drifts | Framed | Rescaled
+_Pair = Drifts | Framed | Rescaled
 """Both drifts side by side, (t, x) ↦ (..., 2d), perhaps in other coordinates."""
 
 

@@ -14,7 +14,7 @@ from sbridge.errors import InputError
 from sbridge.fields import Framed, moved_pair
 from sbridge.interpolants import FramedInterpolant
 from sbridge.points import Points
-from sbridge.weights import check_weights, shares_of
+from sbridge.weights import check_weights, repeated, shares_of
 
 __all__ = ["FEWEST_POINTS", "Frame", "Problem"]
 
@@ -68,6 +68,11 @@ class Problem:
     def weights(self) -> tuple[Tensor | None, Tensor | None]:
         """The weights of both sides."""
         return self.weights0, self.weights1
+
+    def equal_points(self) -> list[Tensor]:
+        """Training points of equal weight, (n0, d) and (n1, d): points with weights are repeated, by the same seed."""
+        generator = torch.Generator(self.x0.device).manual_seed(0)
+        return [repeated(x, w, 1, generator) for x, w in zip((self.x0, self.x1), self.weights, strict=True)]
 
     def to(self, device: torch.device | str) -> Problem:
         """A copy of the problem with its points and its truth on a device."""

@@ -17,8 +17,9 @@ LAYERS += ["fields", "networks", "interpolants", "times", "plans", "sampling", "
 LAYERS += ["likelihood", "bridge", "problem", "inspection", "standardise", "movement", "solvers", "potentials"]
 LAYERS += ["baselines", "problems", "theory", "evaluation", "epsilon", "display", "estimator", "snapshots", "io"]
 LAYERS += ["report", "bench", "tuning", "cli", "__main__", "experiments"]
-LATE = {(name, "evaluation.certificate") for name in ("bridge", "standardise")} | {("estimator", "report.written")}
-"""Imports that are made when a method is called."""
+LATE = {(name, late) for name in ("bridge", "standardise") for late in ("evaluation.certificate", "solvers.base")}
+LATE |= {("estimator", "report.written")}
+"""Imports that are made when a method is called, or for types only."""
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.random.seed"}
 GLOBAL_SEEDS |= {
     "torch.set_rng_state",

@@ -15,12 +15,14 @@ from sbridge.baselines.markovian import MarkovianFitting
 from sbridge.baselines.score_flow import ScoreFlowMatching
 from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
 from sbridge.baselines.torchcfm import TorchCfm
+from sbridge.epsilon import EpsilonRange
 from sbridge.estimates import Estimate
 from sbridge.plans import Plan, entropic_plan
 from sbridge.problem import Frame, Problem
 from sbridge.snapshots import growth_weights
 from sbridge.solvers.data import Data
 from sbridge.solvers.maxmin import MaxMin
+from sbridge.standardise import Standardise, standardised
 from sbridge.weights import effective_size, repeated
 
 FLOAT, EPSILON = torch.float64, 0.4
@@ -235,6 +237,25 @@ def test_a_problem_keeps_its_weights() -> None:
     assert weighted.scale == pytest.approx(twice.scale, rel=2e-3)
     moved = problem.to("cpu").weights[0]
     assert moved is not None and torch.equal(moved, torch.as_tensor(problem.weights0))
+
+
+@pytest.mark.parametrize("kind", ["columns", "whiten"])
+def test_weights_standardise_like_repeated_points(kind: Standardise) -> None:
+    weighted, twice, plain = (standardised(_problem(one), kind)[0].x0 for one in ("weighted", "repeated", "plain"))
+    repeats = _samples()[2]
+    torch.testing.assert_close(weighted.repeat_interleave(repeats, 0), twice, rtol=2e-3, atol=2e-3)
+    assert (weighted - plain).abs().max() > 0.1
+
+
+def test_weights_decide_the_range_of_epsilon() -> None:
+    """Weights exp(−2|x|²) make N(0, I) to N(0, I/5)."""
+    x0, x1 = _normal(1000, 2), _normal(1000, 2, seed=1)
+    w0, w1 = ((-2 * x.square().sum(1)).exp() for x in (x0, x1))
+    narrow0, narrow1 = (x / 5**0.5 for x in (x0, x1))
+    weighted = EpsilonRange.of(Problem(x0, x1, 1.0, x0, x1, weights0=w0, weights1=w1))
+    narrow = EpsilonRange.of(Problem(narrow0, narrow1, 1.0, narrow0, narrow1))
+    assert weighted.high == pytest.approx(narrow.high, rel=0.15)
+    assert weighted.choice == pytest.approx(narrow.choice, rel=0.15)
 
 
 def test_repeated_points_have_the_weighted_law() -> None:
