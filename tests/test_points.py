@@ -261,7 +261,7 @@ def test_the_score_and_the_certificate_match_columns_too(fitted: sbridge.Schrodi
     x0 = pd.DataFrame(rng.normal(size=(200, 2)) * [1, 0.5], columns=NAMES)
     x1 = pd.DataFrame(rng.normal(size=(200, 2)) * [0.5, 1.5] + [3, 0], columns=NAMES)
     assert fitted.score(x0[NAMES[::-1]], x1) == fitted.score(x0, x1) == fitted.score(x0.to_numpy(), x1.to_numpy())
-    one, two = (fitted.certificate(x0[order], x1, 0).forward.kl for order in (NAMES, NAMES[::-1]))
+    one, two = (fitted.certificate(x0[order], x1, 0).forward.divergence for order in (NAMES, NAMES[::-1]))
     assert one == two
 
 
