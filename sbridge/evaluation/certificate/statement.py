@@ -18,7 +18,7 @@ __all__ = ["Certificate", "ColumnGap", "Distance", "EndCheck", "Meeting", "Passa
 Word = Literal["trust", "cannot tell", "do not trust"]
 
 _METHOD = "duality"  # written into files; certificates without it are of an earlier kind
-_WRONG = 1.0  # nats: from there on, one path tells the two processes apart more often than not
+_WRONG = 0.5  # nats: from there on the probabilities of an event may differ by one half (Pinsker)
 _SMALL = 0.1  # nats, below which nobody asks how exactly they are known
 _SPREADS = 0.2  # of a column, by which its mean or spread may be off
 _SURE = 0.01  # largest p-value of a visible difference
