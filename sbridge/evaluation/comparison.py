@@ -148,14 +148,15 @@ class Evaluator:
     def dual(self, bridge: Bridge) -> list[float]:
         """D(ψ) of the bridge's potential on blocks of the held-out points, in nats.
 
-        Empty if it is not finite, or a path is not.
+        Empty if it is not finite or not reliable, or a path is not finite.
         """
         care = Care(self.effort.potential_paths, self.effort.potential_steps, _STARTS, _PER_START)
         try:
-            values = dual_of(bridge, *self.test, self.random_state, care).blocks(_BLOCKS)
+            found = dual_of(bridge, *self.test, self.random_state, care)
         except DivergenceError:
             return []
-        return values if all(map(isfinite, values)) else []
+        values = found.blocks(_BLOCKS)
+        return values if found.reliable and all(map(isfinite, values)) else []
 
     def true_dual(self) -> dict[str, Sequence[float]]:
         """`dual` of the exact bridge, if it is known."""

@@ -85,7 +85,8 @@ COLUMNS: Sequence[Column] = (
         "dual gap",
         "nats",
         "By how much the dual value of the method's potential is below the best in this table, on the same held-out "
-        "points; the divergence of the bridge from the method's exceeds that of the best by about so much.",
+        "points, less its process's distance from that potential's exact bridge. By about so much the method is farther "
+        "from the bridge than the best. Empty if that distance is too large (plug-ins of few points).",
         error="dual_gap_se",
     ),
     Column(

@@ -43,12 +43,14 @@ from sbridge.solvers.soap import Soap
 from sbridge.solvers.training import warm_cosine
 
 __all__ = ["Care", "Dual", "Pair", "Potential", "distances", "dual", "fitted_pair"]
+__all__ += ["shortfall"]
 
 _BATCH = 512
 _RATE = 0.01
 _GRADIENTS = 0.1  # weight w of the gradients' part
 _WIDTH, _DEPTH = 128, 3
 _SIZE = 10.0  # of the network's part; a network learns values of about one fastest
+_FAR = 1.5  # nats
 _SHOWN_OUT = 0.1  # of the paths, on which the residual is measured
 
 Potential = Callable[[Tensor], Tensor]
@@ -69,6 +71,12 @@ class Care:
     fitted_steps: int = 1000
     starts: int = 256
     per_start: int = 64
+
+    @staticmethod
+    def for_points(count: int) -> Care:
+        """As much as so many points can tell; all from 1,000 points on."""
+        share = min(1.0, count / 1000)
+        return Care(round(32_768 * share), max(100, round(1000 * share)))
 
 
 @dataclass(frozen=True)
@@ -96,11 +104,18 @@ class Dual:
         ends: ψ on the points x1, (n1,).
         starts: λ_ψ, or c, on the points x0, (n0,).
         correction: λ_ψ − c on some of the points x0, (m,).
+        shortfall: KL(P_ψ‖P_û), in nats; 0 where ψ is known.
     """
 
     ends: Tensor
     starts: Tensor
     correction: Tensor
+    shortfall: float = 0.0
+
+    @property
+    def reliable(self) -> bool:
+        """Whether λ_ψ can be known by paths of the process: none of them lead where P_ψ goes if that is far."""
+        return self.shortfall < _FAR
 
     @property
     def value(self) -> Estimate:
@@ -142,7 +157,8 @@ class _Network(nn.Module):
 def fitted_pair(walk: Walk, steps: int, generator: torch.Generator, told: Callable[[], None]) -> Pair:
     """ψ and c regressed on finished paths by so many steps, after each of which `told` is called."""
     x0, dim, e = walk.start, walk.start.shape[1], 2 * walk.epsilon
-    end, start = (_Network(dim).to(x0) for _ in "ψc")
+    with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
+        end, start = (_Network(dim).to(x0) for _ in "ψc")
     for network in (end, start):
         initialise(network, generator)
     _start_quadratic(end, start, walk)
@@ -212,6 +228,14 @@ def distances(pair: Pair, walk: Walk, starts: Tensor) -> tuple[Tensor, Tensor, T
 
 def _log_mean(weight: Tensor) -> Tensor:
     return weight.logsumexp(1) - log(weight.shape[1])
+
+
+def shortfall(pair: Pair, walk: Walk, starts: Tensor) -> Tensor:
+    """KL(P_ψ‖P_û) given each start, (m,), in nats, by weights exp(ψ − L): at most the log of the paths from a start."""
+    weight = (pair.end(walk.x).double() - walk.log_density).view(len(starts), -1)
+    logs = weight.log_softmax(1)
+    found: Tensor = (logs.exp() * logs).sum(1) + log(weight.shape[1])
+    return found
 
 
 def dual(pair: Pair, x0: Tensor, x1: Tensor, starts: Tensor, at_starts: Tensor) -> Dual:

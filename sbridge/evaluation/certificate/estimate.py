@@ -65,13 +65,14 @@ def certify(
     x1: Tensor,
     random_state: int | None = None,
     listeners: Sequence[Listener] = (),
+    care: Care | None = None,
 ) -> Certificate:
-    """The answer of `Bridge.certificate`; arguments and errors are the same."""
+    """The answer of `Bridge.certificate`; arguments and errors are the same, and `care` says how much is spent."""
     _check(x0, x1)
     generator = seeded(random_state, x0.device)
     x0, x1 = (_mixed(x, generator) for x in (x0, x1))
     own = isinstance(bridge, WithPotential)
-    care = Care()
+    care = care or Care.for_points(min(len(x0), len(x1)))
     tell = _Teller(listeners, 3 * STEPS if own else 2 * (2 * STEPS + care.fitted_steps))
     with torch.no_grad():
         there = Process.of(bridge, "forward", x0, x1, 0 if own else care.paths, generator, tell)
@@ -91,6 +92,8 @@ def certify(
 def dual_of(bridge: Bridge, x0: Tensor, x1: Tensor, random_state: int | None = None, care: Care = _QUICK) -> Dual:
     """D(ψ) of a bridge's forward process on x0 (n0, d) and x1 (n1, d), for paired differences between bridges.
 
+    What the process falls short of its own exact bridge, KL(P_ψ‖P_û), is taken off: it is the process that is judged.
+
     Bridges with the same points and random_state are measured on the same points, and from the same starts.  ψ is the
     bridge's own where it has one, and regressed on its paths otherwise.
 
@@ -107,7 +110,7 @@ def dual_of(bridge: Bridge, x0: Tensor, x1: Tensor, random_state: int | None = N
             pair, starts = own_pair(bridge, frame), z0[: care.starts]
             return duality.dual(pair, z0, z1, starts, pair.start(starts).double())
         process = Process.of(bridge, "forward", x0, x1, care.paths, generator, tell)
-        return Examination.of(process, process.pair(care, generator, tell), care, generator, tell).dual
+        return Examination.of(process, process.pair(care, generator, tell), care, generator, tell).process_dual
 
 
 def _check(x0: Tensor, x1: Tensor) -> None:
@@ -243,6 +246,18 @@ class Examination:
         return self.process.x0[: self.care.starts]
 
     @property
+    def process_dual(self) -> Dual:
+        """D(ψ) − KL(P_ψ‖P_û): what the process falls short of its own exact bridge counts against it.
+
+        Few paths give too low a λ_ψ where the process is far from that bridge; this is what they may be low by.
+        """
+        fine, coarse, coarsest = (
+            duality.shortfall(self.pair, walk, self.starts) for walk in (self.from_few, *self.coarser)
+        )
+        short, dual = _extrapolated(fine, coarse, coarsest), self.dual
+        return replace(dual, correction=dual.correction + short, shortfall=float(fine.mean()))
+
+    @property
     def dual(self) -> Dual:
         """D(ψ) on all points."""
         at_starts = duality.distances(self.pair, self.from_few, self.starts)[2]
@@ -252,14 +267,14 @@ class Examination:
         """All figures of the process."""
         whole, half, _ = duality.distances(self.pair, self.from_few, self.starts)
         coarse, coarsest = (duality.distances(self.pair, walk, self.starts)[0] for walk in self.coarser)
-        extrapolated, change = 2 * whole - coarse, 2 * coarse - coarsest - (2 * whole - coarse)
+        change = 3 * coarse - coarsest - 2 * whole
         moved = self.process.moved(generator)
         hjb, turning = martingale(self.process.walk, generator)
         dual = self.dual
         return Passage(
             starts=len(self.starts),
             paths=self.care.per_start,
-            distance=Estimate.of(extrapolated - change / 3),
+            distance=Estimate.of(_extrapolated(whole, coarse, coarsest)),
             fewer_paths=Estimate.of(half - whole),
             fewer_steps=Estimate.of(change),
             residual=self.pair.residual,
@@ -298,6 +313,11 @@ def own_pair(bridge: WithPotential, frame: Frame) -> Pair:
         return (bridge.potential(x.new_zeros(()), x) - x @ s) / e
 
     return Pair(end, start, True, Residual(0.0, 0.0))
+
+
+def _extrapolated(fine: Tensor, coarse: Tensor, coarsest: Tensor) -> Tensor:
+    """To steps of no length, from those of lengths h, 2h and 4h, by h and h²."""
+    return (8 * fine - 6 * coarse + coarsest) / 3
 
 
 def _inside(drift: VectorField, frame: Frame) -> VectorField:
