@@ -34,6 +34,8 @@ bench: $(VENV)/installed-bench
 EXPERIMENTS := compare "ablation --seeds 0 --budgets 60" "cost step" "cost accuracy" "cost sinkhorn" "cost imports" few_points \
 	certificate real_data "scale throughput" "scale faults" "scale search" \
 	theory_control theory_likelihood theory_design theory_variance
+# `make results DATA=folder` has the tables of single cells too: eb/ and msci/ in that folder.
+EXPERIMENTS += $(if $(DATA),"cells $(DATA)")
 
 results: $(VENV)/installed-dev
 	for words in $(EXPERIMENTS); do \

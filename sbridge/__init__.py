@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sbridge.problem import Problem
     from sbridge.report.written import write_report
     from sbridge.sampling import EULER, HEUN, RK4, Adaptive, Simulation
+    from sbridge.snapshots import Chain, Snapshots
     from sbridge.solvers.maxmin import MaxMin
     from sbridge.solvers.regression import Regression
     from sbridge.times import Arcsine, GammaMatched, LossVariance, Uniform
@@ -50,6 +51,7 @@ __all__ = [
     "Bridge",
     "Brownian",
     "Certificate",
+    "Chain",
     "DataWarning",
     "DivergenceError",
     "EncoderDecoder",
@@ -78,6 +80,7 @@ __all__ = [
     "Shaped",
     "Simulation",
     "SineSquared",
+    "Snapshots",
     "Trigonometric",
     "Uniform",
     "VariancePreserving",
@@ -107,6 +110,7 @@ _MODULES = {
     "problem": "Problem",
     "report.written": "write_report",
     "sampling": "EULER HEUN RK4 Adaptive Simulation",
+    "snapshots": "Chain Snapshots",
     "solvers.maxmin": "MaxMin",
     "solvers.regression": "Regression",
     "times": "Arcsine GammaMatched LossVariance Uniform",

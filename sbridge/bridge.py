@@ -25,7 +25,7 @@ from sbridge.fields import Field, VectorField, side_by_side
 from sbridge.interpolants import Interpolant
 from sbridge.likelihood import DensityMethod, End, LogDensity, cross_entropy, density_method
 from sbridge.points import Points, points_of
-from sbridge.sampling import Diffusion, Simulation, steps_for
+from sbridge.sampling import Diffusion, Simulation, brownian_bridge_step, steps_for
 from sbridge.tables import html
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Bridge(storage.Storable):
         self,
         x: Array,
         times: Sequence[float],
-        simulation: Simulation = Simulation(),
+        simulation: Simulation | None = None,
         random_state: RandomState = None,
         start: float | None = None,
         **options: Any,
@@ -104,7 +104,9 @@ class Bridge(storage.Storable):
         Args:
             times: within [0, 1], rising (forward process) or falling (backward process): at least two, or one if
                 `start` is another time.
-            simulation: steps, diffusion D, stepper, batch and quiet end (`sbridge.Simulation`).
+            simulation: steps, diffusion D, stepper, batch and quiet end (`sbridge.Simulation`).  None, without options,
+                draws the paths of a mixture potential from their exact law, without steps: the end, and a Brownian
+                bridge to it.  For every other bridge None is `Simulation()`.
             random_state: seed of the noise.
             start: the time at which x stands; by default times[0], if that is 0 or 1.
             options: fields of the simulation to change, such as steps=50 or diffusion=0.
@@ -122,24 +124,23 @@ class Bridge(storage.Storable):
         self,
         asked: Points,
         times: Sequence[float],
-        simulation: Simulation,
+        simulation: Simulation | None,
         random_state: RandomState,
         start: float | None,
         **options: Any,
     ) -> Tensor:
         route = _route(times, start)
         sign = 1 if route[-1] > route[0] else -1
-        simulation = simulation.changed(**options).with_steps(steps_for(self.epsilon, self.forward_field.data_spread))
-        level = self.epsilon if simulation.diffusion is None else simulation.diffusion
+        exact = simulation is None and not options and self._own_field(sign).known_end is not None
+        simulation = (simulation or Simulation()).changed(**options)
+        simulation = simulation.with_steps(steps_for(self.epsilon, self.forward_field.data_spread))
         points = self._inward(asked)
         generator = seeded(random_state, points.device)
 
         def states(part: Tensor) -> Iterator[Tensor]:
-            yield part
-            for begin, stop in pairwise(route):
-                for grid, noise in simulation.grids(begin, stop, level):
-                    part = simulation.stepper.advance(self._drift(noise, sign), part, grid, noise, generator)
-                yield part
+            if exact:
+                return self._drawn_states(part, route, sign, generator)
+            return self._simulated_states(part, route, sign, simulation, generator)
 
         with torch.no_grad():
             parts = [torch.stack(list(states(part))[-len(times) :]) for part in points.split(simulation.batch)]
@@ -150,7 +151,7 @@ class Bridge(storage.Storable):
         x: Array,
         t: float,
         start: float = 0.0,
-        simulation: Simulation = Simulation(),
+        simulation: Simulation | None = None,
         random_state: RandomState = None,
         **options: Any,
     ) -> Array:
@@ -164,7 +165,7 @@ class Bridge(storage.Storable):
         self,
         x: Array,
         direction: Direction = "forward",
-        simulation: Simulation = Simulation(),
+        simulation: Simulation | None = None,
         random_state: RandomState = None,
         until: float | None = None,
         **options: Any,
@@ -297,10 +298,35 @@ class Bridge(storage.Storable):
         base = base if is_law(base) else self.question(base).values
         return density_method(method).log_density(self, points, at, as_density(base, points), generator)
 
+    def _simulated_states(
+        self, x: Tensor, times: Sequence[float], sign: int, simulation: Simulation, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        level = self.epsilon if simulation.diffusion is None else simulation.diffusion
+        yield x
+        for start, stop in pairwise(times):
+            for grid, noise in simulation.grids(start, stop, level):
+                x = simulation.stepper.advance(self._drift(noise, sign), x, grid, noise, generator)
+            yield x
+
+    def _drawn_states(
+        self, x: Tensor, times: Sequence[float], sign: int, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """The end drawn from its law, and a Brownian bridge to it."""
+        field = self._own_field(sign)
+        assert field.known_end is not None
+        end = field.draw_end(x.new_full((1, 1), times[0]), x, generator)
+        yield x
+        for start, stop in pairwise(times):
+            x = brownian_bridge_step(x, end, start, stop, field.known_end, self.epsilon, generator)
+            yield x
+
+    def _own_field(self, sign: int) -> Field:
+        return self.forward_field if sign > 0 else self.backward_field
+
     def _drift(self, level: Diffusion, sign: int) -> VectorField:
         """b + sign·D(t)·s as a function of (t, x); for D = ε it is one of the two drifts."""
         if level == self.epsilon:
-            return self.forward_field if sign > 0 else self.backward_field
+            return self._own_field(sign)
 
         drifts = self.drifts
 

@@ -69,7 +69,7 @@ class EpsilonRange:
     @staticmethod
     def of(problem: Problem) -> EpsilonRange:
         """The range for the training points of a problem, whose own ε is not used."""
-        x0, x1 = (_few(x.detach().cpu().double()) for x in (problem.x0, problem.x1))
+        x0, x1 = (_few(x.detach().cpu().double()) for x in problem.equal_points())
         among, spread = len(x1), Frame.of(problem).scale
         fewest = max(2.0, min(float(_FEWEST), _SMALLEST_SHARE * among))
         epsilons, partners = zip(*_counted(x0, x1, spread**2, fewest), strict=True)

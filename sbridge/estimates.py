@@ -21,9 +21,13 @@ class Estimate:
         return with_error(self.value, self.standard_error)
 
     @staticmethod
-    def of(draws: Tensor) -> Estimate:
-        """The mean of independent draws (n,)."""
-        return Estimate(float(draws.mean()), float(draws.std()) / sqrt(len(draws)))
+    def of(draws: Tensor, weights: Tensor | None = None) -> Estimate:
+        """The mean of independent draws (n,), which may have weights (n,)."""
+        if weights is None:
+            return Estimate(float(draws.mean()), float(draws.std()) / sqrt(len(draws)))
+        shares = weights.to(draws) / weights.to(draws).sum()
+        mean = shares @ draws
+        return Estimate(float(mean), float((shares * (draws - mean)).norm()))
 
 
 def rounded(value: float) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sbridge.arrays import Array, RandomState, seed_of
+from sbridge.arrays import Array, RandomState, as_tensor, seed_of
 from sbridge.bridge import Bridge, Direction
 from sbridge.densities import Base
 from sbridge.display import note, training_display
@@ -27,17 +28,49 @@ from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.inspection import inspect_points
 from sbridge.likelihood import End, LogDensity
 from sbridge.parameters import nested_parameters, with_parameters
-from sbridge.points import points_of
+from sbridge.points import Points, points_of
 from sbridge.problem import Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.standardise import Standardise, as_fitted, places_as_fitted, standardised
+from sbridge.weights import effective_size, repeated
 
-__all__ = ["SchrodingerBridge", "device_named"]
+__all__ = ["SampleWeights", "SchrodingerBridge", "SolverParameters", "device_named"]
+
+Own = TypeVar("Own", bound="SolverParameters")
+SampleWeights = NDArray[Any] | Tensor | None
 
 
-class SchrodingerBridge(BaseEstimator):
+class SolverParameters(BaseEstimator):
+    """An estimator whose parameters include the settings of its solver, as solver__name."""
+
+    solver: Solver | type[Solver]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments; with `deep`, the solver's settings too, as solver__name."""
+        params: dict[str, Any] = super().get_params(deep=False)
+        nested = nested_parameters(self.solver) if deep else {}
+        return {**params, **{f"solver__{name}": value for name, value in nested.items()}}
+
+    def set_params(self: Own, **params: Any) -> Own:
+        """Change parameters, solver__name for a setting of the solver.
+
+        Raises:
+            ValueError: there is no parameter or setting of that name, or the solver refuses the value.
+        """
+        prefix = "solver__"
+        super().set_params(**{name: value for name, value in params.items() if not name.startswith(prefix)})
+        settings = {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
+        if settings:
+            self.solver = with_parameters(self._made_solver(), settings)
+        return self
+
+    def _made_solver(self) -> Solver:
+        return self.solver() if isinstance(self.solver, type) else self.solver
+
+
+class SchrodingerBridge(SolverParameters):
     """The Schrödinger bridge between two samples, for dX = u dt + √(2ε) dW.
 
     Before the fit each dataset is centred and both are divided by one scale.  The bridge stays the same, and ε is in
@@ -64,6 +97,8 @@ class SchrodingerBridge(BaseEstimator):
         epsilon_: ε, as a number.
         history_: the values of each check during the training, one dictionary per check; empty without a training.
         n_features_in_: dimension d of the data.
+        effective_sizes_: (Σw)²/Σw² on both sides, the numbers of points of equal weight that know as much of a mean;
+            printed where `verbose` is set and there are weights.
         feature_names_in_: names of the d columns, where the data had some; columns are then matched by name.
     """
 
@@ -81,35 +116,25 @@ class SchrodingerBridge(BaseEstimator):
         self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
         self.verbose, self.standardise = verbose, standardise
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments; with `deep`, the solver's settings too, as solver__name."""
-        params: dict[str, Any] = super().get_params(deep=False)
-        nested = nested_parameters(self.solver) if deep else {}
-        return {**params, **{f"solver__{name}": value for name, value in nested.items()}}
-
-    def set_params(self, **params: Any) -> SchrodingerBridge:
-        """Change parameters, solver__name for a setting of the solver.
-
-        Raises:
-            ValueError: there is no parameter or setting of that name, or the solver refuses the value.
-        """
-        prefix = "solver__"
-        super().set_params(**{name: value for name, value in params.items() if not name.startswith(prefix)})
-        settings = {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
-        if settings:
-            self.solver = with_parameters(self._made_solver(), settings)
-        return self
-
-    def fit(self, x0: Any, x1: Any, callbacks: Sequence[Listener] = ()) -> SchrodingerBridge:
+    def fit(
+        self,
+        x0: Any,
+        x1: Any,
+        callbacks: Sequence[Listener] = (),
+        sample_weight: tuple[SampleWeights, SampleWeights] = (None, None),
+    ) -> SchrodingerBridge:
         """Find the bridge from x0 (n0, d) to x1 (n1, d).
 
         Args:
             x0, x1: the two samples, of any kind that `sbridge.points_of` takes; a row is a point.
             callbacks: functions that are given each `Progress` of the training.
+            sample_weight: weights of the points on both sides, (n0,) and (n1,), which need no normalisation.  None on a
+                side means equal weights; a point of weight zero is left out.
 
         Raises:
             InputError: shapes or column names disagree, a value is missing or infinite, a sample has fewer than 10
-                points, ε is not positive, a column cannot be standardised, or the device is not available.
+                points, a weight is negative, ε is not positive, a column cannot be standardised, or the device is not
+                available.
             DivergenceError: the training became unstable.
 
         Warns:
@@ -117,14 +142,13 @@ class SchrodingerBridge(BaseEstimator):
         """
         device = device_named(self.device)
         solver = self._made_solver()
-        posed = Problem.of(points_of(x0, label="x0"), points_of(x1, label="x1"), 1.0).to(device)
+        posed = _with_weights(points_of(x0, label="x0"), points_of(x1, label="x1"), sample_weight).to(device)
         asked, choice = with_epsilon(posed, self.epsilon, self.standardise)
         if choice:
             note(choice)
         problem, outside = standardised(asked, self.standardise)
         self._inspect(asked, problem)
-        self._x0, self._x1, self.n_features_in_, self.epsilon_ = asked.x0, asked.x1, asked.dim, asked.epsilon
-        self._remember_names(asked.columns)
+        self._remember_samples(asked)
         self.history_: list[dict[str, float]] = []
         with ExitStack() as stack:
             display = [stack.enter_context(training_display(solver.name))] if self.verbose else []
@@ -140,8 +164,13 @@ class SchrodingerBridge(BaseEstimator):
         for warning in found.warnings:
             warnings.warn(warning, DataWarning, stacklevel=3)
 
-    def _made_solver(self) -> Solver:
-        return self.solver() if isinstance(self.solver, type) else self.solver
+    def _remember_samples(self, asked: Problem) -> None:
+        self.n_features_in_, self.epsilon_ = asked.dim, asked.epsilon
+        self._samples = (asked.x0, asked.weights0), (asked.x1, asked.weights1)
+        self.effective_sizes_ = [float(len(x)) if w is None else effective_size(w) for x, w in self._samples]
+        if self.verbose and asked.weights != (None, None):
+            note("effective sample sizes: {:.0f} and {:.0f}".format(*self.effective_sizes_))
+        self._remember_names(asked.columns)
 
     def _remember_names(self, columns: tuple[str, ...] | None) -> None:
         """scikit-learn's rule: there is no `feature_names_in_` after a fit without names."""
@@ -169,7 +198,7 @@ class SchrodingerBridge(BaseEstimator):
         self,
         x: Array,
         direction: Direction = "forward",
-        simulation: Simulation = Simulation(),
+        simulation: Simulation | None = None,
         random_state: RandomState = None,
         until: float | None = None,
         **options: Any,
@@ -185,7 +214,7 @@ class SchrodingerBridge(BaseEstimator):
         self,
         x: Array,
         times: Sequence[float],
-        simulation: Simulation = Simulation(),
+        simulation: Simulation | None = None,
         random_state: RandomState = None,
         start: float | None = None,
         **options: Any,
@@ -236,9 +265,10 @@ class SchrodingerBridge(BaseEstimator):
         from sbridge.report.written import write_report  # here, because matplotlib takes long to import
 
         bridge = self._fitted()
-        test0, test1 = (bridge.tensor(x).to(self._x0) for x in (x0, x1))
+        (start, w0), (end, w1) = self._samples
+        test0, test1 = (bridge.tensor(x).to(start) for x in (x0, x1))
         names = None if bridge.columns is None else tuple(bridge.columns)
-        problem = Problem(self._x0, self._x1, bridge.epsilon, test0, test1, columns=names)
+        problem = Problem(start, end, bridge.epsilon, test0, test1, columns=names, weights0=w0, weights1=w1)
         name = self._made_solver().name
         return write_report({name: self}, problem, folder, seed_of(self.random_state), self.standardise)
 
@@ -246,13 +276,33 @@ class SchrodingerBridge(BaseEstimator):
         """Write the fitted bridge to a safetensors file, for `Bridge.load`."""
         self._fitted().save(path)
 
-    def _base(self, at: End) -> Tensor:
+    def sample(self, end: End) -> Tensor:
+        """The training points of an end, (n, d); points with weights are repeated in proportion to them."""
         check_is_fitted(self)
-        return self._x0 if at == "x1" else self._x1
+        x, weights = self._samples[0 if end == "x0" else 1]
+        return repeated(x, weights, 4, torch.Generator(x.device).manual_seed(0))
+
+    def _base(self, at: End) -> Tensor:
+        return self.sample("x0" if at == "x1" else "x1")
 
     def _fitted(self) -> Bridge:
         check_is_fitted(self)
         return self.bridge_
+
+
+def _with_weights(x0: Points, x1: Points, weights: tuple[SampleWeights, SampleWeights]) -> Problem:
+    """The problem of both samples with their weights and ε = 1, without the points of weight zero."""
+    problem = Problem.of(x0, x1, 1.0)
+    (start, w0), (end, w1) = (_weighted(x, w) for x, w in zip((problem.x0, problem.x1), weights, strict=True))
+    return replace(problem, x0=start, x1=end, test0=start, test1=end, weights0=w0, weights1=w1)
+
+
+def _weighted(x: Tensor, weights: SampleWeights) -> tuple[Tensor, Tensor | None]:
+    if weights is None:
+        return x, None
+    values = as_tensor(weights).to(x.device, torch.float64)
+    kept = values != 0 if values.shape == x.shape[:1] else slice(None)  # `Problem` refuses another shape
+    return x[kept], values[kept]
 
 
 def device_named(name: str) -> torch.device:

@@ -34,6 +34,15 @@ class Field(Storable):
         return None
 
     @property
+    def known_end(self) -> float | None:
+        """The time, 0 or 1, at which `draw_end` draws the process of this drift; None where its law is not known."""
+        return None
+
+    def draw_end(self, t: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        """States at `known_end` of the process that is at x (n, d) at time t, drawn exactly, without steps: (n, d)."""
+        raise NotImplementedError
+
+    @property
     def data_spread(self) -> float | None:
         """Standard deviation of the data that it was fitted to, root mean square over coordinates; None if unknown."""
         return None
@@ -107,7 +116,7 @@ class Confined(Drifts):
 class Half(Field):
     """The forward (index 0) or backward (index 1) drift of a pair."""
 
-    def __init__(self, pair: Pair, index: int) -> None:
+    def __init__(self, pair: _Pair, index: int) -> None:
         super().__init__()
         self.pair, self.index = pair, index
 
@@ -123,7 +132,7 @@ class Half(Field):
         return self.pair(t, x).chunk(2, dim=-1)[self.index]
 
 
-def common_pair(forward_field: Field, backward_field: Field) -> Pair | None:
+def common_pair(forward_field: Field, backward_field: Field) -> _Pair | None:
     """The pair whose two halves these fields are, if there is one."""
     halves = [field for field in (forward_field, backward_field) if isinstance(field, Half)]
     is_pair = [half.index for half in halves] == [0, 1] and halves[0].pair is halves[1].pair
@@ -131,7 +140,7 @@ def common_pair(forward_field: Field, backward_field: Field) -> Pair | None:
 
 
 def moved_pair(
-    forward_field: Field, backward_field: Field, move: Callable[[Field | Pair], Framed | Rescaled]
+    forward_field: Field, backward_field: Field, move: Callable[[Field | _Pair], Framed | Rescaled]
 ) -> tuple[Field, Field]:
     """Both drifts in other coordinates; the halves of a pair stay the halves of a pair."""
     pair = common_pair(forward_field, backward_field)
@@ -160,6 +169,13 @@ class Reversed(Field):
     def dim(self) -> int | None:
         return self.inner.dim
 
+    @property
+    def known_end(self) -> float | None:
+        return None if self.inner.known_end is None else 1 - self.inner.known_end
+
+    def draw_end(self, t: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        return self.inner.draw_end(1 - t, x, generator)
+
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return -self.inner(1 - t, x)
 
@@ -171,7 +187,7 @@ class Framed(Field):
     whatever x is, so the inner field may work in less precision than x has.  An inner pair of drifts stays a pair.
     """
 
-    def __init__(self, inner: Field | Pair, shift0: Tensor, shift1: Tensor, scale: float) -> None:
+    def __init__(self, inner: Field | _Pair, shift0: Tensor, shift1: Tensor, scale: float) -> None:
         super().__init__()
         self.inner, self.scale = inner, scale
         self.shift0: Tensor
@@ -184,15 +200,30 @@ class Framed(Field):
         return len(self.shift0)
 
     @property
+    def known_end(self) -> float | None:
+        return self.inner.known_end if isinstance(self.inner, Field) else None
+
+    def draw_end(self, t: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        assert isinstance(self.inner, Field) and self.known_end is not None
+        y = self._inside(t, x)
+        dtype = working_dtype(self.inner, y)
+        end = self.scale * self.inner.draw_end(t.to(dtype), y.to(dtype), generator).to(y)
+        return (end + torch.lerp(self.shift0, self.shift1, self.known_end)).to(x)
+
+    @property
     def data_spread(self) -> float:
         return self.scale
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        centre = (1 - t) * self.shift0 + t * self.shift1
-        y = (x - centre) / self.scale
+        y = self._inside(t, x)
         dtype = working_dtype(self.inner, y)
         value = self.scale * self.inner(t.to(dtype), y.to(dtype)).to(y)
         return value + (self.shift1 - self.shift0).repeat(value.shape[-1] // self.dim)
+
+    def _inside(self, t: Tensor, x: Tensor) -> Tensor:
+        """The places in the inner coordinates."""
+        centre = (1 - t) * self.shift0 + t * self.shift1
+        return (x - centre) / self.scale
 
 
 class Rescaled(Field):
@@ -203,7 +234,7 @@ class Rescaled(Field):
         centre, scale: c (d,) and the symmetric A (d, d).
     """
 
-    def __init__(self, inner: Field | Pair, centre: Tensor, scale: Tensor) -> None:
+    def __init__(self, inner: Field | _Pair, centre: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.inner = inner
         self.centre: Tensor
@@ -222,7 +253,7 @@ class Rescaled(Field):
         return torch.cat([part @ self.scale.to(x) for part in value.split(self.dim, dim=-1)], dim=-1)
 
 
-Pair = Drifts | Framed | Rescaled
+_Pair = Drifts | Framed | Rescaled
 """Both drifts side by side, (t, x) ↦ (..., 2d), perhaps in other coordinates."""
 
 

@@ -202,7 +202,7 @@ def inspect_points(problem: Problem, inside: Problem | None = None) -> Inspectio
 
 def _partners(problem: Problem) -> tuple[float, int]:
     """The effective number of partners, and the number of points among which they are."""
-    few0, few1 = (x[torch.linspace(0, len(x) - 1, min(_PLAN_POINTS, len(x))).long()] for x in (problem.x0, problem.x1))
+    few0, few1 = (x[torch.linspace(0, len(x) - 1, min(_PLAN_POINTS, len(x))).long()] for x in problem.equal_points())
     plan = entropic_plan(few0.double(), few1.double(), problem.epsilon, iterations=_ITERATIONS)
     return plan.partners(), len(few1)
 

@@ -14,6 +14,7 @@ from sbridge.errors import InputError
 from sbridge.fields import Framed, moved_pair
 from sbridge.interpolants import FramedInterpolant
 from sbridge.points import Points
+from sbridge.weights import check_weights, repeated, shares_of
 
 __all__ = ["FEWEST_POINTS", "Frame", "Problem"]
 
@@ -31,10 +32,12 @@ class Problem:
         test0, test1: held-out points; they default to the training points of problems too small to split.
         name: its name in tables.
         truth: the exact bridge, where it is known.
+        weights0, weights1: of the training points, (n0,) and (n1,), positive; None means equal weights.
         columns: names of the d columns, where they have some.
 
     Raises:
-        InputError: shapes disagree, a value is not finite, fewer than 10 points, or ε is not positive.
+        InputError: shapes disagree, a value is not finite, fewer than 10 points, a weight is not positive, or ε is not
+            positive.
     """
 
     x0: Tensor
@@ -45,25 +48,44 @@ class Problem:
     name: str = "data"
     truth: ExactBridge | None = None
     columns: tuple[str, ...] | None = None
+    weights0: Tensor | None = None
+    weights1: Tensor | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epsilon", positive(self.epsilon, "epsilon"))
         for label in _POINTS:
             _check_points(label, getattr(self, label), self.x0)
+        for label, weights, x in (("weights0", self.weights0, self.x0), ("weights1", self.weights1, self.x1)):
+            if weights is not None:
+                check_weights(label, weights, x)
 
     @property
     def dim(self) -> int:
         """Dimension d of the points."""
         return self.x0.shape[1]
 
+    @property
+    def weights(self) -> tuple[Tensor | None, Tensor | None]:
+        """The weights of both sides."""
+        return self.weights0, self.weights1
+
+    def equal_points(self) -> list[Tensor]:
+        """Training points of equal weight, (n0, d) and (n1, d): points with weights are repeated, by the same seed."""
+        generator = torch.Generator(self.x0.device).manual_seed(0)
+        return [repeated(x, w, 1, generator) for x, w in zip((self.x0, self.x1), self.weights, strict=True)]
+
     def to(self, device: torch.device | str) -> Problem:
         """A copy of the problem with its points and its truth on a device."""
         points = {label: getattr(self, label).to(device) for label in _POINTS}
+        weights0, weights1 = (w if w is None else w.to(device) for w in self.weights)
+        points |= {"weights0": weights0, "weights1": weights1}
         return replace(self, **points, truth=self.truth and copy.deepcopy(self.truth).to(device))
 
     def exchanged(self) -> Problem:
         """The problem from x1 to x0, without the truth."""
-        return Problem(self.x1, self.x0, self.epsilon, self.test1, self.test0, self.name, columns=self.columns)
+        x0, x1, w0, w1 = self.x1, self.x0, self.weights1, self.weights0
+        again = Problem(x0, x1, self.epsilon, self.test1, self.test0, self.name, columns=self.columns)
+        return replace(again, weights0=w0, weights1=w1)
 
     @staticmethod
     def of(x0: Points, x1: Points, epsilon: float, name: str = "data") -> Problem:
@@ -140,17 +162,19 @@ class Frame:
         Raises:
             InputError: all points of both datasets are equal.
         """
-        x0, x1 = problem.x0.double(), problem.x1.double()
-        scale = ((x0.var(0).mean() + x1.var(0).mean()) / 2).sqrt().item()
+        sides = ((problem.x0, problem.weights0), (problem.x1, problem.weights1))
+        (mean0, variance0), (mean1, variance1) = (_moments(x.double(), weights) for x, weights in sides)
+        scale = ((variance0 + variance1) / 2).sqrt().item()
         if scale == 0:
             raise InputError("x0 and x1 do not vary at all; a bridge needs at least one spread-out dataset")
-        return Frame(x0.mean(0), x1.mean(0), scale, problem.columns)
+        return Frame(mean0, mean1, scale, problem.columns)
 
     def inside(self, problem: Problem) -> Problem:
         """The problem in this frame's coordinates, without the truth."""
         x0, test0 = ((x - self.shift0).div(self.scale).to(x) for x in (problem.x0, problem.test0))
         x1, test1 = ((x - self.shift1).div(self.scale).to(x) for x in (problem.x1, problem.test1))
-        return Problem(x0, x1, problem.epsilon / self.scale**2, test0, test1, problem.name)
+        w0, w1 = problem.weights
+        return Problem(x0, x1, problem.epsilon / self.scale**2, test0, test1, problem.name, weights0=w0, weights1=w1)
 
     def kinetic_energy(self, inside: Tensor) -> Tensor:
         """½E∫|u|²dt in the user's units, from its value inside, where the mean displacement is zero."""
@@ -164,3 +188,12 @@ class Frame:
         found = Bridge(there, back, bridge.epsilon * self.scale**2, interpolant, bridge.remark)
         found.columns = self.columns
         return found
+
+
+def _moments(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean (d,) and mean variance () of points (n, d)."""
+    if weights is None:
+        return x.mean(0), x.var(0).mean()
+    shares = shares_of(x, weights)
+    mean = shares @ x
+    return mean, shares @ (x - mean).square().mean(1)

@@ -29,7 +29,7 @@ from sbridge.errors import InputError
 from sbridge.fields import VectorField
 
 __all__ = ["EULER", "HEUN", "RK4", "Adaptive", "Diffusion", "Integrator", "PiecewiseLinear", "Simulation"]
-__all__ += ["Stepper", "even", "graded", "integrate", "steps_for", "through"]
+__all__ += ["Stepper", "brownian_bridge_step", "even", "graded", "integrate", "steps_for", "through"]
 
 _STEPS, _STEPS_PER_NOISE = 100, 40  # the latter times √(2ε) over the spread
 
@@ -266,6 +266,20 @@ def integrate(
     for start, stop in pairwise(times):
         x = stepper.advance(drift, x, even(start, stop, steps), diffusion, generator)
         yield x
+
+
+def brownian_bridge_step(
+    x: Tensor, end: Tensor, start: float, stop: float, end_time: float, epsilon: float, generator: torch.Generator
+) -> Tensor:
+    """States at `stop` of Brownian bridges, variance 2ε per unit of time, that are at x at `start`: (n, d).
+
+    They reach end (n, d) at `end_time`; `stop` lies between the two times, in either direction.
+    """
+    if stop == end_time:
+        return end
+    share = (stop - start) / (end_time - start)
+    z = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+    return torch.lerp(x, end, share) + sqrt(2 * epsilon * abs(stop - start) * (1 - share)) * z
 
 
 def _noise(x: Tensor, diffusion: Diffusion, t: Tensor, dt: Tensor, generator: torch.Generator) -> Tensor:

@@ -25,6 +25,7 @@ from sbridge.likelihood import DensityMethod, End, LogDensity
 from sbridge.points import Points
 from sbridge.problem import Problem
 from sbridge.sampling import Simulation
+from sbridge.weights import shares_of
 
 if TYPE_CHECKING:
     from sbridge.evaluation.certificate import Certificate
@@ -54,8 +55,11 @@ def standardised(problem: Problem, kind: Standardise | None) -> tuple[Problem, C
         return problem, lambda bridge: bridge
     if kind not in get_args(Standardise):
         raise InputError(f"standardise must be one of {', '.join(get_args(Standardise))}, or None, not {kind!r}")
-    x0, x1 = problem.x0.double(), problem.x1.double()
-    centre, scale = (x0.mean(0) + x1.mean(0)) / 2, _scale(x0, x1, kind, problem.columns)
+    (mean0, covariance0), (mean1, covariance1) = (
+        _moments(problem.x0, problem.weights0),
+        _moments(problem.x1, problem.weights1),
+    )
+    centre, scale = (mean0 + mean1) / 2, _scale((covariance0 + covariance1) / 2, kind, problem.columns)
     inverse = torch.linalg.inv(scale)
     points = {
         label: ((getattr(problem, label).double() - centre) @ inverse).to(problem.x0)
@@ -77,9 +81,14 @@ def places_as_fitted(bridge: Bridge, x: Array) -> Tensor:
     return bridge.tensor(x)
 
 
-def _scale(x0: Tensor, x1: Tensor, kind: Standardise, names: Sequence[str] | None) -> Tensor:
+def _moments(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean (d,) and covariance (d, d) of points (n, d) in double precision."""
+    y = x.double()
+    return shares_of(x, weights) @ y, torch.atleast_2d(y.T.cov(aweights=weights))
+
+
+def _scale(covariance: Tensor, kind: Standardise, names: Sequence[str] | None) -> Tensor:
     """A (d, d)."""
-    covariance = torch.atleast_2d(x0.T.cov() + x1.T.cov()) / 2
     flat = [k for k, variance in enumerate(covariance.diagonal().tolist()) if variance == 0]
     if flat:
         listed = ", ".join(names[k] if names else f"c{k}" for k in flat)
@@ -132,7 +141,7 @@ class StandardisedBridge(Bridge):
         self,
         asked: Points,
         times: Sequence[float],
-        simulation: Simulation,
+        simulation: Simulation | None,
         random_state: RandomState,
         start: float | None,
         **options: Any,

@@ -56,6 +56,8 @@ def _describe(value: Any, prefix: str, places: dict[int, str]) -> Any:
         arguments = {name: _describe(v, _join(prefix, name), places) for name, v in value.arguments().items()}
         kept = {name: getattr(value, name) for name in value.kept}
         return {"class": type(value).__name__, "module": type(value).__module__, "arguments": arguments, "kept": kept}
+    if isinstance(value, nn.ModuleList):
+        return {"modules": [_describe(module, _join(prefix, str(i)), places) for i, module in enumerate(value)]}
     if isinstance(value, nn.Module):
         return {"own module": type(value).__name__}
     return {"tensor": True} if isinstance(value, Tensor) else value
@@ -70,6 +72,9 @@ def _build(
         return tensors[prefix]
     if "same" in description:
         return built[description["same"]]
+    if "modules" in description:
+        items = enumerate(description["modules"])
+        return [_build(inner, tensors, _join(prefix, str(i)), like, built) for i, inner in items]
     if "own module" in description:
         return _own(description["own module"], like)
     arguments = {

@@ -12,13 +12,14 @@ import pytest
 import sbridge
 
 ROOT = Path(sbridge.__file__).parent
-LAYERS = ["errors", "estimates", "arrays", "points", "parameters", "files", "storage", "tables", "units", "fields"]
-LAYERS += ["networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities"]
+LAYERS = ["errors", "estimates", "arrays", "weights", "points", "parameters", "files", "storage", "tables", "units"]
+LAYERS += ["fields", "networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities"]
 LAYERS += ["likelihood", "bridge", "problem", "inspection", "standardise", "movement", "solvers", "potentials"]
-LAYERS += ["baselines", "problems", "theory", "evaluation", "epsilon", "display", "estimator", "io", "report", "bench"]
-LAYERS += ["tuning", "cli", "__main__", "experiments"]
-LATE = {(name, "evaluation.certificate") for name in ("bridge", "standardise")} | {("estimator", "report.written")}
-"""Imports that are made when a method is called."""
+LAYERS += ["baselines", "problems", "theory", "evaluation", "epsilon", "display", "estimator", "snapshots", "io"]
+LAYERS += ["report", "bench", "tuning", "cli", "__main__", "experiments"]
+LATE = {(name, late) for name in ("bridge", "standardise") for late in ("evaluation.certificate", "solvers.base")}
+LATE |= {("estimator", "report.written")}
+"""Imports that are made when a method is called, or for types only."""
 GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.random.seed"}
 GLOBAL_SEEDS |= {
     "torch.set_rng_state",

@@ -109,6 +109,12 @@ DISTANCES: dict[str, Distance] = {
     "sliced": lambda x, y: sliced_wasserstein(x, y, 50, _generator(7)),
     "wasserstein": wasserstein,
 }
+WEIGHTED: dict[str, Callable[..., float]] = {
+    "energy": energy_distance,
+    "sliced": lambda x, y, a=None, b=None: sliced_wasserstein(x, y, 50, _generator(7), a, b),
+    "W1": lambda x, y, a=None, b=None: wasserstein(x, y, 1, a, b),
+    "W2": lambda x, y, a=None, b=None: wasserstein(x, y, 2, a, b),
+}
 EVERY_DISTANCE = pytest.mark.parametrize("distance", DISTANCES.values(), ids=DISTANCES)
 SEEDS = st.integers(0, 10_000)
 
@@ -124,6 +130,29 @@ def test_energy_distance_of_normals(shift: float, spread: float) -> None:
     x, y = _normal(4_000, 1), shift + spread * _normal(3_000, 1, seed=1)
     exact = 2 * _mean_distance(shift, sqrt(1 + spread**2)) - _mean_distance(0, sqrt(2)) * (1 + spread)
     assert energy_distance(x, y) == pytest.approx(exact, abs=0.01, rel=0.1)
+
+
+@pytest.mark.parametrize("distance", WEIGHTED.values(), ids=WEIGHTED)
+def test_a_weight_of_two_is_a_point_twice(distance: Callable[..., float]) -> None:
+    """Exactly for W1, W2 and the sliced W2; the unbiased energy distance also leaves out the pairs of equal points."""
+    x, y = _normal(60, 2), _normal(50, 2, seed=1) + 0.5
+    a, b = torch.arange(60) % 3, torch.arange(50) % 4
+    found = distance(x, y, a.double(), b)
+    twice = distance(x.repeat_interleave(a, 0), y.repeat_interleave(b, 0))
+    assert found == pytest.approx(twice, rel=1e-9) if distance is not energy_distance else found < twice
+    assert distance(x, y, torch.full((60,), 3.0), None) == pytest.approx(distance(x, y), rel=1e-9)
+
+
+def test_weighted_energy_distance_is_unbiased() -> None:
+    """Zero in the mean where weights turn one law into the other: N(0, 1) into N(½, 1)."""
+    laws = ((_normal(400, 1, seed=k), 0.5 + _normal(400, 1, seed=k + 1000)) for k in range(200))
+    found = torch.tensor([energy_distance(x, y, (x[:, 0] / 2).exp()) for x, y in laws], dtype=FLOAT)
+    assert abs(found.mean()) < 4 * found.std() / sqrt(len(found)) < 0.002
+
+
+def test_wasserstein_of_order_one_on_a_line() -> None:
+    x = _quantiles(2000)
+    assert wasserstein(x, 2 * x + 0.3, 1) == pytest.approx(_mean_distance(0.3, 1.0), rel=5e-3)
 
 
 def test_energy_distance_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

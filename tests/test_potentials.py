@@ -30,6 +30,7 @@ from sbridge.potentials import (
 from sbridge.potentials.fit import Ascent, Parameters, State, clusters
 from sbridge.potentials.full import FullParameters
 from sbridge.potentials.nodes import principal_root
+from sbridge.potentials.selection import Weighted
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge, ShiftedGaussian
 from sbridge.problems.mixture import Mixture
@@ -75,9 +76,10 @@ def _truth(problem: Problem) -> MixtureBridge:
 
 
 def _ascent(x0: Tensor, x1: Tensor, e: float, count: int, kind: type[Parameters] = Parameters) -> Ascent:
-    whole = kind.cells.of(torch.ones_like(x0[None, :, 0]), x0)
-    start = kind.joining(whole, clusters(x1, count, 4, 0, kind.cells), e)
-    return Ascent(x0, x1, e, start)
+    first, second = (Weighted(x, torch.ones_like(x[:, 0])) for x in (x0, x1))
+    whole = kind.cells.of(first.weights[None], x0)
+    start = kind.joining(whole, clusters(second, count, 4, 0, kind.cells), e)
+    return Ascent(first, second, e, start)
 
 
 def test_a_step_is_first_tried_at_about_the_length_that_last_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import sqrt
 from typing import ClassVar
 
 import torch
@@ -29,6 +29,7 @@ from sbridge.plans import Plan, entropic_plan
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener
 from sbridge.units import geomloss_blur, pot_reg
+from sbridge.weights import shares_of
 
 __all__ = ["BlockwiseSinkhorn", "GeomlossSinkhorn", "PlugIn", "PotSinkhorn", "plug_in_bridge"]
 
@@ -76,22 +77,32 @@ class PlugIn(Field):
         return torch.softmax(self.log_scaling + nearness / (2 * self.epsilon * rest), dim=-1) @ self.points
 
 
-def plug_in_bridge(x0: Tensor, x1: Tensor, log_scaling: Tensor, epsilon: float, tolerance: float) -> Bridge:
-    """The bridge of the plan between equally weighted points with log v = `log_scaling` (n1,) on the x1 side.
+def plug_in_bridge(
+    x0: Tensor,
+    x1: Tensor,
+    log_scaling: Tensor,
+    epsilon: float,
+    tolerance: float,
+    weights0: Tensor | None = None,
+    weights1: Tensor | None = None,
+) -> Bridge:
+    """The bridge of the plan between points with log v = `log_scaling` (n1,) on the x1 side.
 
     Half a Sinkhorn step gives the x0 side, so x0's marginal is exact and both directions belong to one plan.  Where the
     sum of absolute errors of x1's marginal exceeds `tolerance`, the bridge's remark says so.
 
     Args:
         x0, x1: points, (n0, d) and (n1, d), in float64; the bridge's fields are float32.
+        weights0, weights1: of the points, (n0,) and (n1,); None means equal ones.
     """
-    return _bridge_of(Plan.of_potential(x0, x1, epsilon, log_scaling + log(len(x1))), tolerance)
+    g = log_scaling - shares_of(x1, weights1).log()
+    return _bridge_of(Plan.of_potential(x0, x1, epsilon, g, weights0, weights1), tolerance)
 
 
 def _bridge_of(plan: Plan, tolerance: float) -> Bridge:
     forward, backward = (
-        PlugIn(points.float(), (potential - log(len(points))).float(), plan.epsilon)
-        for points, potential in ((plan.x1, plan.g), (plan.x0, plan.f))
+        PlugIn(points.float(), (potential + shares_of(points, weights).log()).float(), plan.epsilon)
+        for points, potential, weights in ((plan.x1, plan.g, plan.weights1), (plan.x0, plan.f, plan.weights0))
     )
     return Bridge(forward, Reversed(backward), plan.epsilon, remark=plan.remark(tolerance))
 
@@ -121,13 +132,17 @@ class Sinkhorn:
         frame = Frame.of(problem)
         inside = frame.inside(problem)
         generator = torch.Generator().manual_seed(random_state)
-        x0, x1 = (x[torch.randperm(len(x), generator=generator)[: self.points]] for x in (inside.x0, inside.x1))
-        bridge = self._bridge(x0.double(), x1.double(), inside.epsilon)
+        rows = [torch.randperm(len(x), generator=generator)[: self.points] for x in (inside.x0, inside.x1)]
+        x0, x1 = (x[few].double() for x, few in zip((inside.x0, inside.x1), rows, strict=True))
+        w0, w1 = (w if w is None else w[few] for w, few in zip(inside.weights, rows, strict=True))
+        bridge = self._bridge(x0, x1, inside.epsilon, w0, w1)
         if bridge.remark:
             _warn(f"{self.name}: {bridge.remark}. Take a larger ε, more iterations or fewer points")
         return frame.outside(bridge)
 
-    def _bridge(self, x0: Tensor, x1: Tensor, epsilon: float) -> Bridge:
+    def _bridge(
+        self, x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None, weights1: Tensor | None
+    ) -> Bridge:
         raise NotImplementedError
 
 
@@ -139,13 +154,15 @@ class PotSinkhorn(Sinkhorn):
 
     name = "POT Sinkhorn"
 
-    def _bridge(self, x0: Tensor, x1: Tensor, epsilon: float) -> Bridge:
+    def _bridge(
+        self, x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None, weights1: Tensor | None
+    ) -> Bridge:
         import ot
 
         # POT checks the Euclidean norm of the error; the sum of absolute errors is at most √n times that.
         _, found = ot.bregman.sinkhorn_log(
-            _weights(x0),
-            _weights(x1),
+            shares_of(x0, weights0),
+            shares_of(x1, weights1),
             torch.cdist(x0, x1).square(),
             pot_reg(epsilon),
             numItermax=self.iterations,
@@ -153,7 +170,7 @@ class PotSinkhorn(Sinkhorn):
             log=True,
             warn=False,
         )
-        return plug_in_bridge(x0, x1, found["log_v"], epsilon, self.tolerance)
+        return plug_in_bridge(x0, x1, found["log_v"], epsilon, self.tolerance, weights0, weights1)
 
 
 @dataclass(frozen=True)
@@ -171,10 +188,12 @@ class GeomlossSinkhorn(Sinkhorn):
 
     points: int = 1024
 
-    def _bridge(self, x0: Tensor, x1: Tensor, epsilon: float) -> Bridge:
+    def _bridge(
+        self, x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None, weights1: Tensor | None
+    ) -> Bridge:
         for count in (self.iterations // 16, self.iterations // 4, self.iterations):
-            log_scaling = geomloss_log_scaling(x0, x1, epsilon, max(1, count))
-            bridge = plug_in_bridge(x0, x1, log_scaling, epsilon, self.tolerance)
+            log_scaling = geomloss_log_scaling(x0, x1, epsilon, max(1, count), weights0, weights1)
+            bridge = plug_in_bridge(x0, x1, log_scaling, epsilon, self.tolerance, weights0, weights1)
             if not bridge.remark:
                 break
         return bridge
@@ -191,12 +210,21 @@ class BlockwiseSinkhorn(Sinkhorn):
 
     points: int = 8192
 
-    def _bridge(self, x0: Tensor, x1: Tensor, epsilon: float) -> Bridge:
-        plan = entropic_plan(x0.float(), x1.float(), epsilon, self.tolerance, self.iterations)
+    def _bridge(
+        self, x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None, weights1: Tensor | None
+    ) -> Bridge:
+        plan = entropic_plan(x0.float(), x1.float(), epsilon, self.tolerance, self.iterations, weights0, weights1)
         return _bridge_of(plan, self.tolerance)
 
 
-def geomloss_log_scaling(x0: Tensor, x1: Tensor, epsilon: float, iterations: int) -> Tensor:
+def geomloss_log_scaling(
+    x0: Tensor,
+    x1: Tensor,
+    epsilon: float,
+    iterations: int,
+    weights0: Tensor | None = None,
+    weights1: Tensor | None = None,
+) -> Tensor:
     """log v (n1,) on the x1 side: GeomLoss's potential over its regularisation, plus the log weight of a point."""
     from geomloss import SamplesLoss
 
@@ -210,15 +238,12 @@ def geomloss_log_scaling(x0: Tensor, x1: Tensor, epsilon: float, iterations: int
         backend="tensorized",
     )
     with torch.no_grad():  # GeomLoss leaves gradients switched on; leaving this block restores the setting
-        potential: Tensor = loss(x0, x1)[1]
-    return potential.reshape(-1) / blur**2 - log(len(x1))
+        a, b = shares_of(x0, weights0), shares_of(x1, weights1)
+        potential: Tensor = loss(a.to(x0), x0, b.to(x1), x1)[1]
+    return potential.reshape(-1) / blur**2 + b.log()
 
 
 def _warn(message: str) -> None:
     from sklearn.exceptions import ConvergenceWarning  # here, because scikit-learn takes long to import
 
     warnings.warn(message, ConvergenceWarning, stacklevel=3)
-
-
-def _weights(x: Tensor) -> Tensor:
-    return torch.full_like(x[:, 0], 1 / len(x))

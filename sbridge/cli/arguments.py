@@ -17,6 +17,7 @@ from sbridge.cli.commands import Compare, Likelihood, Report, Sample
 from sbridge.cli.epsilon import Epsilon
 from sbridge.cli.question import Files, in_our_epsilon
 from sbridge.cli.recover import Recover
+from sbridge.cli.snapshots import SnapshotsCommand
 from sbridge.cli.tune import Tune
 from sbridge.epsilon import AUTO
 from sbridge.errors import InputError
@@ -24,7 +25,9 @@ from sbridge.problems import PROBLEMS
 
 __all__ = ["Command", "parse"]
 
-Command = Recover[Any] | Tune[Any] | Epsilon[Any] | Sample | Likelihood | Compare | Report | Bench[Any]
+Command = (
+    Recover[Any] | Tune[Any] | Epsilon[Any] | SnapshotsCommand | Sample | Likelihood | Compare | Report | Bench[Any]
+)
 _DESCRIPTION = (
     "Schrödinger bridges between two datasets, found by max–min over stochastic interpolants. "
     "sbridge COMMAND --help-verbose explains every option; sbridge --version prints the version."
@@ -65,6 +68,7 @@ def _commands(own: bool) -> Any:
     epsilon: Any = Epsilon
     benchmark: Any = Bench
     fits = {"recover": recover[problems], "epsilon": epsilon[unset], "tune": tune[problems]}
+    fits = {**fits, "snapshots": SnapshotsCommand}
     finished = {"sample": Sample, "likelihood": Likelihood, "compare": Compare, "report": Report}
     return _choice({**fits, **finished, "bench": benchmark[_choice({**SUITES})]})
 

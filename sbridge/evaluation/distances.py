@@ -2,11 +2,12 @@
 
 Energy distance   2E|X−Y| − E|X−X'| − E|Y−Y'|                      (Székely, Rizzo, J. Stat. Plan. Inference 143, 2013)
 Its p-value       share of relabelled samples at least as far apart (the permutation test of the same paper)
-W2                (min over couplings of E|X−Y|²)^½                (exact: Bonneel et al., ACM TOG 30, 2011, in POT)
+W2, W1            (min over couplings of E|X−Y|ᵖ)^{1/p}            (exact: Bonneel et al., ACM TOG 30, 2011, in POT)
 Sliced W2         (mean over directions θ of W2²(θ·X, θ·Y))^½      (Bonneel et al., J. Math. Imaging Vis. 51, 2015)
 Bures–Wasserstein |m−m'|² + tr C + tr C' − 2 tr(C^½ C' C^½)^½      (W2² between Gaussians; Gelbrich, 1990)
 
-All of them compute in float64, whatever the samples' type.
+All of them compute in float64, whatever the samples' type.  Weights of points (n,) need no normalisation; None means
+equal weights.
 """
 
 from __future__ import annotations
@@ -14,23 +15,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sbridge.weights import shares_of
+
 __all__ = ["bures_wasserstein", "energy_distance", "energy_p_value", "moments", "relabelled_distances"]
 __all__ += ["sliced_wasserstein", "wasserstein"]
 
 _BLOCK = 1024  # rows of a distance matrix held at once
 
 
-def energy_distance(x: Tensor, y: Tensor) -> float:
+def energy_distance(x: Tensor, y: Tensor, x_weights: Tensor | None = None, y_weights: Tensor | None = None) -> float:
     """Energy distance between samples x (n, d) and y (m, d), in the data's units.
 
     The U-statistic: pairs of a point with itself are left out, so it is unbiased, and slightly negative about as often
     as positive where the two laws agree.  It is computed in blocks, in O(n + m) memory, up to about 1e-8 of the data's
     spread.
     """
+    a, b = shares_of(x, x_weights), shares_of(y, y_weights)
     x, y = _centred(x, y)
-    n, m = len(x), len(y)
-    within = _total_distance(x, x) / (n * (n - 1)) + _total_distance(y, y) / (m * (m - 1))
-    return float(2 * _total_distance(x, y) / (n * m) - within)
+    within = sum(_mean_distance(z, z, w, w) / (1 - w.square().sum()) for z, w in ((x, a), (y, b)))
+    return float(2 * _mean_distance(x, y, a, b) - within)
 
 
 def _centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,8 +42,9 @@ def _centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x.double() - centre, y.double() - centre
 
 
-def _total_distance(x: Tensor, y: Tensor) -> Tensor:
-    return torch.stack([torch.cdist(block, y).sum() for block in torch.split(x, _BLOCK)]).sum()
+def _mean_distance(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    blocks = zip(x.split(_BLOCK), a.split(_BLOCK), strict=True)
+    return torch.stack([part @ (torch.cdist(block, y) @ b) for block, part in blocks]).sum()
 
 
 def relabelled_distances(
@@ -89,37 +93,57 @@ def _labelled_distance(distance: Tensor, first: Tensor) -> Tensor:
     return 2 * across / (n * m) - within / (n * (n - 1)) - (total - within - 2 * across) / (m * (m - 1))
 
 
-def sliced_wasserstein(x: Tensor, y: Tensor, projections: int, generator: torch.Generator) -> float:
+def sliced_wasserstein(
+    x: Tensor,
+    y: Tensor,
+    projections: int,
+    generator: torch.Generator,
+    x_weights: Tensor | None = None,
+    y_weights: Tensor | None = None,
+) -> float:
     """Sliced W2 between samples x (n, d) and y (m, d) over random directions, in the data's units."""
     directions = torch.randn(x.shape[1], projections, dtype=torch.float64, device=x.device, generator=generator)
     directions = directions / directions.norm(dim=0)
     x, y = _centred(x, y)
-    return float(_quantile_gap(x @ directions, y @ directions).mean().sqrt())
+    return float(_quantile_gap(_quantiles(x @ directions, x_weights), _quantiles(y @ directions, y_weights)).sqrt())
 
 
-def _quantile_gap(x: Tensor, y: Tensor) -> Tensor:
-    """W2² of each column: the mean square gap of the two step functions of quantiles, on their common levels."""
-    n, m = len(x), len(y)
-    ranks = [torch.arange(1, size + 1, dtype=x.dtype, device=x.device) / size for size in (n, m)]
-    levels = torch.cat(ranks).sort().values
-    widths = levels.diff(prepend=levels.new_zeros(1))
+def _quantile_gap(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean over columns of W2²: the mean square gap of the two step functions of quantiles, on their common levels."""
+    (x, ranks0), (y, ranks1) = first, second
+    columns = max(ranks0.shape[1], ranks1.shape[1])
+    ranks = [ranks.expand(-1, columns).T.contiguous() for ranks in (ranks0, ranks1)]
+    levels = torch.cat(ranks, dim=1).sort(1).values
+    widths = levels.diff(prepend=torch.zeros_like(levels[:, :1]))
     middle = levels - widths / 2
-    i, j = ((middle * size).long().clamp(max=size - 1) for size in (n, m))
-    return widths @ (x.sort(0).values[i] - y.sort(0).values[j]).square()
+    i, j = (torch.searchsorted(one, middle).clamp(max=one.shape[1] - 1).T for one in ranks)
+    gap = x.gather(0, i.expand(-1, x.shape[1])) - y.gather(0, j.expand(-1, y.shape[1]))
+    return (widths.T * gap.square()).sum(0).mean()
 
 
-def wasserstein(x: Tensor, y: Tensor) -> float:
-    """Exact W2 between samples x (n, d) and y (m, d), in the data's units.
+def _quantiles(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Each column in order, and the levels up to which each of its values is the quantile."""
+    ordered = x.sort(0)
+    if weights is None:  # the levels are the same in every column
+        return ordered.values, (torch.arange(1, len(x) + 1, dtype=x.dtype, device=x.device) / len(x))[:, None]
+    return ordered.values, shares_of(x, weights)[ordered.indices].cumsum(0)
 
-    It is the W2 of the two samples, which exceeds that of their laws by about n^(−1/d): compare it with its value
+
+def wasserstein(
+    x: Tensor, y: Tensor, order: int = 2, x_weights: Tensor | None = None, y_weights: Tensor | None = None
+) -> float:
+    """Exact W2, or W1 with order 1, between samples x (n, d) and y (m, d), in the data's units.
+
+    It is that of the two samples, which exceeds that of their laws by about n^(−1/d): compare it with its value
     between two true samples of the same sizes.  Time grows like n³ (about a second for n = m = 2,000, ten for 4,000)
     and memory like n·m, so pass a subsample.
     """
     import ot  # here, because importing it takes long
 
+    a, b = (shares_of(z, weights).cpu().numpy() for z, weights in ((x, x_weights), (y, y_weights)))
     x, y = _centred(x, y)
-    cost = torch.cdist(x, y).square().cpu().numpy()
-    return float(ot.emd2([], [], cost, numItermax=10_000_000) ** 0.5)
+    cost = torch.cdist(x, y).pow(order).cpu().numpy()
+    return float(ot.emd2(a, b, cost, numItermax=10_000_000) ** (1 / order))
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,8 @@ One normalisation everywhere.  With c_ij = |x_i−y_j|²/4ε and potentials f, g
 
     π_ij = exp(f_i + g_j − c_ij)/(n0 n1),
 
-so that f and g are functions of the points and do not grow with the sizes n0 and n1 of the samples.
+so that f and g are functions of the points and do not grow with the sizes n0 and n1 of the samples.  Weights of the
+points, where there are any, stand in the place of 1/n0 and 1/n1.
 
 `cost` holds the costs and one Sinkhorn iteration, `iteration` the loops over it, `plan` what users call.
 """

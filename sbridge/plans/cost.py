@@ -5,18 +5,20 @@ For a potential g the rows of the plan are exact with
     f_i = −log Σ_j exp(g_j − c_ij)/n1,        and        s_j = Σ_i exp(f_i + g_j − c_ij)/n0
 
 is the mass of column j over its weight 1/n1.  Sinkhorn's iteration is g ← g − log s.  One pass over the blocks gives
-both f and s and computes each exponential once.
+both f and s and computes each exponential once.  Where points have weights, these stand in the place of 1/n0 and 1/n1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from sbridge.weights import shares_of
 
 __all__ = ["Cost", "scaled_cost"]
 
@@ -32,31 +34,40 @@ def scaled_cost(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Cost:
-    """|x_i−y_j|²/4ε = rows_i + columns_j − ⟨x_i, y_j⟩, with x (n0, d) and y (n1, d) centred and y divided by 2ε."""
+    """|x_i−y_j|²/4ε = rows_i + columns_j − ⟨x_i, y_j⟩, with x (n0, d) and y (n1, d) centred and y divided by 2ε.
+
+    row_weights (n0,) and column_weights (n1,) are those of the points, with the mean one.
+    """
 
     x: Tensor
     y: Tensor
     rows: Tensor
     columns: Tensor
+    row_weights: Tensor
+    column_weights: Tensor
 
     @staticmethod
-    def between(x0: Tensor, x1: Tensor, epsilon: float) -> Cost:
+    def between(
+        x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None = None, weights1: Tensor | None = None
+    ) -> Cost:
         """Products of centred points are small, so single precision is enough for them; the rest is in double."""
+        masses = (len(x) * shares_of(x, weights) for x, weights in ((x0, weights0), (x1, weights1)))
         near, far = x0.double() - x0.double().mean(0), x1.double() - x0.double().mean(0)
         shift = far.mean(0)
         rows = (near.square().sum(1) - 2 * near @ shift) / (4 * epsilon)
         columns = far.square().sum(1) / (4 * epsilon)
-        return Cost(near.to(x0), ((far - shift) / (2 * epsilon)).to(x0), rows, columns)
+        return Cost(near.to(x0), ((far - shift) / (2 * epsilon)).to(x0), rows, columns, *masses)
 
     def half_step(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """The f (n0,) with exact rows for g (n1,), and the columns' masses s (n1,)."""
         bias, mean = self._bias(g)
         masses, logs = torch.zeros_like(g), []
-        for kernel, largest in self._kernels(bias):
+        blocks = zip(self._kernels(bias), self._row_weights_in_blocks(), strict=True)
+        for (kernel, largest), weights in blocks:
             totals = kernel.sum(1)
-            masses += (1 / totals) @ kernel
+            masses += (weights / totals) @ kernel
             logs.append(largest + totals.log())
-        return self._potential(logs, mean), masses * (len(g) / len(self.x))
+        return self._potential(logs, mean), masses * (len(g) / len(self.x)) / self.column_weights
 
     def half_step_with_partners(self, g: Tensor, uses: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The f (n0,) with exact rows for g (n1,), and `uses` columns drawn from the law of each row, (n0, uses)."""
@@ -74,9 +85,9 @@ class Cost:
         """
         bias, _ = self._bias(g)
         kernel = torch.cat([block for block, _ in self._kernels(bias)])
-        v = torch.ones_like(bias)
+        v, rows, columns = torch.ones_like(bias), self.row_weights.to(bias), self.column_weights.to(bias)
         for _ in range(iterations):
-            v = len(self.x) / len(g) / ((1 / (kernel @ v)) @ kernel)
+            v = len(self.x) / len(g) * columns / ((rows / (kernel @ v)) @ kernel)
         return g + v.log()
 
     def transport_cost(self, g: Tensor) -> Tensor:
@@ -84,11 +95,15 @@ class Cost:
         bias, _ = self._bias(g)
         blocks = zip(self._kernels(bias), self.x.split(self._rows_at_once), strict=True)
         parts = [(kernel * (self.columns - x @ self.y.T)).sum(1) / kernel.sum(1) for (kernel, _), x in blocks]
-        return (self.rows + torch.cat(parts)).mean()
+        return (self.row_weights * (self.rows + torch.cat(parts))).mean()
 
     @property
     def _rows_at_once(self) -> int:
         return max(1, _ENTRIES_AT_ONCE // len(self.y))
+
+    def _row_weights_in_blocks(self) -> Sequence[Tensor]:
+        blocks: Sequence[Tensor] = self.row_weights.to(self.x).split(self._rows_at_once)
+        return blocks
 
     def _kernels(self, bias: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Blocks of rows of exp(bias + ⟨x, y⟩), each row over its largest entry, and the logs of these entries."""
@@ -99,7 +114,7 @@ class Cost:
 
     def _bias(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """g − columns (n1,) in the precision of the points, less its mean for the sake of precision, and the mean."""
-        bias = g - self.columns
+        bias = g + self.column_weights.log() - self.columns
         return (bias - bias.mean()).to(self.x), bias.mean()
 
     def _potential(self, logs: list[Tensor], mean: Tensor) -> Tensor:

@@ -27,12 +27,14 @@ def sinkhorn(cost: Cost, g: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
     extrapolation = Anderson()
     while True:
         f, masses = cost.half_step(g)
-        error = float((masses - 1).abs().mean())
+        error = float((cost.column_weights * (masses - 1).abs()).mean())
         yield f, g, error
         g = extrapolation.next(g, -masses.log(), error)
 
 
-def annealed_potential(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
+def annealed_potential(
+    x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None = None, weights1: Tensor | None = None
+) -> Tensor:
     """A start g (n1,) for Sinkhorn's algorithm: ε is halved from where the largest cost is about one to its own value.
 
     2εg stays when ε is halved, so g doubles.  Memory grows with n0 n1.
@@ -40,7 +42,8 @@ def annealed_potential(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
     g = torch.zeros(len(x1), dtype=torch.float64, device=x1.device)
     halvings = max(0, int(scaled_cost(x0, x1, epsilon).max().clamp(min=1).log2().ceil()))
     for level in range(halvings, 0, -1):
-        g = 2 * Cost.between(x0, x1, epsilon * 2.0**level).refined(g, _ITERATIONS_PER_EPSILON)
+        cost = Cost.between(x0, x1, epsilon * 2.0**level, weights0, weights1)
+        g = 2 * cost.refined(g, _ITERATIONS_PER_EPSILON)
     return g
 
 

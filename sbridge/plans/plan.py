@@ -23,6 +23,7 @@ from torch import Tensor
 
 from sbridge.plans.cost import Cost, scaled_cost
 from sbridge.plans.iteration import annealed_potential, sinkhorn
+from sbridge.weights import drawn_rows, shares_of
 
 __all__ = ["Plan", "drawn_partners", "entropic_plan", "entropic_plans", "extended", "plan_energy", "refined"]
 
@@ -33,7 +34,7 @@ _COARSE_TOLERANCE = 1e-2  # of the plan between fewer points, which differs from
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan exp(f_i + g_j − |x_i−y_j|²/4ε)/(n0 n1) between equally weighted points.
+    """The plan a_i b_j exp(f_i + g_j − |x_i−y_j|²/4ε) between points of weights a and b: 1/n0 and 1/n1 for None.
 
     Args:
         x0, x1: points, (n0, d) and (n1, d).
@@ -50,16 +51,26 @@ class Plan:
     g: Tensor
     error: float
     iterations: int
+    weights0: Tensor | None = None
+    weights1: Tensor | None = None
 
     @staticmethod
-    def of_potential(x0: Tensor, x1: Tensor, epsilon: float, g: Tensor) -> Plan:
+    def of_potential(
+        x0: Tensor,
+        x1: Tensor,
+        epsilon: float,
+        g: Tensor,
+        weights0: Tensor | None = None,
+        weights1: Tensor | None = None,
+    ) -> Plan:
         """The plan with exact rows for this g (n1,), which may be off by a constant."""
-        return next(_plans_from(x0, x1, epsilon, g.double()))
+        return next(_plans_from(x0, x1, epsilon, g.double(), weights0, weights1))
 
     @property
     def value(self) -> float:
         """The dual value 2ε(mean f + mean g), a lower bound of min E_π ½|x−y|² + 2ε KL(π | ρ0 ⊗ ρ1) and its limit."""
-        return 2 * self.epsilon * float(self.f.mean() + self.g.mean())
+        means = shares_of(self.x0, self.weights0) @ self.f + shares_of(self.x1, self.weights1) @ self.g
+        return 2 * self.epsilon * float(means)
 
     def remark(self, tolerance: float) -> str:
         """A note for a plan whose error exceeds the tolerance (or is not finite); else an empty string."""
@@ -67,7 +78,8 @@ class Plan:
 
     def transport_cost(self) -> float:
         """E_π ½|x−y|²."""
-        return 2 * self.epsilon * float(Cost.between(self.x0, self.x1, self.epsilon).transport_cost(self.g))
+        cost = Cost.between(self.x0, self.x1, self.epsilon, self.weights0, self.weights1)
+        return 2 * self.epsilon * float(cost.transport_cost(self.g))
 
     def partners(self) -> float:
         """The effective number of points of x1 that share a point of x0, from 1 to n1; memory grows with n0 n1.
@@ -80,12 +92,20 @@ class Plan:
 
     def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """n independent pairs from the plan, each (n, d)."""
-        rows = torch.randint(len(self.x0), (n,), generator=generator, device=generator.device)
-        _, partners = drawn_partners(self.x0[rows], self.x1, self.g, self.epsilon, 1, generator)
+        rows = drawn_rows(self.x0, self.weights0, n, generator)
+        _, partners = drawn_partners(self.x0[rows], self.x1, self.g, self.epsilon, 1, generator, self.weights1)
         return self.x0[rows], self.x1[partners[:, 0]]
 
 
-def entropic_plan(x0: Tensor, x1: Tensor, epsilon: float, tolerance: float = 1e-3, iterations: int = 1000) -> Plan:
+def entropic_plan(
+    x0: Tensor,
+    x1: Tensor,
+    epsilon: float,
+    tolerance: float = 1e-3,
+    iterations: int = 1000,
+    weights0: Tensor | None = None,
+    weights1: Tensor | None = None,
+) -> Plan:
     """The entropic plan between samples; its `remark(tolerance)` says whether it did not converge.
 
     Time grows with n0 n1, memory with n0 + n1.  Single precision is enough for errors down to about 1e-5 where the
@@ -96,28 +116,41 @@ def entropic_plan(x0: Tensor, x1: Tensor, epsilon: float, tolerance: float = 1e-
         epsilon: ε of dX = u dt + √(2ε) dW, in squared units of the points.
         tolerance: the sum of absolute errors of x1's marginal at which to stop; x0's is exact.
         iterations: passes over all pairs of points at most.
+        weights0, weights1: of the points, (n0,) and (n1,), positive; None means equal ones.
     """
-    for plan in entropic_plans(x0, x1, epsilon):
+    for plan in entropic_plans(x0, x1, epsilon, weights0, weights1):
         if plan.error <= tolerance or plan.iterations >= iterations:
             break
     return plan
 
 
-def entropic_plans(x0: Tensor, x1: Tensor, epsilon: float) -> Iterator[Plan]:
+def entropic_plans(
+    x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None = None, weights1: Tensor | None = None
+) -> Iterator[Plan]:
     """Better and better plans without end, one for each pass over all pairs, e.g. to show progress."""
-    return _plans_from(x0, x1, epsilon, _start(x0, x1, epsilon))
+    start = _start(x0, x1, epsilon, weights0, weights1)
+    return _plans_from(x0, x1, epsilon, start, weights0, weights1)
 
 
-def extended(x: Tensor, y: Tensor, g: Tensor, epsilon: float) -> Tensor:
-    """The potential f (n,) at new points x (n, d), from the potential g (m,) at y (m, d): half a Sinkhorn step."""
-    return Cost.between(x, y, epsilon).half_step(g)[0]
+def extended(x: Tensor, y: Tensor, g: Tensor, epsilon: float, weights: Tensor | None = None) -> Tensor:
+    """The potential f (n,) at new points x (n, d), from the potential g (m,) at y (m, d): half a Sinkhorn step.
+
+    The weights (m,) are those of y.
+    """
+    return Cost.between(x, y, epsilon, None, weights).half_step(g)[0]
 
 
 def drawn_partners(
-    x: Tensor, y: Tensor, g: Tensor, epsilon: float, uses: int, generator: torch.Generator
+    x: Tensor,
+    y: Tensor,
+    g: Tensor,
+    epsilon: float,
+    uses: int,
+    generator: torch.Generator,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`extended`, and partners of x (n, d): rows of y drawn from the plan's law of y given x, (n, uses)."""
-    return Cost.between(x, y, epsilon).half_step_with_partners(g, uses, generator)
+    return Cost.between(x, y, epsilon, None, weights).half_step_with_partners(g, uses, generator)
 
 
 def refined(x0: Tensor, x1: Tensor, g: Tensor, epsilon: float, iterations: int) -> Tensor:
@@ -147,16 +180,20 @@ def plan_energy(x0: Tensor, x1: Tensor, log_density1: Callable[[Tensor], Tensor]
     return transport - 2 * epsilon * entropy + epsilon * x0.shape[1] * log(4 * pi * epsilon)
 
 
-def _start(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
+def _start(x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None, weights1: Tensor | None) -> Tensor:
     """A potential g (n1,) to start from, in float64."""
     if max(len(x0), len(x1)) <= _ANNEALED_POINTS:
-        return annealed_potential(x0.double(), x1.double(), epsilon)
+        return annealed_potential(x0.double(), x1.double(), epsilon, weights0, weights1)
     few0, few1 = x0[::_THINNING], x1[::_THINNING]
-    return extended(x1, few0, entropic_plan(few0, few1, epsilon, _COARSE_TOLERANCE).f, epsilon)
+    w0, w1 = (w if w is None else w[::_THINNING] for w in (weights0, weights1))
+    few = entropic_plan(few0, few1, epsilon, _COARSE_TOLERANCE, weights0=w0, weights1=w1)
+    return extended(x1, few0, few.f, epsilon, w0)
 
 
-def _plans_from(x0: Tensor, x1: Tensor, epsilon: float, g: Tensor) -> Iterator[Plan]:
+def _plans_from(
+    x0: Tensor, x1: Tensor, epsilon: float, g: Tensor, weights0: Tensor | None, weights1: Tensor | None
+) -> Iterator[Plan]:
     """The plans of Sinkhorn's iteration from g (n1,)."""
-    iterates = sinkhorn(Cost.between(x0, x1, epsilon), g)
+    iterates = sinkhorn(Cost.between(x0, x1, epsilon, weights0, weights1), g)
     for iteration, (f, potential, error) in zip(count(1), iterates, strict=False):
-        yield Plan(x0, x1, epsilon, f, potential, error, iteration)
+        yield Plan(x0, x1, epsilon, f, potential, error, iteration, weights0, weights1)

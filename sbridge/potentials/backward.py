@@ -20,12 +20,15 @@ The nodes.  Averages over h_j are computed at fixed Sobol nodes of x₀ where d 
 vector of all log f_k, which is all that y needs of x₀.  Under q_p it is exactly normal where all components share one
 V.  Elsewhere we approximate it by the normal law of the same moments, unless `exact` asks for nodes of x₀.
 
+Exact draws of X_0 need no nodes: propose j and x₀ from Σ_j Z_j q_j, and accept with probability h_j/(Z_j q_j).  Where a
+point has no accepted proposal among thousands (about one point in a thousand of real data in 50 dimensions), one of
+them is chosen by these weights, which is nearly exact (importance resampling; Rubin 1988).
+
 The importance sampling was developed for this package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log, pi
 
@@ -33,6 +36,7 @@ import torch
 from torch import Tensor
 
 from sbridge.potentials.family import MixtureField
+from sbridge.potentials.newton import BoundEffort, covariance, newton
 from sbridge.potentials.nodes import normal_nodes, principal_root
 
 __all__ = ["MixtureBackward"]
@@ -40,22 +44,16 @@ __all__ = ["MixtureBackward"]
 _DIRECT_DIM = 3  # largest d in which the nodes are always those of x0
 _NORMAL_DIRECTIONS = 16  # of log f in the approximation: in more, Sobol points are no better than random ones
 _SEARCHED = 8  # most components with p_k > 0: any p gives a bound, and the cost of the search grows as their cube
+_SEARCHED_LAST = 64  # for exact draws that the first p accepts too rarely
+_ROUNDS = (100, 4000)  # of proposals, with either p
 _LEAST_NODES = 64  # for each component of ρ0
 _LEAST_TIME = 1e-10  # least t in √(et), whose derivative at zero is infinite
 _ELEMENTS = 2**20  # of the largest tensor in memory
+_DRAWN_AT_ONCE = 256  # points
 
 
-@dataclass(frozen=True)
-class _Effort:
-    """Sobol nodes in all, Newton's steps, and the lengths of a step that are tried."""
-
-    nodes: int
-    newton_steps: int
-    lengths: Sequence[float]
-
-
-_USUAL = _Effort(256, 4, (1.0, 0.5, 0.1, 0.0))
-_EXACT = _Effort(2048, 12, (1.0, 0.5, 0.25, 0.1, 0.03, 0.0))
+_USUAL = BoundEffort(256, 4, (1.0, 0.5, 0.1, 0.0))
+_EXACT = BoundEffort(2048, 12, (1.0, 0.5, 0.25, 0.1, 0.03, 0.0))
 
 
 class MixtureBackward(MixtureField):
@@ -110,19 +108,76 @@ class MixtureBackward(MixtureField):
         parts = zip(*(torch.split(value, max(1, _ELEMENTS // count)) for value in (times, points)), strict=True)
         return torch.cat([self._drift(*part) for part in parts]).reshape(x.shape)
 
-    def _drift(self, t: Tensor, x: Tensor) -> Tensor:
-        """Mean over the components of ρ0; every point has a row for each of them."""
+    @property
+    def known_end(self) -> float:
+        return 0.0
+
+    def draw_end(self, t: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        parts = zip(t.expand(len(x), 1).split(_DRAWN_AT_ONCE), x.split(_DRAWN_AT_ONCE), strict=True)
+        return torch.cat([self._drawn(times, points, generator) for times, points in parts])
+
+    def _drawn(self, t: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        """By rejection; the few points for which p is far from the tightest get a p of more components."""
+        ends, waiting = torch.empty_like(x), torch.arange(len(x), device=x.device)
+        stages = zip((_SEARCHED, _SEARCHED_LAST), (self.effort, _EXACT), _ROUNDS, strict=True)
+        for searched, effort, rounds in stages:
+            rows, p = self._proposals(t[waiting], x[waiting], searched, effort)
+            ends[waiting], left = self._accepted(rows, p, rounds, generator)
+            waiting = waiting[left]
+            if not len(waiting):
+                break
+        return ends
+
+    def _accepted(self, rows: _Rows, p: Tensor, rounds: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draws (n, d), and which of them were not accepted in so many rounds.
+
+        These are one of all their proposals, with probability in proportion to its chance: the largest of the log
+        chances with Gumbel noise.
+        """
+        _, mean, variance = self._proposal(rows, p)
+        entropy = torch.special.entr(p).sum(1)
+        log_bound = (self._log_bound(rows, p) - entropy).view(-1, len(self.start_means))
+        shares = torch.softmax(log_bound + self._log_starts(), dim=1)
+        points, starts = shares.shape
+        ends, waiting = mean.new_empty(points, self.dim), torch.arange(points, device=mean.device)
+        best = mean.new_full((points,), -torch.inf)
+        for _ in range(rounds):
+            row = waiting * starts + torch.multinomial(shares[waiting], 1, generator=generator)[:, 0]
+            z = torch.randn(len(row), self.dim, dtype=mean.dtype, device=mean.device, generator=generator)
+            place = mean[row] + variance[row].sqrt() * z
+            log_f = self._expected_log_f(place, torch.zeros_like(place))
+            log_chance = (p[row] * log_f).sum(1) + entropy[row] - torch.logsumexp(log_f, dim=1)
+            uniform = torch.rand(2, len(row), dtype=mean.dtype, device=mean.device, generator=generator)
+            accepted, key = uniform[0].log() < log_chance, log_chance - (-uniform[1].log()).log()
+            kept = accepted | (key > best[waiting])
+            ends[waiting[kept]], best[waiting[kept]] = place[kept], key[kept]
+            waiting = waiting[~accepted]
+            if not len(waiting):
+                break
+        return ends, waiting
+
+    def _proposals(self, t: Tensor, x: Tensor, searched: int, effort: BoundEffort) -> tuple[_Rows, Tensor]:
+        """A row for each point and component of ρ0, and its p."""
         points, starts = len(x), len(self.start_means)
         pull = 2 * self.epsilon / self.start_variances
         each = (t.repeat_interleave(starts, 0), x.repeat_interleave(starts, 0))
         rows = _Rows(*each, pull.repeat(points, 1), (pull * self.start_means).repeat(points, 1))
         with torch.no_grad():  # every p gives the same answer, so its gradient adds nothing
-            p = self._tightest(rows)
+            return rows, self._tightest(rows, searched, effort)
+
+    def _log_starts(self) -> Tensor:
+        """log π_j, with the parts of N(x₀ | m_j, C_j) that do not depend on x₀, (J,)."""
+        away = self.start_means.square() / self.start_variances
+        return self.start_log_weights - (torch.log(2 * pi * self.start_variances) + away).sum(1) / 2
+
+    def _drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """Mean over the components of ρ0."""
+        points, starts = len(x), len(self.start_means)
+        rows, p = self._proposals(t, x, _SEARCHED, self.effort)
         block = max(1, _ELEMENTS // (len(self.nodes) * len(self.log_weights)))
         found = [self._component_drifts(*part) for part in zip(rows.split(block), p.split(block), strict=True)]
         drifts, log_mass = (torch.cat(values).view(points, starts, -1) for values in zip(*found, strict=True))
-        norm = (torch.log(2 * pi * self.start_variances) + self.start_means.square() / self.start_variances).sum(1) / 2
-        shares = torch.softmax(log_mass[..., 0] + self.start_log_weights - norm, dim=1)
+        shares = torch.softmax(log_mass[..., 0] + self._log_starts(), dim=1)
         return (shares[..., None] * drifts).sum(1)
 
     def _component_drifts(self, rows: _Rows, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,7 +221,7 @@ class MixtureBackward(MixtureField):
             return log_f, torch.eye(self.dim).to(mean).expand(len(mean), -1, -1)
         # A term common to all log f_k cancels in the shares, so only the differences need directions of their own.
         tilts, curves = (value - p[:, None] @ value for value in (tilts, curves))
-        root, inverse = principal_root(_covariance(tilts, curves), self.nodes.shape[1])
+        root, inverse = principal_root(covariance(tilts, curves), self.nodes.shape[1])
         return self._expected_log_f(mean, variance)[..., None] + root @ self.nodes.T, tilts.mT @ inverse
 
     def _expected_log_f(self, mean: Tensor, variance: Tensor) -> Tensor:
@@ -179,9 +234,9 @@ class MixtureBackward(MixtureField):
         tilts = ((self.slopes - 1) * mean[:, None] + self.centres) * variance.sqrt()[:, None]
         return tilts / (2 * self.epsilon), (self.slopes - 1) * variance[:, None] / (4 * self.epsilon)
 
-    def _tightest(self, rows: _Rows) -> Tensor:
+    def _tightest(self, rows: _Rows, searched: int, effort: BoundEffort) -> Tensor:
         """The p of the smallest log Z_p, (N, K), among those of the likeliest components."""
-        k, start = self._likeliest(rows)
+        k, start = self._likeliest(rows, searched)
 
         def everywhere(log_p: Tensor) -> Tensor:
             p = log_p.new_zeros(*log_p.shape[:-1], len(self.log_weights))
@@ -191,19 +246,19 @@ class MixtureBackward(MixtureField):
             _, mean, variance = self._proposal(rows, everywhere(log_p))
             places = k[..., None].expand(-1, -1, self.dim)
             expansion = (value.gather(1, places) for value in self._expansion(mean, variance))
-            return self._expected_log_f(mean, variance).gather(1, k), _covariance(*expansion)
+            return self._expected_log_f(mean, variance).gather(1, k), covariance(*expansion)
 
         def log_bound(log_p: Tensor) -> Tensor:
             return (log_p.exp() * log_p).sum(-1) + self._log_bound(rows, everywhere(log_p))
 
-        return everywhere(_newton(start, log_f, log_bound, self.effort))
+        return everywhere(newton(start, log_f, log_bound, effort))
 
-    def _likeliest(self, rows: _Rows) -> tuple[Tensor, Tensor]:
+    def _likeliest(self, rows: _Rows, searched: int) -> tuple[Tensor, Tensor]:
         """The components that p is made of, and log p to start with, (N, searched) each."""
         here = torch.log_softmax(self._expected_log_f(rows.x, torch.zeros_like(rows.x)), dim=-1)
         _, mean, variance = self._proposal(rows, here.exp())
         there = torch.log_softmax(self._expected_log_f(mean, variance), dim=-1)
-        k = torch.maximum(here, there).topk(min(_SEARCHED, here.shape[1]), dim=-1).indices
+        k = torch.maximum(here, there).topk(min(searched, here.shape[1]), dim=-1).indices
         return k, torch.log_softmax(here.gather(1, k), dim=-1)
 
 
@@ -219,32 +274,3 @@ class _Rows:
     def split(self, count: int) -> list[_Rows]:
         parts = (value.split(count) for value in (self.t, self.x, self.pull, self.pulled_mean))
         return [_Rows(*part) for part in zip(*parts, strict=True)]
-
-
-def _covariance(tilts: Tensor, curves: Tensor) -> Tensor:
-    """Covariance of the log f_k, (n, K, K), by their coefficients of normal z and z²."""
-    return tilts @ tilts.mT + 2 * curves @ curves.mT
-
-
-def _newton(
-    log_p: Tensor,
-    log_f: Callable[[Tensor], tuple[Tensor, Tensor]],
-    log_bound: Callable[[Tensor], Tensor],
-    effort: _Effort,
-) -> Tensor:
-    """The log p (n, K) of the smallest log Z_p, by Newton's method for p_k ∝ exp E_{q_p} log f_k.
-
-    Args:
-        log_p: where to begin.
-        log_f: log p ↦ mean (n, K), up to a constant, and covariance (n, K, K) of the log f_k under q_p.
-        log_bound: log p (trials, n, K) ↦ log Z_p (trials, n), up to a constant.
-        effort: number of steps and their lengths; with the length zero, log Z_p never increases.
-    """
-    identity, rows = torch.eye(log_p.shape[1]).to(log_p), torch.arange(len(log_p), device=log_p.device)
-    for _ in range(effort.newton_steps):
-        p, (mean, spread) = log_p.exp(), log_f(log_p)
-        jacobian = identity + spread @ (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
-        step = torch.linalg.solve(jacobian, (mean - log_p)[..., None])[..., 0]
-        trials = torch.log_softmax(torch.stack([log_p + length * step for length in effort.lengths]), dim=-1)
-        log_p = trials[log_bound(trials).argmin(0), rows]
-    return log_p

@@ -65,15 +65,20 @@ class PotentialBridge(ExactBridge):
         inner = self.drift.potential(t.to(y), y).to(x)
         return framed.scale**2 * inner + x @ shift.to(x) - (t * shift.square().sum() / 2).to(x).squeeze(-1)
 
-    def dual_on(self, x0: Tensor, x1: Tensor) -> Estimate:
-        """D(λ) = E λ(1, x1) − E λ(0, x0) ≤ KE* on any points (n0, d), (n1, d), in squared units of the data."""
+    def dual_on(
+        self, x0: Tensor, x1: Tensor, weights0: Tensor | None = None, weights1: Tensor | None = None
+    ) -> Estimate:
+        """D(λ) = E λ(1, x1) − E λ(0, x0) ≤ KE* on any points (n0, d), (n1, d), in squared units of the data.
+
+        The points may have weights, (n0,) and (n1,).
+        """
         zero = torch.zeros((), dtype=x0.dtype, device=x0.device)
-        start, end = Estimate.of(self.potential(zero, x0).double()), Estimate.of(self.potential(zero + 1, x1).double())
+        start = Estimate.of(self.potential(zero, x0).double(), weights0)
+        end = Estimate.of(self.potential(zero + 1, x1).double(), weights1)
         return Estimate(end.value - start.value, (start.standard_error**2 + end.standard_error**2) ** 0.5)
 
     def endpoints(self, x0: Tensor, generator: torch.Generator) -> Tensor:
-        y1 = self.drift.endpoints(self._inside(x0, self.forward_field.shift0), generator)
-        return (self.forward_field.shift1 + self.forward_field.scale * y1).to(x0)
+        return self.forward_field.draw_end(torch.zeros_like(x0[:1, :1]), x0, generator)
 
     def conditional_moments(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         return self._outside(self.drift.conditional_moments(self._inside(x0, self.forward_field.shift0)), x0)

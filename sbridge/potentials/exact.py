@@ -42,7 +42,7 @@ class MixtureBridge(ExactBridge):
         return self.forward_field.potential(t, x)
 
     def endpoints(self, x0: Tensor, generator: torch.Generator) -> Tensor:
-        return self.forward_field.endpoints(x0, generator)
+        return self.forward_field.draw_end(torch.zeros_like(x0[:1, :1]), x0, generator)
 
     def conditional_moments(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         return self.forward_field.conditional_moments(x0)

@@ -6,8 +6,9 @@ With e = 2ε and φ(1, y) = exp(|y|²/2e) Σ w_k N(y | r_k, V_k), V_k diagonal, 
     φ_k     = w_k det(2πe D_k)^{−½} exp(½ [x·(S_k − I)D_k⁻¹x + 2 r_k·D_k⁻¹x − t r_k·D_k⁻¹r_k]/e)
 
 solves ∂tλ + ½|∇λ|² + εΔλ = 0, and the drift b_F = ∇λ is finite on all of [0, 1].  Started from any ρ₀ it is the exact
-Schrödinger bridge between ρ₀ and its own law at t = 1.  The plan given x₀ is the mixture of N(r_k + S_k x₀, V_k) with
-weights ŵ_k(x₀) ∝ φ_k(0, x₀).
+Schrödinger bridge between ρ₀ and its own law at t = 1.  The law of x₁ given x_t = x is
+the mixture of N((S_k x + (1−t) r_k)/D_k, (1−t) V_k/D_k) with weights ∝ φ_k(t, x); at t = 0 it is the plan given x₀, of
+N(r_k + S_k x₀, V_k) with weights ŵ_k(x₀) ∝ φ_k(0, x₀).
 
 Korotin, Gushchin, Burnaev, arXiv 2310.01174 (LightSB); Gushchin et al., arXiv 2306.10161 (the benchmark).
 """
@@ -51,11 +52,15 @@ class MixtureDrift(MixtureField):
         """Means r_k + S_k x0 of the plan's components given x0 (n, d), (n, K, d)."""
         return self.centres + self.slopes * x0[:, None]
 
-    def endpoints(self, x0: Tensor, generator: torch.Generator) -> Tensor:
-        """x1 drawn from the plan given x0, both (n, d)."""
-        k = torch.multinomial(self.shares(x0), 1, generator=generator)[:, 0]
-        z = torch.randn(x0.shape, dtype=x0.dtype, device=x0.device, generator=generator)
-        return self._ends(k, x0, z)
+    @property
+    def known_end(self) -> float:
+        return 1.0
+
+    def draw_end(self, t: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        shares = torch.softmax(self.log_terms(t.expand(len(x), 1), x), dim=-1)
+        k = torch.multinomial(shares, 1, generator=generator)[:, 0]
+        z = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+        return self._ends(k, t, x, z)
 
     def conditional_moments(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (n, d) and covariance (n, d, d) of x1 given x0 (n, d)."""
@@ -75,9 +80,11 @@ class MixtureDrift(MixtureField):
             second = second + self._within(shares.sum(0, keepdim=True) / len(x0))[0]
         return mean, second - torch.outer(mean, mean)
 
-    def _ends(self, k: Tensor, x0: Tensor, z: Tensor) -> Tensor:
-        """r_k + S_k x0 + √V_k z for components k (n,) and normal z (n, d)."""
-        return self.centres[k] + self.slopes[k] * x0 + self.variances[k].sqrt() * z
+    def _ends(self, k: Tensor, t: Tensor, x: Tensor, z: Tensor) -> Tensor:
+        """(S_k x + (1−t) r_k)/D_k + √((1−t) V_k/D_k) z for components k (n,) and normal z (n, d)."""
+        slopes, rest = self.slopes[k], 1 - t
+        widths = t * slopes + rest
+        return (slopes * x + rest * self.centres[k]) / widths + (rest * self.variances[k] / widths).sqrt() * z
 
     def _within(self, shares: Tensor) -> Tensor:
         """Σ shares_k V_k, (n, d, d)."""

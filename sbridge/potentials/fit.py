@@ -17,7 +17,7 @@ for diagonal S_k; `full` has the same with matrices.
 The masses are balanced by Newton's method on log w with ĝ fixed, which raises a lower bound of D (as in
 expectation–maximisation).  Where no mixture potential describes the data exactly, the plain fixed point can lower D,
 and at small ε all components can collapse into one.  So a step is halved until D increases; the next step first tries
-twice that length, but never more than the full step.
+twice that length if it had not to be halved, but never more than the full step.
 
 The potential and its dual: Korotin, Gushchin, Burnaev, arXiv 2310.01174 (LightSB), who use gradient descent.  The fixed
 point was developed for this package.
@@ -33,6 +33,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+from sbridge.potentials.selection import Weighted
 
 __all__ = ["LEAST_VARIANCE", "ROWS", "Ascent", "Cells", "Parameters", "State", "clusters", "log_sum_and_shares"]
 
@@ -54,7 +56,7 @@ class Cells:
 
     @classmethod
     def of(cls, shares: Tensor, x: Tensor) -> Cells:
-        """From the shares (K, n) of points x (n, d)."""
+        """From the shares (K, n) of points x (n, d), each times the weight of the point, of mean one."""
         sums = x.new_zeros(2, len(shares), x.shape[1], dtype=torch.float64)
         for share, rows in zip(shares.split(ROWS, dim=1), x.split(ROWS), strict=True):
             sums += torch.stack([share @ rows, share @ rows.square()])
@@ -114,12 +116,12 @@ class Ascent:
     """States of increasing dual on two datasets; each step costs one pass over them.
 
     Args:
-        x0, x1: points, (n0, d) and (n1, d), of about unit variance.
+        x0, x1: points, (n0, d) and (n1, d), of about unit variance, and their weights.
         e: 2ε.
         start: parameters to begin with.
     """
 
-    def __init__(self, x0: Tensor, x1: Tensor, e: float, start: Parameters) -> None:
+    def __init__(self, x0: Weighted, x1: Weighted, e: float, start: Parameters) -> None:
         self.x0, self.x1, self.e, self.share = x0, x1, e, 1.0  # of the way that is tried first
         self.state = self._state(start)
 
@@ -138,7 +140,7 @@ class Ascent:
         for share in [self.share * 0.5**halvings for halvings in range(_HALVINGS)]:
             new = self._state(old.parameters.towards(target, share))
             if new.dual > old.dual:
-                self.share = min(1.0, 2 * share)
+                self.share = min(1.0, 2 * share) if share == self.share else share
                 return new
             if new.dual > old.dual - _TOLERANCE:
                 break
@@ -150,14 +152,15 @@ class Ascent:
         return replace(now.parameters.joining(now.cells0, now.cells1, self.e), log_weights=now.parameters.log_weights)
 
     def _state(self, start: Parameters) -> State:
-        terms0, terms1 = start.log_terms0(self.x0, self.e), start.log_terms1(self.x1, self.e)
-        shift = _balance(terms0, torch.softmax(terms1, dim=0).double().mean(1))
+        (x0, w0), (x1, w1) = ((side.x, side.weights) for side in (self.x0, self.x1))
+        terms0, terms1 = start.log_terms0(x0, self.e), start.log_terms1(x1, self.e)
+        shift = _balance(terms0, (torch.softmax(terms1, dim=0) * w1).double().mean(1), w0)
         for terms in (terms0, terms1):
             terms += shift.to(terms)[:, None]
         (log_sum0, shares0), (log_sum1, shares1) = log_sum_and_shares(terms0), log_sum_and_shares(terms1)
-        dual = (log_sum1.double().mean() - log_sum0.double().mean()).item()
+        dual = ((w1 * log_sum1).double().mean() - (w0 * log_sum0).double().mean()).item()
         parameters = replace(start, log_weights=start.log_weights + shift)
-        return State(parameters, dual, start.cells.of(shares0, self.x0), start.cells.of(shares1, self.x1))
+        return State(parameters, dual, start.cells.of(shares0 * w0, x0), start.cells.of(shares1 * w1, x1))
 
 
 def log_sum_and_shares(terms: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,8 +183,8 @@ def _quadratic(x: Tensor, constant: Tensor, tilt: Tensor, curve: Tensor) -> Tens
     return values
 
 
-def _balance(terms: Tensor, masses: Tensor) -> Tensor:
-    """The shifts of the terms (K, n) that turn the mean shares into the masses (K,), by Newton's method.
+def _balance(terms: Tensor, masses: Tensor, weights: Tensor) -> Tensor:
+    """The shifts of the terms (K, n) that turn the mean shares of weighted points (n,) into the masses (K,), by Newton.
 
     It minimises E log Σ_k exp(terms_k + shift_k) − masses·shift with a line search.  Where every point belongs to one
     component only, the second derivative is zero, and the ridge bounds the step.
@@ -189,12 +192,13 @@ def _balance(terms: Tensor, masses: Tensor) -> Tensor:
 
     def tried(shift: Tensor) -> tuple[float, Tensor]:
         log_sum, shares = log_sum_and_shares(terms + shift.to(terms)[:, None])
-        return (log_sum.double().mean() - masses @ shift).item(), shares
+        return ((weights * log_sum).double().mean() - masses @ shift).item(), shares
 
     shift = torch.zeros_like(masses)
     value, shares = tried(shift)
     for _ in range(_NEWTON_STEPS):
-        found, gram = shares.double().mean(1), (shares @ shares.T).double() / shares.shape[1]
+        weighted = shares * weights
+        found, gram = weighted.double().mean(1), (weighted @ shares.T).double() / shares.shape[1]
         step = torch.linalg.solve(torch.diag(found + _RIDGE) - gram, masses - found)
         for quarterings in range(_LINE_SEARCH):
             new = shift + 0.25**quarterings * step
@@ -207,10 +211,11 @@ def _balance(terms: Tensor, masses: Tensor) -> Tensor:
     return shift - torch.logsumexp(shift, dim=0)
 
 
-def clusters(x: Tensor, count: int, starts: int, random_state: int, kind: type[Cells] = Cells) -> Cells:
+def clusters(x: Weighted, count: int, starts: int, random_state: int, kind: type[Cells] = Cells) -> Cells:
     """Cells of k-means from greedy k-means++ (scikit-learn), the tightest of `starts` runs."""
     from sklearn.cluster import KMeans  # here, because scikit-learn takes long to import
 
-    means = KMeans(count, n_init=starts, max_iter=_KMEANS_STEPS, random_state=random_state).fit(x.cpu().numpy())
-    labels = torch.as_tensor(means.labels_, device=x.device).long()
-    return kind.of(one_hot(labels, count).T.to(x), x)
+    means = KMeans(count, n_init=starts, max_iter=_KMEANS_STEPS, random_state=random_state)
+    labels = means.fit(x.x.cpu().numpy(), sample_weight=x.weights.cpu().numpy()).labels_
+    shares = one_hot(torch.as_tensor(labels, device=x.x.device).long(), count).T.to(x.x)
+    return kind.of(shares * x.weights, x.x)

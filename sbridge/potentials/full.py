@@ -102,9 +102,9 @@ class FullMixtureDrift(MixtureDrift):
     def means(self, x0: Tensor) -> Tensor:
         return self._out(self.centres + self.slopes * self._turned(x0))
 
-    def _ends(self, k: Tensor, x0: Tensor, z: Tensor) -> Tensor:
+    def _ends(self, k: Tensor, t: Tensor, x: Tensor, z: Tensor) -> Tensor:
         axes = self.axes[k]
-        turned = super()._ends(k, (x0[:, None] @ axes)[:, 0], z)
+        turned = super()._ends(k, t, (x[:, None] @ axes)[:, 0], z)
         return (axes @ turned[..., None])[..., 0]
 
     def _within(self, shares: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sbridge.potentials.fit import Cells, Parameters, clusters, log_sum_and_shares
-from sbridge.potentials.selection import Scored, Split, first_peak
+from sbridge.potentials.selection import Scored, Split, Weighted, first_peak
 
 __all__ = ["fit_gaussians"]
 
@@ -22,13 +22,16 @@ def fit_gaussians(x: Split, random_state: int) -> Cells:
     """
     counts = [count for count in _COUNTS if count == 1 or _PER_GAUSSIAN * count <= len(x.part)]
     fits = (_maximised(clusters(x.part, count, 1, random_state), x.part, _FIRST_STEPS) for count in counts)
-    scored = (Scored(cells, (log_sum_and_shares(_log_normals(cells, x.held_out))[0],)) for cells in fits)
+    held_out = x.held_out
+    scored = (
+        Scored(cells, (log_sum_and_shares(_log_normals(cells, held_out.x))[0],), (held_out.weights,)) for cells in fits
+    )
     return _maximised(first_peak(scored, margin=1.0).fit, x.all, _LAST_STEPS)
 
 
-def _maximised(cells: Cells, x: Tensor, steps: int) -> Cells:
+def _maximised(cells: Cells, x: Weighted, steps: int) -> Cells:
     for _ in range(steps):
-        cells = Cells.of(torch.softmax(_log_normals(cells, x), dim=0), x)
+        cells = Cells.of(torch.softmax(_log_normals(cells, x.x), dim=0) * x.weights, x.x)
     return cells
 
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["Scored", "Split", "first_peak"]
+__all__ = ["Scored", "Split", "Weighted", "first_peak"]
 
 _ROWS = 4096  # points at once
 _PATIENCE = 2  # fits in a row that are not better, after which the search ends
@@ -18,33 +18,57 @@ Fit = TypeVar("Fit")
 
 
 @dataclass(frozen=True)
+class Weighted:
+    """Points (n, d) and their weights (n,), whose mean is one."""
+
+    x: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def cut(self, start: int, stop: int | None = None) -> Weighted:
+        """Some of the points."""
+        weights = self.weights[start:stop]
+        return Weighted(self.x[start:stop], weights / weights.mean())
+
+
+@dataclass(frozen=True)
 class Split:
     """Held-out points, points to fit to, and a part of the latter, in random order and single precision."""
 
-    held_out: Tensor
-    all: Tensor
-    part: Tensor
+    held_out: Weighted
+    all: Weighted
+    part: Weighted
 
     @staticmethod
-    def of(x: Tensor, order: Tensor, cut: int, part: int, shift: Tensor, scale: float) -> Split:
+    def of(x: Tensor, weights: Tensor | None, order: Tensor, cut: int, part: int, shift: Tensor, scale: float) -> Split:
         """Of the points (x − shift)/scale in the given order, the first `cut` are held out."""
         moved = torch.cat([((x[rows] - shift) / scale).float() for rows in order.split(_ROWS)])
-        return Split(moved[:cut], moved[cut:], moved[cut : cut + part])
+        points = Weighted(moved, torch.ones_like(moved[:, 0]) if weights is None else weights[order].to(moved))
+        return Split(points.cut(0, cut), points.cut(cut), points.cut(cut, cut + part))
 
 
 @dataclass(frozen=True)
 class Scored(Generic[Fit]):
-    """A fit and its merits at held-out points, (h,) for each dataset; its score is the sum of their means."""
+    """A fit and its merits at held-out points, (h,) for each dataset; its score is the sum of their means.
+
+    The weights (h,) of the points have the mean one.
+    """
 
     fit: Fit
     merits: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
 
     def beats(self, other: Scored[Fit], margin: float) -> bool:
         """Whether the score is higher by more than `margin` standard errors of the difference, point by point."""
         changes = [(mine - theirs).double() for mine, theirs in zip(self.merits, other.merits, strict=True)]
-        gain = torch.stack([change.mean() for change in changes]).sum()
-        error = torch.stack([change.var(correction=0) / len(change) for change in changes]).sum().sqrt()
-        return bool(gain > margin * error)
+        gains = [(weights * change).mean() for weights, change in zip(self.weights, changes, strict=True)]
+        variances = [
+            (weights * (change - gain)).square().mean() / len(change)
+            for weights, change, gain in zip(self.weights, changes, gains, strict=True)
+        ]
+        return bool(torch.stack(gains).sum() > margin * torch.stack(variances).sum().sqrt())
 
 
 def first_peak(fits: Iterable[Scored[Fit]], margin: float) -> Scored[Fit]:

@@ -33,6 +33,7 @@ from sbridge.potentials.gaussians import fit_gaussians
 from sbridge.potentials.selection import Scored, Split, first_peak
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener
+from sbridge.weights import repeated
 
 __all__ = ["FullMixturePotential", "MixturePotential"]
 
@@ -91,18 +92,19 @@ class MixturePotential:
         fits = (self._fit(x0, x1, e, count, random_state) for count in self._counts(len(x1.all)))
         best = first_peak(fits, margin=1.0).fit
         most = _LAST_WORK // len(best.centres)
-        return _climbed(Ascent(x0.all[:most], x1.all[:most], e, best), _LAST, x0, x1).fit
+        return _climbed(Ascent(x0.all.cut(0, most), x1.all.cut(0, most), e, best), _LAST, x0, x1).fit
 
     def _split(self, problem: Problem, generator: torch.Generator) -> tuple[Frame, Split, Split]:
         """Both datasets, in the frame of a part of them, which is faster; any frame gives the same answer."""
         orders = [torch.randperm(len(x), generator=generator).to(x.device) for x in (problem.x0, problem.x1)]
-        few0, few1 = (x[order[:_PART]] for x, order in zip((problem.x0, problem.x1), orders, strict=True))
-        frame = Frame.of(replace(problem, x0=few0, x1=few1))
+        frame = Frame.of(_some(problem, *(order[:_PART] for order in orders)))
         cuts = [min(_PART, max(2, round(self.held_out * len(order))), len(order) - 2) for order in orders]
         shifts = (frame.shift0, frame.shift1)
         x0, x1 = (
-            Split.of(x, order, cut, _PART, shift, frame.scale)
-            for x, order, cut, shift in zip((problem.x0, problem.x1), orders, cuts, shifts, strict=True)
+            Split.of(x, weights, order, cut, _PART, shift, frame.scale)
+            for x, weights, order, cut, shift in zip(
+                (problem.x0, problem.x1), problem.weights, orders, cuts, shifts, strict=True
+            )
         )
         return frame, x0, x1
 
@@ -116,8 +118,8 @@ class MixturePotential:
 
     def _fit(self, x0: Split, x1: Split, e: float, count: int, random_state: int) -> Scored[Parameters]:
         kind, most = self._parameters, _FIRST_WORK // count
-        part0, part1 = x0.part[:most], x1.part[:most]
-        whole = kind.cells.of(torch.ones_like(part0[None, :, 0]), part0)
+        part0, part1 = x0.part.cut(0, most), x1.part.cut(0, most)
+        whole = kind.cells.of(part0.weights[None], part0.x)
         start = kind.joining(whole, clusters(part1, count, self.starts, random_state, kind.cells), e)
         return _climbed(Ascent(part0, part1, e, start), _FIRST, x0, x1)
 
@@ -158,9 +160,9 @@ def _climbed(ascent: Ascent, steps: int, x0: Split, x1: Split) -> Scored[Paramet
     """The state of the ascent with the highest dual on held-out points: E log Σ g_k(x1) − E log Σ f_k(x0)."""
 
     def scored(parameters: Parameters) -> Scored[Parameters]:
-        terms = parameters.log_terms1(x1.held_out, ascent.e), parameters.log_terms0(x0.held_out, ascent.e)
+        terms = parameters.log_terms1(x1.held_out.x, ascent.e), parameters.log_terms0(x0.held_out.x, ascent.e)
         end, start = (log_sum_and_shares(side)[0] for side in terms)
-        return Scored(parameters, (end, -start))
+        return Scored(parameters, (end, -start), (x1.held_out.weights, x0.held_out.weights))
 
     return first_peak((scored(state.parameters) for state in ascent.states(steps)), margin=0.0)
 
@@ -172,9 +174,21 @@ def _bridge(
     like = problem.x0
     drifts = (forward.to(like), backward.to(like))
     there, back = (Framed(field, frame.shift0, frame.shift1, frame.scale) for field in drifts)
-    starts = (frame.shift0 + frame.scale * x0.all[:_STARTS]).to(like)
-    bridge = PotentialBridge(there, back, problem.epsilon, starts, 0.0, 0.0)
-    held_out = bridge.dual_on(frame.shift0 + frame.scale * x0.held_out, frame.shift1 + frame.scale * x1.held_out)
+    few = x0.all.cut(0, _STARTS)
+    known = None if problem.weights0 is None else few.weights
+    starts = repeated(few.x, known, 1, torch.Generator(few.x.device).manual_seed(0))
+    bridge = PotentialBridge(there, back, problem.epsilon, (frame.shift0 + frame.scale * starts).to(like), 0.0, 0.0)
+    outside = (frame.shift0 + frame.scale * x0.held_out.x, frame.shift1 + frame.scale * x1.held_out.x)
+    held_out = bridge.dual_on(*outside, x0.held_out.weights, x1.held_out.weights)
     bridge.columns = problem.columns
     bridge.dual, bridge.dual_error = held_out.value, held_out.standard_error
     return bridge
+
+
+def _some(problem: Problem, rows0: Tensor, rows1: Tensor) -> Problem:
+    """The problem with some of its training points."""
+    weights0, weights1 = (
+        None if w is None else w[rows] for w, rows in zip(problem.weights, (rows0, rows1), strict=True)
+    )
+    x0, x1 = problem.x0[rows0], problem.x1[rows1]
+    return replace(problem, x0=x0, x1=x1, weights0=weights0, weights1=weights1)

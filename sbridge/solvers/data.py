@@ -30,8 +30,8 @@ class Data:
     Args:
         frame: the coordinates.
         epsilon: ε there.
-        x0, x1: training points, (n0, d) and (n1, d).
-        check0, check1: held-out points: a tenth of the problem's, 2,048 a side at most.
+        x0, x1: training points, (n0, d) and (n1, d); points with weights are repeated in proportion to them.
+        check0, check1: held-out points: a tenth of the problem's, 2,048 a side at most; repeated in the same way.
         random_state: seed of networks.
         generator: of all other random numbers, on the points' device.
     """
@@ -52,7 +52,8 @@ class Data:
         _check_epsilon(problem.epsilon, frame)
         inside = frame.inside(problem)
         generator = torch.Generator(inside.x0.device).manual_seed(random_state)
-        (x0, check0), (x1, check1) = (set_aside(x.float(), generator) for x in (inside.x0, inside.x1))
+        sides = ((inside.x0, inside.weights0), (inside.x1, inside.weights1))
+        (x0, check0), (x1, check1) = (set_aside(x.float(), generator, weights) for x, weights in sides)
         return Data(frame, inside.epsilon, x0, x1, check0, check1, random_state, generator)
 
     @property

@@ -18,6 +18,7 @@ from sbridge.fields import Drifts
 from sbridge.interpolants import Interpolant, Path
 from sbridge.objectives import Drift, quadratic_loss
 from sbridge.plans import Plan, annealed_potential, refined
+from sbridge.weights import repeated
 
 __all__ = ["POINTS", "Monitor", "antithetic_path", "bridge_pairs", "drift_losses", "drift_targets", "set_aside"]
 
@@ -35,11 +36,18 @@ def drift_losses(value: Tensor, target: Tensor, epsilon: float) -> Tensor:
     return quadratic_loss(value, target) / (4 * epsilon)
 
 
-def set_aside(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Split x (n, d) at random into training points and held-out points: a tenth of all, 2,048 at most."""
+def set_aside(x: Tensor, generator: torch.Generator, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Split x (n, d) at random into training points and held-out points: a tenth of all, 2,048 at most.
+
+    Points with weights (n,) are repeated in proportion to them, after the split, so that both parts have other points.
+    """
     order = torch.randperm(len(x), generator=generator, device=generator.device)
     count = min(POINTS, len(x) // 10)
-    return x[order[count:]], x[order[:count]]
+    kept, checked = order[count:], order[:count]
+    return (
+        repeated(x[kept], None if weights is None else weights[kept], 4, generator),
+        repeated(x[checked], None if weights is None else weights[checked], 1, generator),
+    )
 
 
 class Monitor:

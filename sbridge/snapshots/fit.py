@@ -1,0 +1,213 @@
+"""Snapshots: a scikit-learn-shaped estimator for the Schrödinger bridge through samples of several times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sbridge.arrays import Array, RandomState, as_tensor, positive, seed_of
+from sbridge.bridge import Direction
+from sbridge.densities import Base
+from sbridge.errors import InputError
+from sbridge.estimator import SampleWeights, SchrodingerBridge, SolverParameters
+from sbridge.evaluation.certificate.statement import Certificate
+from sbridge.evaluation.distances import energy_distance
+from sbridge.likelihood import LogDensity
+from sbridge.points import points_of
+from sbridge.sampling import Simulation
+from sbridge.snapshots.chain import Chain, check_times
+from sbridge.snapshots.growth import growth_weights
+from sbridge.snapshots.joints import Joint
+from sbridge.solvers.base import Listener, Solver
+from sbridge.solvers.maxmin import MaxMin
+
+__all__ = ["Snapshots"]
+
+
+class Snapshots(SolverParameters):
+    """The Schrödinger bridge through samples of several times, for dX = u dt + √(2ε) dW.
+
+    It is the chain of the bridges between neighbouring times (`sbridge.snapshots.Chain`), and each of them is a fit of
+    its own.
+
+    Args:
+        epsilon: ε per unit of time, in squared units of the data.  Between two snapshots at a distance of T in time a
+            path gets noise of the standard deviation √(2εT).
+        solver, random_state, device, verbose: of each fit, as in `SchrodingerBridge`.
+        growth: None, or ρ > 0 in squared units of the data: the points from which each leg starts get weights by
+            unbalanced transport to the next snapshot (`sbridge.snapshots.growth_weights`).  The chain then has another
+            law on the two sides of a snapshot: before it that of the points, after it that of the weighted points.
+
+    Attributes:
+        chain_: the fitted `Chain`, which also has everything below.
+        legs_: the fitted `SchrodingerBridge` of each pair of neighbours, in unit time, with its `effective_sizes_`.
+        growth_: with `growth`, the weights (n_k,) of each snapshot but the last, with the mean one.
+        n_features_in_: dimension d of the data.
+    """
+
+    chain_: Chain
+    legs_: list[SchrodingerBridge]
+    growth_: list[Tensor]
+
+    def __init__(
+        self,
+        epsilon: float = 0.5,
+        solver: Solver | type[Solver] = MaxMin(),
+        random_state: RandomState = 0,
+        device: str = "cpu",
+        verbose: bool = False,
+        growth: float | None = None,
+    ) -> None:
+        self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
+        self.verbose, self.growth = verbose, growth
+
+    def fit(
+        self,
+        snapshots: Sequence[Any],
+        times: Sequence[float] | None = None,
+        callbacks: Sequence[Listener] = (),
+        sample_weight: Sequence[SampleWeights] | None = None,
+    ) -> Snapshots:
+        """Find the bridge through samples (n_k, d) at rising times.
+
+        Args:
+            snapshots: the samples, at least two; a row is a point.
+            times: of the snapshots; by default 0, 1, 2, …
+            callbacks: functions that are given each `Progress` of every training, one leg after another.
+            sample_weight: the weights (n_k,) of each sample, or None for equal ones, as in `SchrodingerBridge.fit`.
+
+        Raises:
+            InputError: ε is no positive number, the times do not rise, times or weights are not as many as the samples,
+                growth does not converge, or as in `SchrodingerBridge.fit`.
+            DivergenceError: a training became unstable.
+        """
+        instants = check_times(range(len(snapshots)) if times is None else times, len(snapshots))
+        weights = _for_each(snapshots, sample_weight)
+        seed = seed_of(self.random_state)
+        self.legs_, self.growth_ = [], []
+        for k, duration in enumerate(np.diff(instants)):
+            x0, x1, epsilon = snapshots[k], snapshots[k + 1], positive(self.epsilon, "epsilon") * float(duration)
+            leg = SchrodingerBridge(epsilon, self.solver, seed, self.device, self.verbose)
+            own = self._grown(epsilon, points_of(x0).values, points_of(x1).values, weights[k], weights[k + 1])
+            self.legs_.append(leg.fit(x0, x1, callbacks, own))
+            if self.growth is not None and own[0] is not None:
+                self.growth_.append(own[0])
+        self.chain_ = Chain([leg.bridge_ for leg in self.legs_], instants)
+        self.n_features_in_ = self.legs_[0].n_features_in_
+        return self
+
+    def transport(
+        self,
+        x: Array,
+        direction: Direction = "forward",
+        simulation: Simulation | None = None,
+        random_state: RandomState = None,
+        **options: Any,
+    ) -> Array:
+        """Move points x (n, d) from the first snapshot to the last, or backward; options as in `Chain.trajectories`."""
+        return self._fitted().transport(x, direction, simulation, random_state, **options)
+
+    def at(
+        self,
+        x: Array,
+        t: float,
+        start: float | None = None,
+        simulation: Simulation | None = None,
+        random_state: RandomState = None,
+        **options: Any,
+    ) -> Array:
+        """Move points x (n, d) from the time `start`, by default the first, to time t; as in `Chain.at`."""
+        return self._fitted().at(x, t, start, simulation, random_state, **options)
+
+    def trajectories(
+        self,
+        x: Array,
+        times: Sequence[float],
+        simulation: Simulation | None = None,
+        random_state: RandomState = None,
+        **options: Any,
+    ) -> Array:
+        """Paths through x (n, d) at times[0], (len(times), n, d); arguments as in `Chain.trajectories`."""
+        return self._fitted().trajectories(x, times, simulation, random_state, **options)
+
+    def log_prob(self, x: Array, at: float, *, base: Base | None = None, **options: Any) -> LogDensity[Array]:
+        """log ρ̂ at points x (n, d) at the time of a snapshot, in nats; options as in `Chain.log_prob`.
+
+        Without a base, it is a Gaussian mixture fitted to the first snapshot, or to the last where `at` is the first.
+        """
+        chain = self._fitted()
+        if base is None:
+            base = self.legs_[-1].sample("x1") if at == chain.times[0] else self.legs_[0].sample("x0")
+        return chain.log_prob(x, at, base=base, **options)
+
+    def certificates(self, snapshots: Sequence[Array], random_state: RandomState = None) -> list[Certificate]:
+        """How far each leg is from a Schrödinger bridge, in nats: `Bridge.certificate` of every leg.
+
+        Args:
+            snapshots: points (n, d) of each snapshot that were not used in the fit, at least 100, of equal weight.
+            random_state: seed of the reference bridges and of the paths.
+
+        Raises:
+            InputError: the fit has growth, so that its legs do not start from points of equal weight, or as in
+                `Bridge.certificate`.
+        """
+        if self.growth is not None:
+            raise InputError("a certificate needs points of equal weight; there is none for a fit with growth")
+        seed = seed_of(random_state)
+        return [leg.certificate(x0, x1, seed) for leg, x0, x1 in self._fitted().pairs(snapshots)]
+
+    def ends(
+        self,
+        snapshots: Sequence[Array],
+        random_state: RandomState = None,
+        sample_weight: Sequence[SampleWeights] | None = None,
+    ) -> list[dict[str, float]]:
+        """Energy distances at both ends of each leg, in the units of the data, as rows of a table.
+
+        The points (n, d) of each snapshot, with their weights (n,) and growth, are moved to its neighbours and compared
+        with the points there.  The distances are unbiased: where the laws agree they are negative about as often as
+        positive.
+        """
+        chain, seed, rows = self._fitted(), seed_of(random_state), []
+        weights = _for_each(snapshots, sample_weight)
+        for k, (leg, x0, x1) in enumerate(chain.pairs(snapshots)):
+            start, end = leg.tensor(x0), leg.tensor(x1)
+            before, after = self._grown(leg.epsilon, start, end, weights[k], weights[k + 1])
+            there = energy_distance(leg.transport(start, random_state=seed), end, before, after)
+            back = energy_distance(leg.transport(end, "backward", random_state=seed), start, after, before)
+            rows.append({"from": chain.times[k], "to": chain.times[k + 1], "forward": there, "backward": back})
+        return rows
+
+    def joints(self, snapshots: Sequence[Array]) -> list[Joint]:
+        """How smooth the chain is at each snapshot between the first and the last, by points (n, d) of all."""
+        return self._fitted().joints(snapshots)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted chain to a safetensors file, for `Chain.load`."""
+        self._fitted().save(path)
+
+    def _grown(
+        self, epsilon: float, x0: Tensor, x1: Tensor, weights0: SampleWeights, weights1: SampleWeights
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The weights of a leg's points as tensors, those of its start with their growth."""
+        before, after = (w if w is None else as_tensor(w) for w in (weights0, weights1))
+        if self.growth is not None:
+            before = growth_weights(x0, x1, epsilon, self.growth, before, after)
+        return before, after
+
+    def _fitted(self) -> Chain:
+        check_is_fitted(self)
+        return self.chain_
+
+
+def _for_each(snapshots: Sequence[Any], sample_weight: Sequence[SampleWeights] | None) -> list[SampleWeights]:
+    """The weights, or None, of each snapshot."""
+    weights: list[SampleWeights] = [None] * len(snapshots) if sample_weight is None else list(sample_weight)
+    if len(weights) != len(snapshots):
+        raise InputError(f"there must be weights, or None, for each of {len(snapshots)} snapshots")
+    return weights

@@ -1,0 +1,83 @@
+"""`sbridge snapshots`: the same bridge from files of each time and from one table, and its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from members import read_csv
+
+from sbridge import Chain
+from sbridge.cli import main
+
+TIMES = (0.0, 0.1, 2.5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three files, and one shuffled table of the same points."""
+    generator = np.random.default_rng(0)
+    samples = [generator.normal(size=(300, 2)) + k for k in range(3)]
+    for k, x in enumerate(samples):
+        np.save(tmp_path / f"day{k}.npy", x)
+    rows = [(time, *row) for time, x in zip(TIMES, samples, strict=True) for row in x]
+    order = generator.permutation(len(rows))
+    pl.DataFrame([rows[i] for i in order], schema=["day", "a", "b"], orient="row").write_csv(tmp_path / "days.csv")
+    return tmp_path
+
+
+def _options(folder: Path, name: str) -> list[str]:
+    return ["--epsilon", "0.2", "--method", "potential", "--out", str(folder / name)]
+
+
+def test_a_table_and_files_give_the_times_and_a_chain(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(folder / f"day{k}.npy") for k in range(3)]
+    assert main(["snapshots", *files, "--times", "0,0.1,2.5", *_options(folder, "files")]) == 0
+    table = [str(folder / "days.csv"), "--time-column", "day"]
+    assert main(["snapshots", *table, *_options(folder, "table"), "--leave-out", "each"]) == 0
+    for name in ("files", "table"):
+        chain = Chain.load(folder / name / "chain.safetensors")
+        assert chain.times == TIMES and chain.epsilon == pytest.approx(0.2)
+        moved = chain.at(torch.zeros(2000, 2), 2.5, random_state=0)
+        assert (moved.mean(0) - 2).abs().max() < 1.0
+    legs = read_csv(folder / "table" / "legs.csv")
+    assert [(row["from"], row["to"]) for row in legs] == [("0.0", "0.1"), ("0.1", "2.5")]
+    assert all(abs(float(row[way])) < 0.4 for row in legs for way in ("forward", "backward"))
+    assert {row["points from"] for row in legs} == {"240.0"}
+    (joint,) = read_csv(folder / "table" / "joints.csv")
+    assert joint["time"] == "0.1" and float(joint["score gap"]) < float(joint["score"])
+    left_out = read_csv(folder / "table" / "left_out.csv")
+    assert {row["time"] for row in left_out} == {"0.1"} and "mixture potential" in {row["method"] for row in left_out}
+    assert not (folder / "files" / "left_out.csv").exists()
+    printed = capsys.readouterr()
+    assert "no certificate: it needs 100 held-out points" in printed.err and "| from | to |" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["day0.npy"], "at least two"),
+        (["day0.npy", "day1.npy", "--time-column", "day"], "one table of all times"),
+        (["days.csv", "--time-column", "hour"], "has no column hour"),
+        (["day0.npy", "day1.npy", "--times", "1,0"], "must rise"),
+        (["day0.npy", "days.csv"], "has not the columns of"),
+        (["day0.npy", "day1.npy", "--held-out", "1.5"], "--held-out must lie between"),
+        (["day0.npy", "day1.npy", "day2.npy", "--leave-out", "some"], "must be a time or each, not some"),
+        (["day0.npy", "day1.npy", "day2.npy", "--leave-out", "2"], "between two others to leave out"),
+        (["day0.npy", "day1.npy", "day2.npy", "--leave-out", "1", "--growth", "1"], "without growth"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    folder: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [str(folder / word) if "." in word and not word[0].isdigit() else word for word in words]
+    assert main(["snapshots", *names, *_options(folder, "run")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["snapshots", str(folder / "day0.npy"), str(folder / "day1.npy"), "--epsilon", "1", "--out", str(folder)]
+    assert main(words) == 2 and "is not empty" in capsys.readouterr().err
