@@ -342,6 +342,15 @@ def test_more_points_see_a_smaller_blur() -> None:
     assert "3,000 points would have shown a blur of" in many.power
 
 
+def test_rounded_data_are_compared_at_their_resolution() -> None:
+    """Repetitions are no difference of laws, and a wrong spread is one still."""
+    y, z = (torch.randn(3000, 2, generator=generator(k)) for k in (1, 2))
+    rounded = (y * 20).round() / 20
+    assert abs(check(rounded, z, torch.ones(2), generator()).divergence.value) < 0.1
+    wrong = check(rounded, 2 * z, torch.ones(2), generator())
+    assert wrong.visible and wrong.divergence.value > 0.05
+
+
 def test_equal_points_are_no_error() -> None:
     found = check(torch.zeros(50, 2), torch.zeros(50, 2), torch.ones(2), generator())
     assert np.isfinite(found.divergence.value) and not found.visible

@@ -14,7 +14,7 @@ It measures in nats, like the divergence of the processes, of which KL(p‖q) is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, log, sqrt
 
 import torch
 from torch import Tensor
@@ -42,8 +42,8 @@ class _Neighbours:
     dim: int
 
     @staticmethod
-    def of(joined: Tensor) -> _Neighbours:
-        """Points that are equal are neighbours of a tiny distance."""
+    def of(joined: Tensor, least: float = -inf) -> _Neighbours:
+        """Log-distances below `least` count as `least`."""
         squares = joined.square().sum(-1)
         rows, logs = [], []
         for first in range(0, len(joined), _BLOCK):
@@ -54,7 +54,7 @@ class _Neighbours:
             found = square.topk(min(_NEIGHBOURS, len(joined) - 1), largest=False)
             exact = (block.unsqueeze(1) - joined[found.indices]).double().square().sum(-1)
             rows.append(found.indices)
-            logs.append(exact.clamp_min(_TINY).log() / 2)
+            logs.append((exact.clamp_min(_TINY).log() / 2).clamp_min(least))
         return _Neighbours(torch.cat(rows), torch.cat(logs), joined.shape[1])
 
     def divergences(self, is_data: Tensor) -> Tensor:
@@ -80,22 +80,34 @@ def check(data: Tensor, ends: Tensor, spreads: Tensor, generator: torch.Generato
     """
     count = min(len(data), len(ends), _LARGEST)
     y, z = (x[:count] / spreads for x in (data, ends))
-    neighbours = _Neighbours.of(torch.cat([y, z]))
+    least = _resolution(y)
+    neighbours = _Neighbours.of(torch.cat([y, z]), least)
     is_data = torch.arange(2 * count, device=y.device) < count
     terms = neighbours.divergences(is_data)
     relabelled = torch.stack([_relabelled(neighbours, generator) for _ in range(_RELABELLINGS)])
     floor = float(relabelled.quantile(0.95))
     found = Estimate(float(terms.mean()), float(relabelled.std()))
     p_value = (1 + int((relabelled >= found.value).sum())) / (1 + _RELABELLINGS)
-    halves = [_divergence(y[part::2], z[part::2]) for part in (0, 1)]
+    halves = [_divergence(y[part::2], z[part::2], least) for part in (0, 1)]
     grown = found.value - sum(halves) / 2
     visible = 2 * sqrt(2) * found.standard_error  # of half of the points
-    return EndCheck(count, found, floor, p_value, grown, _seen_blur(z, visible, generator))
+    return EndCheck(count, found, floor, p_value, grown, _seen_blur(z, visible, least, generator))
 
 
-def _divergence(y: Tensor, z: Tensor) -> float:
+def _resolution(y: Tensor) -> float:
+    """The log-distance below which the data are not looked at.
+
+    Rounded data repeat, and of a law without repetitions they would be infinitely far.  Where rows repeat, it is the
+    median distance between different neighbours; otherwise there is no such limit.
+    """
+    nearest = _Neighbours.of(y).logs[:, 0]
+    different = nearest > log(_TINY) / 2
+    return -inf if different.all() else float(nearest[different].median()) if different.any() else 0.0
+
+
+def _divergence(y: Tensor, z: Tensor, least: float) -> float:
     is_data = torch.arange(len(y) + len(z), device=y.device) < len(y)
-    return float(_Neighbours.of(torch.cat([y, z])).divergences(is_data).mean())
+    return float(_Neighbours.of(torch.cat([y, z]), least).divergences(is_data).mean())
 
 
 def _relabelled(neighbours: _Neighbours, generator: torch.Generator) -> Tensor:
@@ -104,14 +116,14 @@ def _relabelled(neighbours: _Neighbours, generator: torch.Generator) -> Tensor:
     return neighbours.divergences(order < count // 2).mean()
 
 
-def _seen_blur(z: Tensor, visible: float, generator: torch.Generator) -> float | None:
+def _seen_blur(z: Tensor, visible: float, least: float, generator: torch.Generator) -> float | None:
     """The least normal noise, in spreads, with which half of the process's own ends differ from the other half."""
     one, other = z.tensor_split(2)
     other = other[torch.randperm(len(other), generator=generator, device=z.device)][: len(one)]
     one = one[: len(other)]
     for blur in _BLURS:
         noise = torch.randn(other.shape, dtype=z.dtype, device=z.device, generator=generator)
-        if _divergence(one, other + blur * noise) > visible:
+        if _divergence(one, other + blur * noise, least) > visible:
             return blur
     return None
 
