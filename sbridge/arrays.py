@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sbridge.errors import InputError
 
-__all__ = ["Array", "RandomState", "as_tensor", "positive", "seed_of", "seeded"]
+__all__ = ["Array", "RandomState", "as_tensor", "drawn_seed", "positive", "seed_of", "seeded"]
 
 Array = TypeVar("Array")
 """Points in any kind that `sbridge.points.points_of` takes; an answer has the kind of its question."""
@@ -21,6 +21,11 @@ RandomState = int | np.integer[Any] | np.random.RandomState | np.random.Generato
 """What may seed random numbers, as in scikit-learn; None takes a new seed from the operating system."""
 
 _REAL_NUMBERS = "biufO"  # NumPy's kinds: bool, integers, floats, objects
+
+
+def drawn_seed(generator: torch.Generator) -> int:
+    """A seed drawn from a generator."""
+    return int(torch.randint(2**31, (), generator=generator, device=generator.device))
 
 
 def seed_of(random_state: RandomState) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sbridge.bridge import Bridge
 from sbridge.errors import DivergenceError, InputError
-from sbridge.evaluation import Effort, Evaluator, Fitted
+from sbridge.evaluation import Effort, Fitted, compare
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.io import Run
 from sbridge.io.settings import environment
@@ -54,10 +54,8 @@ def write_report(
     for name, bridge in bridges.items():
         run.keep(name, bridge)
     inside = run.fitted_problem
-    evaluator = Evaluator.of(inside, random_state, Effort(steps=steps_for(inside.epsilon, Frame.of(inside).scale)))
-    rows = {name: evaluator.row(bridge) for name, bridge in bridges.items()}
-    duals = {name: evaluator.dual(bridge) for name, bridge in bridges.items()}
-    comparison = evaluator.table({**rows, **evaluator.references()}, duals | evaluator.true_dual())
+    effort = Effort(steps=steps_for(inside.epsilon, Frame.of(inside).scale))
+    comparison = compare(bridges, inside, random_state, effort)
     comparison.to_csv(run.path("comparison.csv"))
     comparison.to_json(run.path("comparison.json"))
     run.write_certificate(_certificate(next(iter(bridges.values())), inside, random_state))

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from sbridge.arrays import drawn_seed
 from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.estimate import dual_of
@@ -53,7 +54,7 @@ class DualValue:
     )
 
     def __call__(self, bridge: Bridge, problem: Problem, generator: torch.Generator) -> Estimate:
-        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+        seed = drawn_seed(generator)
         found = dual_of(bridge, problem.test0, problem.test1, seed).value
         return Estimate(-found.value, found.standard_error)
 

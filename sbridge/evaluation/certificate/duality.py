@@ -218,12 +218,18 @@ def distances(pair: Pair, walk: Walk, starts: Tensor) -> tuple[Tensor, Tensor, T
         walk: finished paths, as many from each start, one start's after the other's.
         starts: (m, d).
     """
-    weight = (pair.end(walk.x).double() - walk.log_density).view(len(starts), -1)
+    weight = _log_weights(pair, walk, starts)
     halves = weight.tensor_split(2, dim=1)
     whole = _log_mean(weight)
     start = pair.start(starts).double() if pair.exact else whole
     fewer = pair.start(starts).double() if pair.exact else torch.stack([_log_mean(half) for half in halves]).mean(0)
     return start - weight.mean(1), fewer - weight.mean(1), start
+
+
+def _log_weights(pair: Pair, walk: Walk, starts: Tensor) -> Tensor:
+    """ψ(X₁) − L of each start's paths, (m, paths)."""
+    weight: Tensor = (pair.end(walk.x).double() - walk.log_density).view(len(starts), -1)
+    return weight
 
 
 def _log_mean(weight: Tensor) -> Tensor:
@@ -232,7 +238,7 @@ def _log_mean(weight: Tensor) -> Tensor:
 
 def shortfall(pair: Pair, walk: Walk, starts: Tensor) -> Tensor:
     """KL(P_ψ‖P_û) given each start, (m,), in nats, by weights exp(ψ − L): at most the log of the paths from a start."""
-    weight = (pair.end(walk.x).double() - walk.log_density).view(len(starts), -1)
+    weight = _log_weights(pair, walk, starts)
     logs = weight.log_softmax(1)
     found: Tensor = (logs.exp() * logs).sum(1) + log(weight.shape[1])
     return found

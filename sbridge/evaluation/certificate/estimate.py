@@ -27,7 +27,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from sbridge.arrays import seeded
+from sbridge.arrays import drawn_seed, seeded
 from sbridge.bridge import Bridge, Direction
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
@@ -105,10 +105,9 @@ def dual_of(bridge: Bridge, x0: Tensor, x1: Tensor, random_state: int | None = N
     tell = _Teller((), 0)
     with torch.no_grad():
         if isinstance(bridge, WithPotential):
-            frame = Frame.of(Problem(x0, x1, bridge.epsilon, x0, x1))
-            z0, z1 = _placed(x0, frame.shift0, frame.scale), _placed(x1, frame.shift1, frame.scale)
-            pair, starts = own_pair(bridge, frame), z0[: care.starts]
-            return duality.dual(pair, z0, z1, starts, pair.start(starts).double())
+            frame, inside = _framed(x0, x1, bridge.epsilon)
+            pair, starts = own_pair(bridge, frame), inside.x0[: care.starts]
+            return duality.dual(pair, inside.x0, inside.x1, starts, pair.start(starts).double())
         process = Process.of(bridge, "forward", x0, x1, care.paths, generator, tell)
         return Examination.of(process, process.pair(care, generator, tell), care, generator, tell).process_dual
 
@@ -176,22 +175,22 @@ class Process:
         tell: Callable[[], None],
     ) -> Process:
         """From points of the user's coordinates, with at least one path from each, and so many in all."""
-        frame = Frame.of(Problem(x0, x1, bridge.epsilon, x0, x1))
-        z0, z1 = _placed(x0, frame.shift0, frame.scale), _placed(x1, frame.shift1, frame.scale)
+        frame, problem = _framed(x0, x1, bridge.epsilon)
+        z0, z1 = problem.x0, problem.x1
         drift = bridge.forward_field if direction == "forward" else Reversed(bridge.backward_field)
         count = max(paths, len(z0))
         starts = z0.repeat(ceil(count / len(z0)), 1)[:count]
         inside = _inside(drift, frame)
-        walk = Walk(inside, bridge.epsilon / frame.scale**2, starts, min(len(z0), _COMPARED))
+        walk = Walk(inside, problem.epsilon, starts, min(len(z0), _COMPARED))
         run(walk, generator, tell)
         return Process(bridge, direction, inside, frame, z0, z1, walk)
 
     def moved(self, generator: torch.Generator) -> Tensor:
         """The points x0 moved as `Bridge.transport` moves them, (n0, d), in the frame's coordinates."""
-        frame, seed = self.frame, int(torch.randint(2**31, (), generator=generator, device=generator.device))
+        frame, seed = self.frame, drawn_seed(generator)
         x0 = (frame.shift0 + frame.scale * self.x0).to(self.x0)
         ends = self.bridge.transport(x0, self.direction, random_state=seed)
-        return _placed(ends, frame.shift1, frame.scale)
+        return (ends - frame.shift1).div(frame.scale).to(ends)
 
     def ends(self, moved: Tensor, generator: torch.Generator) -> EndCheck:
         """Whether the process ends like the data."""
@@ -260,17 +259,19 @@ class Examination:
     @property
     def dual(self) -> Dual:
         """D(ψ) on all points."""
-        at_starts = duality.distances(self.pair, self.from_few, self.starts)[2]
+        return self._dual(duality.distances(self.pair, self.from_few, self.starts)[2])
+
+    def _dual(self, at_starts: Tensor) -> Dual:
         return duality.dual(self.pair, self.process.x0, self.process.x1, self.starts, at_starts)
 
     def passage(self, generator: torch.Generator) -> Passage:
         """All figures of the process."""
-        whole, half, _ = duality.distances(self.pair, self.from_few, self.starts)
+        whole, half, at_starts = duality.distances(self.pair, self.from_few, self.starts)
         coarse, coarsest = (duality.distances(self.pair, walk, self.starts)[0] for walk in self.coarser)
         change = 3 * coarse - coarsest - 2 * whole
         moved = self.process.moved(generator)
         hjb, turning = martingale(self.process.walk, generator)
-        dual = self.dual
+        dual = self._dual(at_starts)
         return Passage(
             starts=len(self.starts),
             paths=self.care.per_start,
@@ -294,7 +295,7 @@ class Examination:
         cut0, cut1 = len(x0) // 2, len(x1) // 2
         fitted = Problem(x0[:cut0], x1[:cut1], e, x0[cut0:], x1[cut1:])
         solver = FullMixturePotential() if x0.shape[1] <= _FULL_DIM else MixturePotential()
-        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+        seed = drawn_seed(generator)
         reference = own_pair(solver.solve(fitted, seed), Frame(*_still(x0)))
         other = duality.dual(reference, x0, x1, self.starts, reference.start(self.starts).double())
         return other.minus(dual).part(slice(cut1, None), slice(cut0, None)).value
@@ -331,8 +332,11 @@ def _inside(drift: VectorField, frame: Frame) -> VectorField:
     return inside
 
 
-def _placed(x: Tensor, centre: Tensor, scale: float) -> Tensor:
-    return ((x - centre) / scale).to(x)
+def _framed(x0: Tensor, x1: Tensor, epsilon: float) -> tuple[Frame, Problem]:
+    """The frame of the points, and their problem in its coordinates."""
+    problem = Problem(x0, x1, epsilon, x0, x1)
+    frame = Frame.of(problem)
+    return frame, frame.inside(problem)
 
 
 def _still(x: Tensor) -> tuple[Tensor, Tensor, float]:
