@@ -12,7 +12,7 @@ import pytest
 import sbridge
 
 ROOT = Path(sbridge.__file__).parent
-LAYERS = ["errors", "estimates", "arrays", "weights", "points", "parameters", "files", "storage", "tables", "units"]
+LAYERS = ["errors", "checks", "estimates", "arrays", "weights", "points", "parameters", "files", "storage", "tables", "units"]
 LAYERS += ["fields", "networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities"]
 LAYERS += ["likelihood", "bridge", "problem", "inspection", "standardise", "movement", "solvers", "potentials"]
 LAYERS += ["baselines", "problems", "theory", "evaluation", "epsilon", "display", "estimator", "snapshots", "io"]
