@@ -18,6 +18,7 @@ import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, wraps
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -27,8 +28,8 @@ from sbridge.errors import InputError
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
-__all__ = ["Checked", "Count", "Fraction", "Named", "NotNegative", "Positive", "Seed", "Several", "Share"]
-__all__ += ["checked", "checked_value"]
+__all__ = ["Checked", "Count", "Elsewhere", "Fraction", "Named", "NotNegative", "Positive", "Seed", "Several", "Share"]
+__all__ += ["Time", "checked", "checked_arguments", "checked_value"]
 
 Count = Annotated[int, Ge(1), Lt(2**31)]
 """A whole number of at least one, of a size that libraries take."""
@@ -40,6 +41,7 @@ Fraction = Annotated[float, Gt(0), Lt(1)]
 """Between 0 and 1, and neither of them."""
 Share = Annotated[float, Gt(0), Le(1)]
 """Above 0 and at most 1."""
+Time = Annotated[float, Ge(0), Le(1)]
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 """What NumPy, scikit-learn and torch all take."""
 
@@ -119,6 +121,21 @@ class Named:
         return value
 
 
+class Elsewhere:
+    """An annotation: the value is checked by what it is given to."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.any_schema()
+
+
+def checked_arguments(owner: type, values: Mapping[str, Any]) -> None:
+    """Check values by the annotations of a class's constructor, for classes that must keep them as they are."""
+    for name, annotation in _hints_of_arguments(owner.__init__).items():
+        checked_value(name, annotation, values[name])
+
+
 def checked(function: F) -> F:
     """Check the arguments of a function by their annotations whenever it is called.
 
@@ -132,7 +149,7 @@ def checked(function: F) -> F:
 
     @wraps(function)
     def call(*values: Any, **named: Any) -> Any:
-        bound, hints = signature.bind(*values, **named), _hints(function)
+        bound, hints = signature.bind(*values, **named), _hints_of_arguments(function)
         for name in bound.arguments.keys() & hints.keys() & single:
             bound.arguments[name] = checked_value(name, hints[name], bound.arguments[name])
         return function(*bound.args, **bound.kwargs)
@@ -159,8 +176,16 @@ def checked_value(name: str, annotation: Any, value: Any) -> Any:
 
 
 @cache
-def _hints(owner: Any) -> dict[str, Any]:
-    return get_type_hints(owner, include_extras=True)
+def _hints(settings: Any) -> dict[str, Any]:
+    return get_type_hints(settings, include_extras=True)
+
+
+@cache
+def _hints_of_arguments(function: Any) -> dict[str, Any]:
+    """Not of the answer, whose type may be known to type checkers only."""
+    wanted = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
+    place = inspect.unwrap(function).__globals__
+    return get_type_hints(SimpleNamespace(__annotations__=wanted), place, include_extras=True)
 
 
 @cache

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sbridge.arrays import Array
-from sbridge.densities import Density
 from sbridge.checks import Several, checked_value
+from sbridge.densities import Density
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.fields import VectorField
