@@ -1,4 +1,4 @@
-"""What MkDocs calls while it builds the site: figures, formulas, folders in the navigation, and tables of results."""
+"""What MkDocs calls while it builds the site: formulas, tables of results, notebooks, and folders in the navigation."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from matplotlib.textpath import TextPath
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from notebooks import CODE, notebook
 from numpy.typing import NDArray
 
 from results import RESULTS, filled
@@ -69,5 +70,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Fill in the tables of results."""
-    return filled(markdown)
+    """Fill in the tables of results; a page with Python can be had as a notebook."""
+    text = filled(markdown)
+    if not CODE.search(text):
+        return text
+    path = Path(page.file.abs_dest_path).with_suffix(".ipynb")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(notebook(text), encoding="utf-8")
+    return f'{text}\n\n<a href="{path.name}" download>This page as a notebook</a>\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -181,6 +182,15 @@ def test_tables_are_made_of_results(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     few, everything = results.TABLES["results"](), results.TABLES["all"]()
     assert "| max–min | 0.031 ± 0.002 |" in few and "path KL (nats):" in few
     assert "in equal training time" in everything and "| a table |" in everything
+
+
+@pytest.mark.parametrize("name", ["docs/tutorial.md", "docs/how-to/judge.md"])
+def test_a_page_is_a_notebook(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    text = importlib.import_module("notebooks").notebook(DOCUMENTS[name])
+    cells = json.loads(text)["cells"]
+    assert [cell["source"] + "\n" for cell in cells if cell["cell_type"] == "code"] == blocks(DOCUMENTS[name], "python")
+    assert ".md)" not in text
 
 
 def test_one_version_everywhere() -> None:
