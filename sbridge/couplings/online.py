@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sbridge.checks import Count, checked
 from sbridge.couplings.base import Planned
 from sbridge.couplings.pool import Pool, plan_between
 
@@ -31,8 +32,9 @@ class OnlineSinkhorn(Planned):
             worth more than further partners of the same.
     """
 
+    @checked
     def __init__(
-        self, x0: Tensor, x1: Tensor, epsilon: float, pool: int = 4096, batch: int = 1024, partners: int = 1
+        self, x0: Tensor, x1: Tensor, epsilon: float, pool: Count = 4096, batch: Count = 1024, partners: Count = 1
     ) -> None:
         batch = min(batch, pool, len(x0), len(x1))
         partners = max(partners, -(-_LEAST_AHEAD // (2 * batch)))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from sbridge.couplings import Coupling
+from sbridge.couplings import Coupling, MakeCoupling
 from sbridge.fields import Drifts
 from sbridge.interpolants import Interpolant, Path
 from sbridge.solvers.data import Data
@@ -25,9 +25,6 @@ from sbridge.times import TimeDensity
 __all__ = ["CHECK_BATCHES", "Batch", "Draws", "MakeCoupling", "Method", "TrainingState", "drift_batches"]
 
 CHECK_BATCHES = 8  # held-out points of a check, in batches
-
-MakeCoupling = Callable[[Tensor, Tensor, float], Coupling]
-"""Makes the rule that draws pairs from (x0, x1, epsilon): a class of `sbridge.couplings`, or a partial of one."""
 
 
 class TrainingState(Protocol):
