@@ -39,7 +39,7 @@ from sbridge.solvers.network_solver import MakeOptimiser, NetworkSolver
 from sbridge.solvers.regression import InterpolantRegression, base_interpolant, check_gamma, check_groups
 from sbridge.solvers.soap import Soap
 from sbridge.solvers.training import Schedule
-from sbridge.times import TimesKind, Uniform
+from sbridge.times import Arcsine, TimesKind
 
 __all__ = ["MaxMin", "MaxMinMethod"]
 
@@ -68,7 +68,7 @@ class MaxMin(NetworkSolver):
     round_steps: Count = 5
     interpolant: InterpolantKind = Linear
     gamma: GammaKind = Brownian
-    times: TimesKind = Uniform
+    times: TimesKind = Arcsine
     group: Count = 16
     learn_mean: bool = True
     learn_gamma: bool = False

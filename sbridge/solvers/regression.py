@@ -33,7 +33,8 @@ from sbridge.solvers.data import Data
 from sbridge.solvers.draws import Draw
 from sbridge.solvers.method import Batch, Draws, Method, TrainingState, drift_batches
 from sbridge.solvers.network_solver import NetworkSolver
-from sbridge.times import TimesKind, Uniform
+from sbridge.solvers.smoothed import SmoothedRegression, smoothing_pays
+from sbridge.times import Arcsine, TimesKind
 
 __all__ = ["InterpolantRegression", "Regression", "base_interpolant", "check_gamma", "check_groups"]
 
@@ -63,18 +64,21 @@ class Regression(NetworkSolver):
 
     interpolant: InterpolantKind = Linear
     gamma: GammaKind = Brownian
-    times: TimesKind = Uniform
+    times: TimesKind = Arcsine
     group: Count = 16
 
     def validate(self) -> None:
         check_gamma(self.interpolant, self.gamma)
         check_groups(self.batch, self.group)
 
-    def method(self, data: Data) -> InterpolantRegression:
-        """Regression on the interpolant as it is."""
+    def method(self, data: Data) -> Method:
+        """Regression on the interpolant as it is, with smoothed targets where a plan gives points many partners."""
         base = base_interpolant(self.interpolant, self.gamma, data)
         draws = Draws(data, self.coupling, self.times(base), self.batch // self.group, self.group // 2)
-        return InterpolantRegression(base, draws, self.round_steps, self.interpolant is Linear, self.gamma is Brownian)
+        linear, brownian = self.interpolant is Linear, self.gamma is Brownian
+        if linear and brownian and smoothing_pays(draws.coupling, data.generator):
+            return SmoothedRegression(base, draws, self.round_steps)
+        return InterpolantRegression(base, draws, self.round_steps, linear, brownian)
 
 
 def check_gamma(interpolant: type[ClosedForm], gamma: type[Gamma]) -> None:
