@@ -18,7 +18,7 @@ from test_architecture import LAYERS
 import sbridge
 from sbridge import Bridge, Problem
 from sbridge.cli.arguments import parse
-from sbridge.evaluation import Effort, comparison
+from sbridge.evaluation import Effort, Evaluator
 from sbridge.evaluation.certificate.duality import Care
 from sbridge.solvers import NetworkSolver
 
@@ -75,8 +75,8 @@ def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(NetworkSolver, "solve", solve_briefly)
     monkeypatch.setattr(Care, "for_points", staticmethod(lambda count: Care(*_REGRESSION)))
-    small = Effort(200, 200, 32, 20, 8, 20, 20, *_REGRESSION[:2])
-    monkeypatch.setattr(comparison, "Effort", lambda: small)
+    small, of = Effort(200, 200, 32, 20, 8, 20, 20, *_REGRESSION[:2]), Evaluator.of
+    monkeypatch.setattr(Evaluator, "of", staticmethod(lambda problem, seed, _: of(problem, seed, small)))
 
 
 def _with_python() -> list[object]:
