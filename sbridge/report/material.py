@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import polars as pl
 import torch
@@ -15,14 +14,17 @@ from torch import Tensor
 from sbridge.bridge import Bridge, Direction
 from sbridge.evaluation import TRUTH, Comparison
 from sbridge.io import Run
+from sbridge.movement import Movement, what_moves
 from sbridge.problem import Problem
+from sbridge.report.coordinates import Coordinate, columns_of
 from sbridge.standardise import as_fitted
 
 __all__ = ["Exhibit", "Material", "Paths", "Section", "paths_of"]
 
-_MOVED_POINTS = 600
+_MOVED_POINTS = 1000
 _MOVE_STEPS = 50
 _TIMES = [k / _MOVE_STEPS for k in range(_MOVE_STEPS + 1)]
+_POINTS = 2000  # whose movement is measured
 
 
 @dataclass(frozen=True)
@@ -30,45 +32,43 @@ class Exhibit:
     """A section of the page.
 
     Args:
-        slug: name of the figure's file, without its ending.
+        slug: name of its figures' files, without their ending.
         title: heading.
-        figure: the figure.
         caption: how to read it.
-        table: a small table below it (`sbridge.tables`), if any.
-        kind: a "plot" is inverted on a dark page; a "picture" keeps its colours.
+        figures: small ones, which stand side by side where there is room, or one that is wide.
+        table: a table below them (`sbridge.tables`), if any.
     """
 
     slug: str
     title: str
-    figure: Figure
     caption: str
+    figures: Sequence[Figure]
     table: Sequence[Mapping[str, str]] = ()
-    kind: Literal["plot", "picture"] = "plot"
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Paths of held-out points under each method's process.
+    """Paths of held-out points under each method's process, in the user's units.
 
     Args:
-        times: increasing.
+        times: rising.
         forward: method → paths from test0, (len(times), n, d), along `times`.
-        backward: method → paths from test1, (len(times), n, d), along `times` reversed.
+        backward: method → paths from test1, (len(times), n, d), along `times` too, so that they start with the last.
     """
 
     times: Sequence[float]
     forward: Mapping[str, Tensor]
     backward: Mapping[str, Tensor]
 
-    def towards(self, direction: Direction) -> tuple[Sequence[float], Mapping[str, Tensor]]:
-        """The times in the order of travel, and each method's paths."""
+    def ends(self, direction: Direction) -> dict[str, Tensor]:
+        """Where each method's paths end, (n, d)."""
         if direction == "forward":
-            return self.times, self.forward
-        return self.times[::-1], self.backward
+            return {name: paths[-1] for name, paths in self.forward.items()}
+        return {name: paths[0] for name, paths in self.backward.items()}
 
 
 def paths_of(problem: Problem, bridges: Mapping[str, Bridge]) -> Paths:
-    """Paths of up to 600 held-out points in both directions, with the same noise for every bridge."""
+    """Paths of up to 1,000 held-out points in both directions, with the same noise for every bridge."""
 
     def move(x: Tensor, times: Sequence[float]) -> dict[str, Tensor]:
         start = x[:_MOVED_POINTS]
@@ -77,7 +77,8 @@ def paths_of(problem: Problem, bridges: Mapping[str, Bridge]) -> Paths:
             for name, bridge in bridges.items()
         }
 
-    return Paths(_TIMES, move(problem.test0, _TIMES), move(problem.test1, _TIMES[::-1]))
+    backward = move(problem.test1, _TIMES[::-1])
+    return Paths(_TIMES, move(problem.test0, _TIMES), {name: paths.flip(0) for name, paths in backward.items()})
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,19 @@ class Material:
     def paths(self) -> Paths:
         """Paths under every method, and under the exact bridge where it is known."""
         truth = self.problem.truth
-        return paths_of(self.problem, self.methods if truth is None else self.methods | {TRUTH: truth})
+        return paths_of(self.run.problem, self.bridges if truth is None else self.bridges | {TRUTH: truth})
+
+    @cached_property
+    def movement(self) -> Movement:
+        """What the fitted bridge moves, by the user's columns, in the user's units."""
+        names = [column.name for column in columns_of(self.run.problem)]
+        return what_moves(self.bridges[self.fitted], self.run.problem.test0[:_POINTS], names)
+
+    @cached_property
+    def columns(self) -> list[Coordinate]:
+        """The user's columns, those that move most first."""
+        known = {column.name: column for column in columns_of(self.run.problem)}
+        return [known[mover.name] for mover in self.movement.movers]
 
     @cached_property
     def comparison(self) -> Comparison | None:
