@@ -37,12 +37,14 @@ class Animation:
     Args:
         times: of the paths, rising.
         axes: coordinates to choose from; the first two are shown first, or the only one against time.
+        alike: whether all axes have one unit; they are then drawn to one scale.
         samples: name → its time and its points (n, d).
         forward, backward: method → paths (len(times), n, d), whatever their direction along `times`.
     """
 
     times: Sequence[float]
     axes: Sequence[Coordinate]
+    alike: bool
     samples: Mapping[str, tuple[float, Tensor]]
     forward: Mapping[str, Tensor]
     backward: Mapping[str, Tensor]
@@ -53,8 +55,9 @@ class Animation:
         palette = colours(list(self.forward))
         return {
             "times": [round(t, 6) for t in self.times],
+            "alike": self.alike,
             "axes": [
-                {"name": axis.name, "low": low, "high": high}
+                {"name": axis.name, "column": axis.column, "low": low, "high": high}
                 for axis, (low, high) in zip(self.axes, limits, strict=True)
             ],
             "samples": [
@@ -94,7 +97,8 @@ def animation(material: Material) -> Animation | None:
 
     samples = {"x0, held out": (0.0, problem.test0), "x1, held out": (1.0, problem.test1)}
     times = paths.times[::_EVERY]
-    return Animation(times, _axes(material), samples, thinned(paths.forward), thinned(paths.backward))
+    moved = thinned(paths.forward), thinned(paths.backward)
+    return Animation(times, _axes(material), problem.columns is None, samples, *moved)
 
 
 def _axes(material: Material) -> list[Coordinate]:

@@ -22,10 +22,12 @@ class Coordinate:
     Args:
         name: in words, for an axis.
         direction: (d,); the coordinate of x is ⟨direction, x⟩.
+        column: whether it is a column of the data.
     """
 
     name: str
     direction: Tensor
+    column: bool = True
 
     def of(self, points: Tensor) -> Tensor:
         """Points (..., d) → (...)."""
@@ -53,7 +55,9 @@ def principal(problem: Problem, scaled: bool = False) -> list[Coordinate]:
     shares = 100 * size**2 / (size**2).sum()
     names = [column.name for column in columns_of(problem)]
     return [
-        Coordinate(f"component {k + 1} ({shares[k]:.0f} % of variance{_mainly(axes[k], names)})", axes[k] / scale)
+        Coordinate(
+            f"component {k + 1} ({shares[k]:.0f} % of variance{_mainly(axes[k], names)})", axes[k] / scale, False
+        )
         for k in range(2)
     ]
 

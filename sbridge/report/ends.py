@@ -17,6 +17,7 @@ __all__ = ["ends"]
 
 _COLUMNS = 4
 _BINS = 8, 40  # least and most
+_MARGIN = 0.25  # of the range of the held-out points, for others that are farther out
 
 
 def ends(material: Material) -> Exhibit | None:
@@ -56,7 +57,7 @@ def _histogram(
 ) -> Figure:
     figure, ax = panel()
     count = int(np.clip(np.sqrt(min(len(true), *map(len, moved.values()))), *_BINS))
-    bins = np.linspace(*extent(true), count + 1).tolist()
+    bins = np.linspace(*extent(true, _MARGIN), count + 1).tolist()
     fill = DATA1 if direction == "forward" else DATA0
     ax.hist(true, bins, density=True, color=fill, alpha=0.5, histtype="stepfilled", label=label)
     for name, values in moved.items():

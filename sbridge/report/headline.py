@@ -59,8 +59,8 @@ def _certified(found: Certificate, names: Sequence[str]) -> Headline:
     chance = round(100 * told_apart(value.value + 2 * value.standard_error))
     meaning = (
         "is the estimated distance of the fitted process from the Schrödinger bridge of your data (KL divergence, in "
-        f"the worse direction; 0 is perfect). At this distance, plus two standard errors, nobody who sees one path can "
-        f"say more often than {chance} times in 100 which of the two processes it comes from. A guess: 50 times."
+        "the worse direction; 0 is perfect). If it is two standard errors larger in truth, then one path tells in at "
+        f"most {chance} of 100 cases which of the two processes it comes from. A guess is right in 50."
     )
     reason = f"{verdict.reason[0].upper()}{verdict.reason[1:]}."
     return Headline(verdict.word, _TONES[verdict.word], reason, f"{value} nats", meaning)

@@ -105,6 +105,7 @@ class Animation {
     this.root = root;
     this.times = data.times;
     this.axes = data.axes;
+    this.alike = data.alike;
     this.samples = data.samples.map((one) => ({ ...one, paths: new Paths(one.points, data.axes, [one.time]) }));
     this.methods = data.methods.map(({ name, colour, forward, backward }) => ({
       name,
@@ -188,15 +189,13 @@ class Animation {
     return axis < 0 ? [this.first - margin, this.last + margin] : [this.axes[axis].low, this.axes[axis].high];
   }
 
-  /** Functions from values to pixels. Axes of about equal ranges have one scale, so that circles are round. */
+  /** Functions from values to pixels. Axes of one unit have one scale, so that circles are round. */
   scales() {
     const { width, height } = this.canvas.getBoundingClientRect();
     const inner = [width - MARGIN.left - MARGIN.right, height - MARGIN.top - MARGIN.bottom];
     const ranges = [this.limits(this.across), this.limits(this.up)];
     const sizes = ranges.map(([low, high], k) => inner[k] / (high - low));
-    const spans = ranges.map(([low, high]) => high - low);
-    const alike = this.across >= 0 && Math.max(...spans) < 2 * Math.min(...spans);
-    const [sx, sy] = alike ? [Math.min(...sizes), Math.min(...sizes)] : sizes;
+    const [sx, sy] = this.alike && this.across >= 0 ? [Math.min(...sizes), Math.min(...sizes)] : sizes;
     const middle = ranges.map(([low, high]) => (low + high) / 2);
     return {
       x: (value) => MARGIN.left + inner[0] / 2 + sx * (value - middle[0]),
@@ -325,8 +324,9 @@ class Animation {
       if (distance < least) [nearest, least] = [i, distance];
     }
     this.hover(nearest);
-    this.tip.style.left = `${Math.min(x + 14, Math.max(0, box.width - this.tip.offsetWidth))}px`;
-    this.tip.style.top = `${y + 14}px`;
+    const [right, lower] = [box.width - this.tip.offsetWidth, box.height - this.tip.offsetHeight];
+    this.tip.style.left = `${Math.max(0, Math.min(x + 14, right))}px`;
+    this.tip.style.top = `${y + 14 < lower ? y + 14 : Math.max(0, y - 14 - this.tip.offsetHeight)}px`;
   }
 
   hover(point) {
@@ -338,10 +338,10 @@ class Animation {
 
   /** What there is to say about a point. */
   lines(point) {
-    const way = (axis) =>
-      [this.first, this.time, this.last].map((time) => written(this.paths.between(axis, time, point))).join(" → ");
-    const heading = `point ${point + 1}: value at the first time → now → at the last`;
-    return [heading, ...this.axes.map((axis, k) => `${axis.name}: ${way(k)}`)];
+    const times = [this.first, this.time, this.last];
+    const way = (axis) => times.map((time) => written(this.paths.between(axis, time, point))).join(" → ");
+    const columns = this.axes.flatMap((axis, k) => (axis.column ? [`${axis.name}: ${way(k)}`] : []));
+    return [`point ${point + 1} at t = ${times.map(written).join(" → ")}`, ...columns];
   }
 }
 
