@@ -26,7 +26,7 @@ from sbridge.evaluation import FLOOR, TRUTH, Comparison, column_named
 from sbridge.io import Run
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.report.coordinates import columns_of, principal
+from sbridge.report.coordinates import columns_of, coordinates, principal
 from sbridge.report.ends import ends
 from sbridge.report.fit import drift_gaps, interpolant, training_curves
 from sbridge.report.headline import caution, told_apart
@@ -117,7 +117,7 @@ def test_principal_components_keep_distances_in_a_plane(dim: int, seed: int) -> 
     generator = torch.Generator().manual_seed(seed)
     basis, _ = torch.linalg.qr(torch.randn(dim, 2, generator=generator, dtype=torch.float64))
     x = torch.randn(40, 2, generator=generator, dtype=torch.float64) * torch.tensor([3.0, 1.0]) @ basis.T
-    axes = principal(Problem(x[:20], x[20:], 1.0, x[:20], x[20:]))
+    axes = principal([x[:20], x[20:]], coordinates(dim, None))
     shown = torch.stack([axis.of(x) for axis in axes], -1)
     torch.testing.assert_close(torch.cdist(shown, shown), torch.cdist(x, x), rtol=1e-6, atol=1e-6)
     share = [float(re.findall(r"\((\d+) %", axis.name)[0]) for axis in axes]
@@ -129,8 +129,8 @@ def test_principal_components_are_named_by_the_columns_that_weigh_most() -> None
     x[:, 1] -= x[:, 2] / 30
     problem = Problem(x[:100], x[100:], 1.0, x[:100], x[100:], columns=("small", "age", "cost in $"))
     assert [column.name for column in columns_of(problem)] == ["small", "age", "cost in $"]
-    assert principal(problem)[0].name.endswith("mainly cost in $)")
-    assert "mainly cost in $, −age" in principal(problem, scaled=True)[0].name
+    assert principal([x], columns_of(problem))[0].name.endswith("mainly cost in $)")
+    assert "mainly cost in $, −age" in principal([x], columns_of(problem), scaled=True)[0].name
     assert [column.name for column in columns_of(problem_of(2, "plane"))] == ["c0", "c1"]
 
 

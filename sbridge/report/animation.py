@@ -18,7 +18,7 @@ from sbridge.report.coordinates import Coordinate, columns_of, principal
 from sbridge.report.material import Material
 from sbridge.report.style import VARIABLES, colours
 
-__all__ = ["Animation", "animation"]
+__all__ = ["Animation", "animation", "axes_of"]
 
 _BYTES = 1_200_000  # of all paths, before base64
 _CLOUD_POINTS = 1000  # of a sample
@@ -90,22 +90,29 @@ def animation(material: Material) -> Animation | None:
     """Held-out points under every method of a run, in the user's units; None where no method is finished."""
     if not material.bridges:
         return None
-    paths, problem = material.paths, material.run.problem
-
-    def thinned(moved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: one[::_EVERY] for name, one in moved.items()}
-
+    paths, problem, scaled = material.paths, material.run.problem, material.run.standardise is not None
+    axes = axes_of((problem.test0, problem.test1), columns_of(problem), material.columns, scaled)
     samples = {"x0, held out": (0.0, problem.test0), "x1, held out": (1.0, problem.test1)}
-    times = paths.times[::_EVERY]
-    moved = thinned(paths.forward), thinned(paths.backward)
-    return Animation(times, _axes(material), problem.columns is None, samples, *moved)
+    forward, backward = (
+        {name: one[::_EVERY] for name, one in moved.items()} for moved in (paths.forward, paths.backward)
+    )
+    return Animation(paths.times[::_EVERY], axes, problem.columns is None, samples, forward, backward)
 
 
-def _axes(material: Material) -> list[Coordinate]:
-    problem = material.run.problem
-    if problem.dim <= _PLANE:
-        return columns_of(problem)
-    return [*principal(problem, material.run.standardise is not None), *material.columns[:_COLUMNS]]
+def axes_of(
+    samples: Sequence[Tensor], columns: Sequence[Coordinate], first: Sequence[Coordinate], scaled: bool = False
+) -> list[Coordinate]:
+    """All columns where they are few, else two principal components and the columns that come first.
+
+    Args:
+        samples: points (n, d).
+        columns: all columns, in their order.
+        first: the same, the most important first.
+        scaled: whether the principal components are those of columns of equal spread.
+    """
+    if len(columns) <= _PLANE:
+        return list(columns)
+    return [*principal(samples, columns, scaled), *first[:_COLUMNS]]
 
 
 def _limits(values: Tensor) -> tuple[float, float]:

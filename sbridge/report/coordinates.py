@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from sbridge.problem import Problem
 
-__all__ = ["Coordinate", "columns_of", "principal"]
+__all__ = ["Coordinate", "columns_of", "coordinates", "principal"]
 
 _LARGE = 0.4  # weight of a column that is named with a principal component of unit length
 _NAMED = 3  # columns at most
@@ -34,26 +35,32 @@ class Coordinate:
         return points.double() @ self.direction
 
 
-def columns_of(problem: Problem) -> list[Coordinate]:
+def coordinates(dim: int, columns: Sequence[str] | None) -> list[Coordinate]:
     """The columns of the data by their names; c0, c1, … where they have none."""
-    names = problem.columns or [f"c{k}" for k in range(problem.dim)]
-    return [Coordinate(name, row) for name, row in zip(names, torch.eye(problem.dim).double(), strict=True)]
+    names = columns or [f"c{k}" for k in range(dim)]
+    return [Coordinate(name, row) for name, row in zip(names, torch.eye(dim).double(), strict=True)]
 
 
-def principal(problem: Problem, scaled: bool = False) -> list[Coordinate]:
-    """The first two principal components of the pooled held-out data, named by the columns that weigh most.
+def columns_of(problem: Problem) -> list[Coordinate]:
+    """The columns of a problem."""
+    return coordinates(problem.dim, problem.columns)
+
+
+def principal(samples: Sequence[Tensor], columns: Sequence[Coordinate], scaled: bool = False) -> list[Coordinate]:
+    """The first two principal components of the pooled samples, named by the columns that weigh most.
 
     Args:
-        problem: with at least two columns.
+        samples: points (n, d) of at least two columns.
+        columns: all columns of the data, in their order.
         scaled: divide every column by its spread first.
     """
-    pooled = torch.cat([problem.test0, problem.test1]).double()
-    scale = pooled.std(0) if scaled else torch.ones(problem.dim).double()
+    pooled = torch.cat(list(samples)).double()
+    scale = pooled.std(0) if scaled else torch.ones(len(columns)).double()
     scale = torch.where(scale > 0, scale, 1.0)
     _, size, axes = torch.linalg.svd((pooled - pooled.mean(0)) / scale, full_matrices=False)
     axes = axes[:2] * torch.where(axes[:2].sum(1, keepdim=True) < 0, -1, 1)  # their sign is arbitrary; fix it
     shares = 100 * size**2 / (size**2).sum()
-    names = [column.name for column in columns_of(problem)]
+    names = [column.name for column in columns]
     return [
         Coordinate(
             f"component {k + 1} ({shares[k]:.0f} % of variance{_mainly(axes[k], names)})", axes[k] / scale, False

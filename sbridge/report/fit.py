@@ -142,7 +142,8 @@ def _plane(material: Material) -> tuple[Coordinate | None, Coordinate]:
     problem = material.problem
     if problem.dim == 1:
         return None, columns_of(problem)[0]
-    first, second = columns_of(problem) if problem.dim == 2 else principal(problem)
+    columns, samples = columns_of(problem), (problem.test0, problem.test1)
+    first, second = columns if problem.dim == 2 else principal(samples, columns)
     return first, second
 
 

@@ -15,7 +15,7 @@ from sbridge.problem import Problem
 from sbridge.report.coordinates import columns_of
 from sbridge.report.material import Material
 
-__all__ = ["Headline", "caution", "headline", "sizes", "told_apart"]
+__all__ = ["Headline", "caution", "certified", "few_points", "headline", "sizes", "told_apart"]
 
 _FEW = 500  # held-out points of one side, below which small errors stay hidden
 _TONES = {"trust": "good", "cannot tell": "open", "do not trust": "bad"}
@@ -44,7 +44,7 @@ def headline(material: Material) -> Headline | None:
     """The verdict of the certificate; without one, how the ends compare with held-out points; None before both."""
     found = material.run.certificate()
     if isinstance(found, Certificate):
-        return _certified(found, [column.name for column in columns_of(material.run.problem)])
+        return certified(found, [column.name for column in columns_of(material.run.problem)])
     if material.comparison is None:
         return None
     figure, meaning = _ends(material.comparison, material.fitted)
@@ -52,7 +52,8 @@ def headline(material: Material) -> Headline | None:
     return Headline("only the ends are checked", "open", reason, figure, meaning)
 
 
-def _certified(found: Certificate, names: Sequence[str]) -> Headline:
+def certified(found: Certificate, names: Sequence[str]) -> Headline:
+    """The verdict of a certificate, with the names of the columns."""
     verdict = found.verdict_for(names)
     worse = max((found.forward, found.backward), key=lambda one: one.divergence.value)
     value = worse.divergence
@@ -106,5 +107,9 @@ def caution(problem: Problem) -> str:
     """A warning where there are too few points to judge the fit by; else empty."""
     if torch.equal(problem.x0, problem.test0):
         return "No points were held out. Everything here is judged on the points of the fit, so it looks too good."
-    fewest = min(len(problem.test0), len(problem.test1))
-    return f"Few points (n = {fewest:,}): small errors stay hidden, and all figures are rough." if fewest < _FEW else ""
+    return few_points(min(len(problem.test0), len(problem.test1)))
+
+
+def few_points(count: int) -> str:
+    """A warning where the smaller sample of held-out points is small; else empty."""
+    return f"Few points (n = {count:,}): small errors stay hidden, and all figures are rough." if count < _FEW else ""

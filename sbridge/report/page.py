@@ -146,7 +146,6 @@ def write_page(
         top: what the page of a run has in addition.
     """
     folder = path.parent / "figures"
-    folder.mkdir(exist_ok=True)
     pages = Environment(
         loader=PackageLoader("sbridge.report", ""),
         autoescape=True,
@@ -159,7 +158,7 @@ def write_page(
         name=name,
         question=question,
         exhibits=exhibits,
-        drawings={exhibit.slug: _drawings(exhibit, folder) for exhibit in exhibits},
+        drawings={exhibit.slug: _drawings(exhibit, folder) for exhibit in exhibits if exhibit.figures},
         command=origin.command,
         facts={key: value for key, value in origin.settings.items() if not isinstance(value, dict | list)},
         environment=origin.environment,
@@ -177,6 +176,7 @@ def _asset(name: str) -> Markup:
 
 def _drawings(exhibit: Exhibit, folder: Path) -> list[Markup]:
     """Write the figures as files, and return them as parts of the page."""
+    folder.mkdir(exist_ok=True)
     several = len(exhibit.figures) > 1
     names = [f"{exhibit.slug}-{k}" if several else exhibit.slug for k in range(1, len(exhibit.figures) + 1)]
     return [_drawing(name, figure, exhibit.title, folder) for name, figure in zip(names, exhibit.figures, strict=True)]
