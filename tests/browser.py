@@ -46,7 +46,7 @@ def asked(page: Path, script: str, folder: Path, width: int = 1200, dark: bool =
     copy.write_text(text.replace("</body>", f"{_ANSWERING.format(script=script)}</body>"), encoding="utf-8")
     options = [*_OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900", *([_DARK] * dark)]
     command = [CHROMIUM, *options, "--virtual-time-budget=20000", "--dump-dom", copy.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
     answer = re.search(r'<pre id="answer">(.*?)</pre>', dom, re.DOTALL)
     assert answer is not None, "the script did not finish"
     content = json.loads(html.unescape(answer[1]))

@@ -257,12 +257,12 @@ canvas.dispatchEvent(new PointerEvent("pointerleave"));
 const left = tip.hidden;
 choose("direction", "forward");
 set("time", 1000);
+const wait = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
+window.requestAnimationFrame = (draw) => setTimeout(() => draw(performance.now()), 50);  // without a screen
 at("play").click();
-for (let frame = 0; frame < 1000 && !(Number(at("time").value) > 0); frame++) await new Promise(requestAnimationFrame);
-const played = Number(at("time").value);
-const playing = at("play").textContent;
-at("play").click();
-await new Promise(requestAnimationFrame);
+await wait(1);
+const [midway, playing] = [Number(at("time").value), at("play").textContent];
+await wait(6);
 const data = JSON.parse(document.getElementById("animation-data").textContent);
 const paths = Object.fromEntries(["forward", "backward"].map((one) => {
   const moved = new Paths(data.methods[0][one], data.axes, data.times);
@@ -272,8 +272,9 @@ const paths = Object.fromEntries(["forward", "backward"].map((one) => {
 const distinct = (pictures) => new Set(pictures).size;
 return {
   slid: distinct(slid), words, turned: distinct(turned), switched: distinct(switched), views: distinct(views),
-  count, place, left, wide, paths, axes: data.axes, played, playing,
-  paused: at("play").textContent, background: getComputedStyle(document.body).backgroundColor,
+  count, place, left, wide, paths, axes: data.axes, midway, playing,
+  played: [Number(at("time").value), at("play").textContent],
+  background: getComputedStyle(document.body).backgroundColor,
 };
 """
 )
@@ -297,23 +298,30 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+@pytest.fixture(scope="module", params=[(1200, False), (500, True)], ids=["wide and light", "narrow and dark"])
+def animated(
+    request: pytest.FixtureRequest, named: Run, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[int, bool, Any]:
+    width, dark = request.param
+    return width, dark, asked(named.path("report.html"), ANIMATED, tmp_path_factory.mktemp("asked"), width, dark)
+
+
 @in_browser
-@pytest.mark.parametrize(("width", "dark"), [(1200, False), (500, True)])
-def test_the_points_move_in_a_browser(named: Run, tmp_path: Path, width: int, dark: bool) -> None:
-    found = asked(named.path("report.html"), ANIMATED, tmp_path, width, dark)
+def test_the_points_move_in_a_browser(animated: tuple[int, bool, Any]) -> None:
+    width, dark, found = animated
     pictures = {"slid": 4, "turned": 2, "switched": 3, "views": 2}
     assert {name: found[name] for name in pictures} == pictures
     assert found["words"] == ["t = 0", "t = 1"] and "60 points, moved backward" in found["count"]
     assert all(f"{name}: " in found["place"] for name in COLUMNS) and found["left"]
-    assert 0 < found["played"] < 1000 and (found["playing"], found["paused"]) == ("❚❚ Pause", "▶ Play")
+    assert 0 < found["midway"] < 1000 and found["playing"] == "❚❚ Pause" and found["played"] == [1000, "▶ Play"]
     assert found["wide"] <= width  # no scrolling sideways
     assert found["background"] == ("rgb(22, 22, 22)" if dark else "rgb(255, 255, 255)")
 
 
 @in_browser
-def test_the_points_of_the_browser_are_those_of_the_run(named: Run, tmp_path: Path) -> None:
+def test_the_points_of_the_browser_are_those_of_the_run(named: Run, animated: tuple[int, bool, Any]) -> None:
     """To a step of the 16 bits, and to the limits of the axes."""
-    found, paths = asked(named.path("report.html"), ANIMATED, tmp_path), Material(named).paths
+    found, paths = animated[2], Material(named).paths
     for direction, moved in (("forward", paths.forward), ("backward", paths.backward)):
         for axis, ends in zip(found["axes"], found["paths"][direction], strict=True):
             if axis["name"] in COLUMNS:
