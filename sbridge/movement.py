@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sbridge.arrays import RandomState
 from sbridge.bridge import Bridge
+from sbridge.checks import Several, checked_value
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate, rounded
 from sbridge.points import points_of
@@ -107,6 +108,7 @@ def what_moves(
         InputError: the loadings have another number of columns, or there are not as many names as variables.
     """
     points = bridge.tensor(x0).double()
+    checked_value("the number of points", Several, len(points))
     points = points[:: ceil(len(points) / _POINTS)]
     if loadings is None:
         weights = torch.eye(points.shape[1]).double()

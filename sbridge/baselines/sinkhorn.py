@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from sbridge.bridge import Bridge
+from sbridge.checks import Checked, Count, Positive, Seed, checked
 from sbridge.fields import Field, Reversed
 from sbridge.plans import Plan, entropic_plan
 from sbridge.problem import Frame, Problem
@@ -108,7 +109,7 @@ def _bridge_of(plan: Plan, tolerance: float) -> Bridge:
 
 
 @dataclass(frozen=True)
-class Sinkhorn:
+class Sinkhorn(Checked):
     """The plan between random subsamples of both datasets.
 
     Args:
@@ -119,11 +120,12 @@ class Sinkhorn:
 
     name: ClassVar[str]
 
-    points: int = 2048
-    iterations: int = 1000
-    tolerance: float = 1e-3
+    points: Count = 2048
+    iterations: Count = 1000
+    tolerance: Positive = 1e-3
 
-    def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> Bridge:
+    @checked
+    def solve(self, problem: Problem, random_state: Seed = 0, listeners: Sequence[Listener] = ()) -> Bridge:
         """The bridge of the plan.
 
         Warns:
@@ -186,7 +188,7 @@ class GeomlossSinkhorn(Sinkhorn):
 
     name = "GeomLoss Sinkhorn"
 
-    points: int = 1024
+    points: Count = 1024
 
     def _bridge(
         self, x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None, weights1: Tensor | None
@@ -208,7 +210,7 @@ class BlockwiseSinkhorn(Sinkhorn):
 
     name = "blockwise Sinkhorn"
 
-    points: int = 8192
+    points: Count = 8192
 
     def _bridge(
         self, x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None, weights1: Tensor | None

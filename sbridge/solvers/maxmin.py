@@ -18,18 +18,28 @@ from typing import Any, ClassVar
 import torch
 from torch.optim import Optimizer
 
+from sbridge.checks import Count, Positive
 from sbridge.errors import InputError
-from sbridge.interpolants import Brownian, ClosedForm, Gamma, Interpolant, LearnedGamma, LearnedMean, Linear, Path
+from sbridge.interpolants import (
+    Brownian,
+    GammaKind,
+    Interpolant,
+    InterpolantKind,
+    LearnedGamma,
+    LearnedMean,
+    Linear,
+    Path,
+)
 from sbridge.solvers.data import Data
 from sbridge.solvers.draws import Draw
 from sbridge.solvers.force import hjb_force
 from sbridge.solvers.held_out import antithetic_path, bridge_pairs
 from sbridge.solvers.method import Batch, Draws, Method, TrainingState
 from sbridge.solvers.network_solver import MakeOptimiser, NetworkSolver
-from sbridge.solvers.regression import InterpolantRegression, base_interpolant, check_gamma
+from sbridge.solvers.regression import InterpolantRegression, base_interpolant, check_gamma, check_groups
 from sbridge.solvers.soap import Soap
 from sbridge.solvers.training import Schedule
-from sbridge.times import TimeDensity, Uniform
+from sbridge.times import Arcsine, TimesKind
 
 __all__ = ["MaxMin", "MaxMinMethod"]
 
@@ -50,25 +60,26 @@ class MaxMin(NetworkSolver):
     `NetworkSolver`'s.
 
     Raises:
-        InputError: there is nothing to learn, or a one-sided interpolant is given a gamma.
+        InputError: there is nothing to learn, a one-sided interpolant is given a gamma, or group does not divide batch.
     """
 
     name: ClassVar[str] = "max–min"
 
-    round_steps: int = 5
-    interpolant: type[ClosedForm] = Linear
-    gamma: type[Gamma] = Brownian
-    times: type[TimeDensity] = Uniform
-    group: int = 16
+    round_steps: Count = 5
+    interpolant: InterpolantKind = Linear
+    gamma: GammaKind = Brownian
+    times: TimesKind = Arcsine
+    group: Count = 16
     learn_mean: bool = True
     learn_gamma: bool = False
-    outer_rate: float = 4e-3
+    outer_rate: Positive = 4e-3
     outer_optimiser: MakeOptimiser = Soap
-    outer_width: int = 64
-    outer_depth: int = 3
+    outer_width: Count = 64
+    outer_depth: Count = 3
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         check_gamma(self.interpolant, self.gamma)
+        check_groups(self.batch, self.group)
         if not (self.learn_mean or self.learn_gamma):
             raise InputError("max–min needs something to learn, the mean or γ; for a fixed interpolant use Regression")
 
