@@ -19,18 +19,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
-from runs import SMALL, Constant, Shifted, gaussian, make_run, pictures, problem_of
+from runs import CERTIFICATE, NASTY, SMALL, Constant, Shifted, gaussian, make_run, pictures, problem_of
 
 from sbridge.bridge import Bridge, Direction
 from sbridge.evaluation import FLOOR, TRUTH, Comparison, column_named
 from sbridge.io import Run
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
+from sbridge.report.animation import animation
+from sbridge.report.chain import ChainTables
 from sbridge.report.coordinates import columns_of, coordinates, principal
 from sbridge.report.ends import ends
 from sbridge.report.fit import drift_gaps, interpolant, training_curves
 from sbridge.report.headline import caution, told_apart
 from sbridge.report.material import Material, paths_of
+from sbridge.report.page import build
 from sbridge.report.recolouring import conditional_mean, flow, process
 from sbridge.report.style import colours, inline, styled, svg
 from sbridge.report.words import findings, question, ties, verdict
@@ -56,9 +59,19 @@ def test_a_real_fit_has_a_whole_page(tmp_path: Path) -> None:
 def test_lost_points_are_told(tmp_path: Path) -> None:
     run = make_run(tmp_path, "planar")
     Bridge(Constant(torch.full((2,), torch.nan)), Constant(torch.zeros(2)), 0.2).save(run.path("1.safetensors"))
-    exhibit = ends(Material(Run.open(run.folder)))
-    assert exhibit is not None and "60 points that POT Sinkhorn moved forward are not finite" in exhibit.caption
-    assert len(exhibit.figures) == 4  # each column at each end
+    material = Material(Run.open(run.folder))
+    moving, exhibit = animation(material), ends(material)
+    assert moving is not None and exhibit is not None
+    assert [method["name"] for method in moving.content()["methods"]] == [NASTY] and moving.lost == ["POT Sinkhorn"]
+    assert list(material.methods) == [NASTY] and len(exhibit.figures) == 4  # each column at each end
+    assert "Not shown: POT Sinkhorn." in build(material.run).read_text(encoding="utf-8")
+
+
+def test_a_fit_that_runs_away_has_a_page_of_the_others(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "planar")
+    Bridge(Constant(torch.full((2,), torch.nan)), Constant(torch.zeros(2)), 0.2).save(run.path("0.safetensors"))
+    page = build(run).read_text(encoding="utf-8")
+    assert "Not shown: &lt;script&gt;" in page and 'id="movement"' not in page and 'id="ends"' in page
 
 
 def test_a_constant_error_has_a_constant_density() -> None:
@@ -160,6 +173,14 @@ def test_two_laws_are_told_apart_no_better_than_their_divergence_allows(nats: fl
     right = torch.special.ndtr(torch.tensor(sqrt(2 * nats) / 2)).item()
     assert right - 1e-6 <= told_apart(nats) <= 1
     assert told_apart(0.0) == 0.5 == told_apart(-1.0)
+
+
+def test_the_headline_of_a_chain_is_that_of_its_worst_leg() -> None:
+    fine = replace(CERTIFICATE, backward=CERTIFICATE.forward)
+    assert fine.verdict.rank < CERTIFICATE.verdict.rank
+    found = ChainTables((), certificates=[fine, CERTIFICATE, fine]).headline(("a", "b"))
+    assert found is not None and (found.word, found.tone) == ("do not trust", "bad")
+    assert ChainTables(()).headline(("a", "b")) is None
 
 
 def test_a_page_cautions_where_points_are_few_or_not_held_out() -> None:

@@ -26,8 +26,7 @@ _COLUMNS = 6  # that can be chosen
 _PLANE = 3  # with more columns the first view is that of principal components
 _EVERY = 2  # of the times of `Paths`
 _MARGIN = 0.1  # of the range of the data, around them
-_STEPS = 65_534  # between the limits of an axis
-_LOST = 65_535  # stands for a number that is not finite
+_STEPS = 65_535  # between the limits of an axis
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Animation:
         alike: whether all axes have one unit; they are then drawn to one scale.
         samples: name → its time and its points (n, d).
         forward, backward: method → paths (len(times), n, d), whatever their direction along `times`.
+        lost: methods that have no paths, because they became infinite.
     """
 
     times: Sequence[float]
@@ -48,6 +48,7 @@ class Animation:
     samples: Mapping[str, tuple[float, Tensor]]
     forward: Mapping[str, Tensor]
     backward: Mapping[str, Tensor]
+    lost: Sequence[str] = ()
 
     def content(self) -> dict[str, Any]:
         """For page.js."""
@@ -56,6 +57,7 @@ class Animation:
         return {
             "times": [round(t, 6) for t in self.times],
             "alike": self.alike,
+            "lost": list(self.lost),
             "axes": [
                 {"name": axis.name, "column": axis.column, "low": low, "high": high}
                 for axis, (low, high) in zip(self.axes, limits, strict=True)
@@ -90,13 +92,13 @@ def animation(material: Material) -> Animation | None:
     """Held-out points under every method of a run, in the user's units; None where no method is finished."""
     if not material.bridges:
         return None
-    paths, problem, scaled = material.paths, material.run.problem, material.run.standardise is not None
-    axes = axes_of((problem.test0, problem.test1), columns_of(problem), material.columns, scaled)
+    paths, problem = material.paths, material.run.problem
+    axes = axes_of((problem.test0, problem.test1), columns_of(problem), material.columns, material.scaled)
     samples = {"x0, held out": (0.0, problem.test0), "x1, held out": (1.0, problem.test1)}
     forward, backward = (
         {name: one[::_EVERY] for name, one in moved.items()} for moved in (paths.forward, paths.backward)
     )
-    return Animation(paths.times[::_EVERY], axes, problem.columns is None, samples, forward, backward)
+    return Animation(paths.times[::_EVERY], axes, problem.columns is None, samples, forward, backward, paths.lost)
 
 
 def axes_of(
@@ -124,5 +126,4 @@ def _limits(values: Tensor) -> tuple[float, float]:
 
 def _steps(values: Tensor, low: float, high: float) -> Tensor:
     """Numbers as steps between the limits; those outside stand at the limits."""
-    steps = ((values - low) / (high - low) * _STEPS).round().clamp(0, _STEPS)
-    return torch.where(torch.isfinite(values), steps, _LOST)
+    return ((values - low) / (high - low) * _STEPS).round().clamp(0, _STEPS)

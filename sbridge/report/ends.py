@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor, isfinite
+from torch import Tensor
 
 from sbridge.bridge import Direction
 from sbridge.report.material import Exhibit, Material
@@ -39,16 +39,7 @@ def ends(material: Material) -> Exhibit | None:
         f"The distribution of {which}. Filled: held-out points. Lines: other held-out points after each method moved "
         "them, forward to t = 1 or backward to t = 0. A line that follows the filled area is right."
     )
-    lost = [sentence for direction, _, _ in sides for sentence in _lost(material.paths.ends(direction), direction)]
-    return Exhibit("ends", "Where the points end", " ".join([caption, *lost]), figures)
-
-
-def _lost(moved: Mapping[str, Tensor], direction: Direction) -> list[str]:
-    """A sentence for each method some of whose ends are not finite."""
-    counts = {name: int((~isfinite(points)).any(-1).sum()) for name, points in moved.items()}
-    return [
-        f"{n} points that {name} moved {direction} are not finite and not shown." for name, n in counts.items() if n
-    ]
+    return Exhibit("ends", "Where the points end", caption, figures)
 
 
 @styled
@@ -61,10 +52,9 @@ def _histogram(
     fill = DATA1 if direction == "forward" else DATA0
     ax.hist(true, bins, density=True, color=fill, alpha=0.5, histtype="stepfilled", label=label)
     for name, values in moved.items():
-        inside = values[np.isfinite(values)]
-        weights = np.full(len(inside), 1 / (len(values) * (bins[1] - bins[0])))
+        weights = np.full(len(values), 1 / (len(values) * (bins[1] - bins[0])))
         look = {"color": colours(list(moved))[name], "linestyle": dashes(list(moved))[name]}
-        heights, _ = np.histogram(inside, bins, weights=weights)
+        heights, _ = np.histogram(values, bins, weights=weights)
         ax.stairs(heights, bins, linewidth=1.4, label=short(name), **look)
     ax.set(xlabel=column, ylabel="density", title=f"moved {direction}, at t = {1 if direction == 'forward' else 0}")
     figure.legend(loc="outside lower center", ncols=2)

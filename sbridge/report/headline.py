@@ -99,7 +99,7 @@ def sizes(problem: Problem) -> str:
     counts = {label: f"{len(getattr(problem, label)):,}" for label in ("x0", "x1", "test0", "test1")}
     return (
         f"Fitted to {counts['x0']} points of x0 and {counts['x1']} of x1, in {problem.dim} "
-        f"dimension{'s' * (problem.dim > 1)}. Judged on {counts['test0']} and {counts['test1']} points."
+        f"dimension{'s' * (problem.dim > 1)}. Judged on {counts['test0']} points of x0 and {counts['test1']} of x1."
     )
 
 

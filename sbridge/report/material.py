@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction
+from sbridge.errors import DivergenceError
 from sbridge.evaluation import TRUTH, Comparison
 from sbridge.io import Run
 from sbridge.movement import Movement, what_moves
@@ -54,11 +55,13 @@ class Paths:
         times: rising.
         forward: method → paths from test0, (len(times), n, d), along `times`.
         backward: method → paths from test1, (len(times), n, d), along `times` too, so that they start with the last.
+        lost: methods that have none, because their paths became infinite.
     """
 
     times: Sequence[float]
     forward: Mapping[str, Tensor]
     backward: Mapping[str, Tensor]
+    lost: Sequence[str] = ()
 
     def ends(self, direction: Direction) -> dict[str, Tensor]:
         """Where each method's paths end, (n, d)."""
@@ -70,15 +73,18 @@ class Paths:
 def paths_of(problem: Problem, bridges: Mapping[str, Bridge]) -> Paths:
     """Paths of up to 1,000 held-out points in both directions, with the same noise for every bridge."""
 
-    def move(x: Tensor, times: Sequence[float]) -> dict[str, Tensor]:
-        start = x[:_MOVED_POINTS]
-        return {
-            name: bridge.trajectories(start, times, steps=_MOVE_STEPS, random_state=0)
-            for name, bridge in bridges.items()
-        }
+    def move(bridge: Bridge) -> tuple[Tensor, Tensor] | None:
+        try:
+            forward = bridge.trajectories(x0, _TIMES, steps=_MOVE_STEPS, random_state=0)
+            return forward, bridge.trajectories(x1, _TIMES[::-1], steps=_MOVE_STEPS, random_state=0).flip(0)
+        except DivergenceError:
+            return None
 
-    backward = move(problem.test1, _TIMES[::-1])
-    return Paths(_TIMES, move(problem.test0, _TIMES), {name: paths.flip(0) for name, paths in backward.items()})
+    x0, x1 = problem.test0[:_MOVED_POINTS], problem.test1[:_MOVED_POINTS]
+    moved = {name: move(bridge) for name, bridge in bridges.items()}
+    found = {name: both for name, both in moved.items() if both is not None}
+    forward, backward = ({name: both[k] for name, both in found.items()} for k in (0, 1))
+    return Paths(_TIMES, forward, backward, [name for name in moved if name not in found])
 
 
 @dataclass(frozen=True)
@@ -92,32 +98,41 @@ class Material:
         """The problem in the coordinates of the fit: standardised, if the run is."""
         return self.run.fitted_problem
 
+    @property
+    def fitted(self) -> str:
+        """Name of the method that the page is about, the first one."""
+        return str(next(iter(self.run.config["methods"])))
+
     @cached_property
     def bridges(self) -> dict[str, Bridge]:
-        """Each finished method's bridge in the user's units; the fitted one is the first."""
-        return self.run.bridges()
+        """The bridge in the user's units of each finished method with finite paths; the fitted one is the first."""
+        return {name: bridge for name, bridge in self._finished.items() if name in self.paths.forward}
 
     @cached_property
     def methods(self) -> dict[str, Bridge]:
         """The same in the coordinates of `problem`."""
-        if self.run.standardise is None:
-            return self.bridges
-        return {name: as_fitted(bridge) for name, bridge in self.bridges.items()}
+        return {name: as_fitted(bridge) for name, bridge in self.bridges.items()} if self.scaled else self.bridges
 
-    @cached_property
-    def fitted(self) -> str:
-        """Name of the first method."""
-        return next(iter(self.methods), "the fit")
+    @property
+    def scaled(self) -> bool:
+        """Whether the fit is in standardised units."""
+        return self.run.standardise is not None
 
     @cached_property
     def paths(self) -> Paths:
         """Paths under every method, and under the exact bridge where it is known."""
         truth = self.problem.truth
-        return paths_of(self.run.problem, self.bridges if truth is None else self.bridges | {TRUTH: truth})
+        return paths_of(self.run.problem, self._finished if truth is None else self._finished | {TRUTH: truth})
 
     @cached_property
-    def movement(self) -> Movement:
-        """What the fitted bridge moves, by the user's columns, in the user's units."""
+    def _finished(self) -> dict[str, Bridge]:
+        return self.run.bridges()
+
+    @cached_property
+    def movement(self) -> Movement | None:
+        """What the fitted bridge moves, by the user's columns, in the user's units; None where it has no paths."""
+        if self.fitted not in self.bridges:
+            return None
         names = [column.name for column in columns_of(self.run.problem)]
         return what_moves(self.bridges[self.fitted], self.run.problem.test0[:_POINTS], names)
 
@@ -125,7 +140,7 @@ class Material:
     def columns(self) -> list[Coordinate]:
         """The user's columns, those that move most first."""
         known = {column.name: column for column in columns_of(self.run.problem)}
-        return [known[mover.name] for mover in self.movement.movers]
+        return [known[mover.name] for mover in self.movement.movers] if self.movement else list(known.values())
 
     @cached_property
     def comparison(self) -> Comparison | None:

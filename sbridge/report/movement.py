@@ -20,7 +20,7 @@ _CAPTION = (
 
 def movement(material: Material) -> Exhibit | None:
     """The columns that move most under the fitted bridge."""
-    if not material.bridges:
+    if material.movement is None:
         return None
     found = material.movement.top(_SHOWN)
     return Exhibit("movement", "What moves, column by column", _CAPTION, [movement_figure(found)], found.rows())

@@ -42,7 +42,7 @@ function makeSortable(table) {
 
 // ---- Points in time
 
-const LOST = 65535; // stands for a number that is not finite
+const STEPS = 65535; // between the limits of an axis
 const TRAILS = 40; // points whose paths are drawn
 const NEAR = 24; // pixels, within which the pointer finds a point
 const FEW = 200; // points, which are drawn larger
@@ -87,7 +87,7 @@ class Paths {
     if (axis < 0) return this.times[k];
     const step = this.numbers[(axis * this.times.length + k) * this.count + point];
     const { low, high } = this.axes[axis];
-    return step === LOST ? NaN : low + (step / (LOST - 1)) * (high - low);
+    return low + (step / STEPS) * (high - low);
   }
 
   /** The same at any time, on the straight line between the two nearest. */
@@ -244,12 +244,12 @@ class Animation {
     pen.fillStyle = colourOf("--ink");
     pen.textAlign = "center";
     pen.textBaseline = "bottom";
-    pen.fillText(this.name(this.across), left + scales.inner[0] / 2, height - 4, scales.inner[0]);
+    pen.fillText(fitted(pen, this.name(this.across), scales.inner[0]), left + scales.inner[0] / 2, height - 4);
     pen.save();
     pen.translate(14, MARGIN.top + scales.inner[1] / 2);
     pen.rotate(-Math.PI / 2);
     pen.textBaseline = "middle";
-    pen.fillText(this.name(this.up), 0, -4, scales.inner[1]);
+    pen.fillText(fitted(pen, this.name(this.up), scales.inner[1]), 0, -4);
     pen.restore();
   }
 
@@ -346,10 +346,16 @@ class Animation {
 }
 
 function dot(pen, scales, x, y, radius) {
-  if (Number.isNaN(x + y)) return;
   pen.beginPath();
   pen.arc(scales.x(x), scales.y(y), radius, 0, 2 * Math.PI);
   pen.fill();
+}
+
+/** The beginning of a text that is not wider than there is room. */
+function fitted(pen, text, room) {
+  if (pen.measureText(text).width <= room) return text;
+  const most = [...text].findIndex((_, k) => pen.measureText(`${text.slice(0, k + 1)}…`).width > room);
+  return `${text.slice(0, most)}…`;
 }
 
 function paragraph(text) {

@@ -55,7 +55,7 @@ def recolouring(material: Material, pictures: Callable[[], Pictures] = Photos.pi
         pictures: gives the two pictures whose pixels are the data, (height, width, 3) with values in [0, 1].
     """
     problem = material.run.config["settings"].get("problem", {})
-    if problem.get("class") != Photos.__name__ or not material.methods:
+    if problem.get("class") != Photos.__name__ or material.fitted not in material.bridges:
         return None
     both, name = pictures(), material.fitted
     moving = _both(flow, material.bridges[name], both)

@@ -66,7 +66,7 @@ class Finding:
         figures = [f"{name} ({value:.3g})" for name, value in self.values.items()]
         first = f"{_listed(figures[: self.ties])} {'cannot be told apart' if self.ties > 1 else 'is best'}"
         behind = f", before {_listed(figures[self.ties :])}" if figures[self.ties :] else ""
-        return f"{self.subject} ({self.column.heading}): {first}{behind}. The floor is {self.floor:.3g}."
+        return f"{self.subject}, by {self.column.heading}: {first}{behind}. The floor is {self.floor:.3g}."
 
 
 def heads(comparison: Comparison) -> dict[str, str]:
@@ -97,7 +97,8 @@ def comparison_rows(comparison: Comparison) -> list[Measure]:
 
 def main_rows(measures: Sequence[Measure]) -> list[Measure]:
     """The rows that the verdict uses, the distances that are easiest to read, and the time."""
-    return [row for row in measures if row.column.name in _MAIN]
+    named = {row.column.name: row for row in measures}
+    return [named[name] for name in _MAIN if name in named]
 
 
 def _cells(comparison: Comparison, column: Column) -> dict[str, tuple[str, str]]:
