@@ -248,8 +248,8 @@ set("across", "0");
 const count = root.querySelector(".count").textContent;
 let place = null;
 const box = canvas.getBoundingClientRect();
-for (let y = 0; y < box.height && !place; y += 6)
-  for (let x = 0; x < box.width && !place; x += 6) {
+for (let y = 0; y < box.height && !place; y += 20)
+  for (let x = 0; x < box.width && !place; x += 20) {
     canvas.dispatchEvent(new PointerEvent("pointermove", { clientX: box.left + x, clientY: box.top + y }));
     if (!tip.hidden) place = tip.textContent;
   }
