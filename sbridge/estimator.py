@@ -95,13 +95,13 @@ class SchrodingerBridge(SolverParameters):
             √(2ε) times each column's standard deviation is its noise (`sbridge.standardise`).
 
     Attributes:
-        bridge_: the fitted `sbridge.Bridge`, which also has everything below.
-        epsilon_: ε, as a number.
-        history_: the values of each check during the training, one dictionary per check; empty without a training.
-        n_features_in_: dimension d of the data.
-        effective_sizes_: (Σw)²/Σw² on both sides, the numbers of points of equal weight that know as much of a mean;
-            printed where `verbose` is set and there are weights.
-        feature_names_in_: names of the d columns, where the data had some; columns are then matched by name.
+        bridge_ (Bridge): the fitted `sbridge.Bridge`, which also has everything below.
+        epsilon_ (float): ε, as a number.
+        history_ (list): the values of each check of the training, a dictionary for each; empty without a training.
+        n_features_in_ (int): dimension d of the data.
+        effective_sizes_ (list): (Σw)²/Σw² on both sides: so many points of equal weight know as much of a mean.
+            They are printed where `verbose` is set and there are weights.
+        feature_names_in_ (array): names of the d columns, where the data had some; columns are then matched by name.
     """
 
     bridge_: Bridge

@@ -45,10 +45,10 @@ class Snapshots(SolverParameters):
             law on the two sides of a snapshot: before it that of the points, after it that of the weighted points.
 
     Attributes:
-        chain_: the fitted `Chain`, which also has everything below.
-        legs_: the fitted `SchrodingerBridge` of each pair of neighbours, in unit time, with its `effective_sizes_`.
-        growth_: with `growth`, the weights (n_k,) of each snapshot but the last, with the mean one.
-        n_features_in_: dimension d of the data.
+        chain_ (Chain): the fitted `Chain`, which also has everything below.
+        legs_ (list): the fitted `SchrodingerBridge` of each pair of neighbours, in unit time.
+        growth_ (list): with `growth`, the weights (n_k,) of each snapshot but the last, with the mean one.
+        n_features_in_ (int): dimension d of the data.
     """
 
     chain_: Chain

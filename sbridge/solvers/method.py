@@ -26,6 +26,7 @@ __all__ = ["CHECK_BATCHES", "Batch", "Draws", "MakeCoupling", "Method", "Trainin
 __all__ += ["target_batches"]
 
 CHECK_BATCHES = 8  # held-out points of a check, in batches
+_POWER = 0.25  # of the time left, in the weight of the losses
 
 
 class TrainingState(Protocol):
@@ -70,21 +71,29 @@ def drift_batches(
 
 
 def target_batches(
-    t: Tensor, x: Tensor, target: Tensor, epsilon: float, groups: int, losses: Callable[..., Tensor] = drift_losses
+    t: Tensor,
+    x: Tensor,
+    target: Tensor,
+    epsilon: float,
+    groups: int,
+    losses: Callable[..., Tensor] = drift_losses,
+    power: float = _POWER,
 ) -> Iterator[Batch]:
     """The same of times (n, 1, 1), points (n, points, d) and targets of both drifts (n, points, 2d).
 
-    The forward drift's loss has the weight ∝ √(1−t) and the backward drift's ∝ √t.  The variance of the targets grows
-    like 1/(1−t) and 1/t, and with equal weights the noise of the last times disturbs the fit at all others.
+    The forward drift's loss has the weight ∝ (1−t)^power and the backward drift's ∝ t^power.  The variance of the
+    targets grows like 1/(1−t) and 1/t, and with equal weights the noise of the last times disturbs the fit at all
+    others.
     """
     for one, place, aim in zip(*(part.split(groups) for part in (t, x, target)), strict=True):
-        yield Batch(one, place, partial(_weighted, losses, root=_root_weight(one, aim), target=aim, epsilon=epsilon))
+        root = _root_weight(one, aim, power)
+        yield Batch(one, place, partial(_weighted, losses, root=root, target=aim, epsilon=epsilon))
 
 
-def _root_weight(t: Tensor, target: Tensor) -> Tensor:
+def _root_weight(t: Tensor, target: Tensor, power: float) -> Tensor:
     """Square roots of the weights, whose means over t are one: (groups, 1, 2d)."""
     half = target.shape[-1] // 2
-    forward, backward = (1.5 * (1 - t).sqrt()).sqrt(), (1.5 * t.sqrt()).sqrt()
+    forward, backward = (((1 + power) * share**power).sqrt() for share in (1 - t, t))
     return torch.cat([forward.expand(-1, -1, half), backward.expand(-1, -1, half)], dim=-1)
 
 

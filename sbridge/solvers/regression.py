@@ -37,6 +37,7 @@ from sbridge.solvers.smoothed import SmoothedRegression, smoothing_pays
 from sbridge.times import Arcsine, TimesKind
 
 __all__ = ["InterpolantRegression", "Regression", "base_interpolant", "check_gamma", "check_groups"]
+__all__ += ["regression_on"]
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,16 @@ class Regression(NetworkSolver):
         base = base_interpolant(self.interpolant, self.gamma, data)
         draws = Draws(data, self.coupling, self.times(base), self.batch // self.group, self.group // 2)
         linear, brownian = self.interpolant is Linear, self.gamma is Brownian
-        if linear and brownian and smoothing_pays(draws.coupling, data.generator):
-            return SmoothedRegression(base, draws, self.round_steps)
-        return InterpolantRegression(base, draws, self.round_steps, linear, brownian)
+        return regression_on(base, draws, self.round_steps, linear, brownian, data.generator)
+
+
+def regression_on(
+    base: Interpolant, draws: Draws, round_steps: int, linear: bool, brownian: bool, generator: torch.Generator
+) -> Method:
+    """Regression on a fixed interpolant, with smoothed targets where they exist and have less noise."""
+    if linear and brownian and smoothing_pays(draws.coupling, generator):
+        return SmoothedRegression(base, draws, round_steps)
+    return InterpolantRegression(base, draws, round_steps, linear, brownian)
 
 
 def check_gamma(interpolant: type[ClosedForm], gamma: type[Gamma]) -> None:

@@ -27,6 +27,7 @@ from sbridge.solvers.method import Batch, Draws, Method, TrainingState, target_b
 __all__ = ["OTHERS", "SmoothedRegression", "mean_end", "smoothing_pays"]
 
 OTHERS = 1024  # m
+_POWER = 0.75  # of the weights of `target_batches`; the late targets' share of the noise is larger here
 
 
 def smoothing_pays(coupling: Coupling, generator: torch.Generator) -> bool:
@@ -51,7 +52,7 @@ class SmoothedRegression(Method):
     def batches(self, training: TrainingState) -> Iterator[Batch]:
         with torch.no_grad():
             t, x, target = self._points(training)
-        return target_batches(t, x, target, training.data.epsilon, self.draws.groups)
+        return target_batches(t, x, target, training.data.epsilon, self.draws.groups, power=_POWER)
 
     def _points(self, training: TrainingState) -> tuple[Tensor, Tensor, Tensor]:
         """Times (groups, 1, 1), points (groups, points, d) and the targets of both drifts (groups, points, 2d)."""
