@@ -311,7 +311,7 @@ def test_the_points_move_in_a_browser(animated: tuple[int, bool, Any]) -> None:
     width, dark, found = animated
     pictures = {"slid": 4, "turned": 2, "switched": 3, "views": 2}
     assert {name: found[name] for name in pictures} == pictures
-    assert found["words"] == ["t = 0", "t = 1"] and "60 points, moved backward" in found["count"]
+    assert found["words"] == ["t = 0", "t = 1"] and "60 points at t = 0.5, moved backward" in found["count"]
     assert all(f"{name}: " in found["place"] for name in COLUMNS) and found["left"]
     assert 0 < found["midway"] < 1000 and found["playing"] == "❚❚ Pause" and found["played"] == [1000, "▶ Play"]
     assert found["wide"] <= width  # no scrolling sideways

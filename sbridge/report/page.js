@@ -307,10 +307,11 @@ class Animation {
 
   // Words.
   say() {
-    this.root.querySelector("output").value = `t = ${written(Number(this.time.toFixed(2)))}`;
+    const [time, way] = [`t = ${written(Number(this.time.toFixed(2)))}`, this.forward ? "forward" : "backward"];
+    this.root.querySelector("output").value = time;
     this.control("play").textContent = this.playing ? "❚❚ Pause" : "▶ Play";
     this.root.querySelector(".count").textContent =
-      `${this.paths.count.toLocaleString("en")} points, moved ${this.forward ? "forward" : "backward"} by ${this.method.name}`;
+      `${this.paths.count.toLocaleString("en")} points at ${time}, moved ${way} by ${this.method.name}`;
   }
 
   point(event) {
