@@ -14,6 +14,7 @@ from torch import Tensor
 from sbridge.display import note
 from sbridge.errors import InputError
 from sbridge.estimates import rounded
+from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.io.snapshots import read_snapshots
 from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.snapshots import Snapshots, leave_one_out
@@ -37,7 +38,7 @@ class SnapshotsCommand:
     epsilon: float
     """ε per unit of time, in squared units of the data: over a time T the noise spreads a point by √(2εT)."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
-    """Folder to write: chain.safetensors (for sbridge.Chain.load), legs.csv, joints.csv, left_out.csv."""
+    """Folder to write: chain.safetensors (for sbridge.Chain.load), chain.html, legs.csv, joints.csv, left_out.csv."""
     time_column: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
     """Column of the table that has the time of each row."""
     times: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: 0,1,2,…)")] = ()
@@ -71,7 +72,9 @@ class SnapshotsCommand:
         if not 0 < self.held_out < 1:
             raise InputError(f"--held-out must lie between 0 and 1, not {self.held_out}")
         files = [str(file) for file in self.files]
-        times, samples = read_snapshots(files, self.time_column, self.times, self.columns)
+        from sbridge.report.chain import ChainTables, write_chain_page  # here, because matplotlib takes long to import
+
+        times, samples, columns = read_snapshots(files, self.time_column, self.times, self.columns)
         left_out = self._left_out(times)
         generator = torch.Generator().manual_seed(self.seed)
         fitted, tests = zip(*(_split(x, self.held_out, generator) for x in samples), strict=True)
@@ -79,15 +82,17 @@ class SnapshotsCommand:
         model.fit(fitted, times)
         self.out.mkdir(parents=True, exist_ok=True)
         model.save(self.out / "chain.safetensors")
-        self._show("legs", _legs(model, tests, self.seed))
-        self._show("joints", [_joint_row(joint) for joint in model.joints(tests)])
-        if left_out:
-            solvers = {self._solver().name: self._solver()}
-            tables = [
-                leave_one_out(samples, times, self.epsilon, solvers, time, random_state=self.seed) for time in left_out
-            ]
-            self._show("left_out", [dict(row) for table in tables for row in table.rows])
-        print(f"chain: {self.out / 'chain.safetensors'}")
+        certificates = _certificates(model, tests, self.seed)
+        legs = self._show("legs", _legs(model, tests, certificates, self.seed))
+        joints = self._show("joints", [_joint_row(joint) for joint in model.joints(tests)])
+        solvers = {self._solver().name: self._solver()}
+        tables = [
+            leave_one_out(samples, times, self.epsilon, solvers, time, random_state=self.seed) for time in left_out
+        ]
+        left = self._show("left_out", [dict(row) for table in tables for row in table.rows])
+        found = ChainTables(legs, joints, left, certificates)
+        page = write_chain_page(self.out, model.chain_, tests, columns, found, command)
+        print(f"chain: {self.out / 'chain.safetensors'}\npage: {page}")
 
     def _solver(self) -> Solver:
         return MaxMin(steps=self.steps) if self.method == "maxmin" else _POTENTIALS[self.method]
@@ -106,21 +111,30 @@ class SnapshotsCommand:
         check_left_out(times, time)
         return [time]
 
-    def _show(self, name: str, rows: Sequence[dict[str, float | str]]) -> None:
+    def _show(self, name: str, rows: list[dict[str, float | str]]) -> list[dict[str, float | str]]:
+        """Write and print a table, if it has rows, and return them."""
         if rows:
             write_csv(self.out / f"{name}.csv", rows)
             print(markdown([{key: _text(cell) for key, cell in row.items()} for row in rows]))
+        return rows
 
 
-def _legs(model: Snapshots, tests: Sequence[Tensor], seed: int) -> list[dict[str, float | str]]:
+def _certificates(model: Snapshots, tests: Sequence[Tensor], seed: int) -> list[Certificate]:
+    """The certificate of each leg; none where the held-out points do not allow it."""
+    if min(map(len, tests)) < _LEAST_FOR_CERTIFICATE or model.growth is not None:
+        note(f"no certificate: it needs {_LEAST_FOR_CERTIFICATE} held-out points of every time, and no growth")
+        return []
+    return model.certificates(tests, seed)
+
+
+def _legs(
+    model: Snapshots, tests: Sequence[Tensor], certificates: Sequence[Certificate], seed: int
+) -> list[dict[str, float | str]]:
     """Both ends of each leg by energy distance, its certificate in nats, and the effective sizes of its samples."""
     rows: list[dict[str, float | str]] = [{**row} for row in model.ends(tests, seed)]
     for row, leg in zip(rows, model.legs_, strict=True):
         row["points from"], row["points to"] = leg.effective_sizes_
-    if min(map(len, tests)) < _LEAST_FOR_CERTIFICATE or model.growth is not None:
-        note(f"no certificate: it needs {_LEAST_FOR_CERTIFICATE} held-out points of every time, and no growth")
-        return rows
-    for row, found in zip(rows, model.certificates(tests, seed), strict=True):
+    for row, found in zip(rows, certificates, strict=False):  # one for each leg, or none
         row["certificate"] = found.sentence
     return rows
 
