@@ -6,7 +6,7 @@ A pair of drifts b_F, b_B and ε is a whole bridge: b = (b_F + b_B)/2 and s = (b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sbridge import storage
 from sbridge.arrays import Array, RandomState, seed_of, seeded
-from sbridge.checks import Elsewhere, Time, checked, checked_value
+from sbridge.checks import Elsewhere, Positive, Time, checked, checked_value
 from sbridge.densities import Base, as_density, is_law
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate, rounded
@@ -56,7 +56,7 @@ class Bridge(storage.Storable):
         columns: names of the d columns of the data; None where they had none.
     """
 
-    kept: ClassVar[tuple[str, ...]] = ("columns",)
+    kept: ClassVar[Mapping[str, Any]] = {"columns": list[str] | None}
 
     def __init__(
         self,
@@ -68,7 +68,8 @@ class Bridge(storage.Storable):
     ) -> None:
         super().__init__()
         self.forward_field, self.backward_field = forward_field, backward_field
-        self.epsilon, self.interpolant, self.remark = epsilon, interpolant, remark
+        self.epsilon: float = checked_value("epsilon", Positive, epsilon)
+        self.interpolant, self.remark = interpolant, remark
         self.columns: Sequence[str] | None = None
 
     @property

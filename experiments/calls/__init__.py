@@ -75,7 +75,7 @@ def answer_of_command(*words: str) -> str:
     if code in (1, 2):
         hidden = [mark for mark in ("Traceback", "\x1b", "\x07") if mark in text]
         return f"{hidden[0]!r} in its words" if hidden else IN_ORDER if text.strip() else "no word"
-    return f"exit code {code}: {text.strip()[-80:]}"
+    return f"exit code {code}: {text.strip()[-120:]}"
 
 
 @contextlib.contextmanager

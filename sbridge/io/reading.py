@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from sbridge.checks import Checked, Rule
 
 __all__ = ["Reading"]
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Checked):
     """Options for data files."""
 
     columns: tuple[str, ...] = ()
@@ -20,7 +22,7 @@ class Reading:
     such columns anyway."""
     drop_missing: bool = False
     """Leave out rows with missing values, and say which; otherwise they are an error."""
-    separator: str | None = None
+    separator: Annotated[str, Rule(lambda mark: len(mark) == 1 or mark == "tab", "one character, or tab")] | None = None
     """What stands between the cells of a text file, such as ';' or tab; found in the file by default."""
     decimal: Literal[".", ","] | None = None
     """The decimal mark of a text file; found in the file by default."""

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sbridge.estimates import rounded
-from sbridge.files import write_bytes, write_text
+from sbridge.files import subfolder, write_bytes, write_text
 from sbridge.inspection import inspect_points
 from sbridge.io import Run
 from sbridge.report.certificate import certificate, certified
@@ -107,7 +107,7 @@ def write_page(
         command, environment, settings: how to reproduce what it shows; `settings` is printed as JSON.
         comparison: the table of a comparison and its verdict, as the template needs them.
     """
-    (path.parent / "figures").mkdir(exist_ok=True)
+    subfolder(path.parent, "figures")
     images = {exhibit.slug: _save(exhibit, path.parent / "figures") for exhibit in exhibits}
     pages = Environment(
         loader=PackageLoader("sbridge.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True

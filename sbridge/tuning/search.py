@@ -25,7 +25,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from sbridge.errors import InputError
-from sbridge.files import read_json, write_json
+from sbridge.files import made_folder, read_json, write_json
 from sbridge.io import check_same
 from sbridge.io.settings import describe, environment
 from sbridge.problem import Problem
@@ -185,7 +185,7 @@ def folder_of(folder: Path, question: Mapping[str, Any], resume: bool) -> Path:
         raise InputError(f"{folder} holds a search already; resume it, or choose another folder")
     if path.exists():
         check_same(path, read_json(path), describe(question))
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     write_json(path, describe(question))
     return folder
 
