@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+
 from calls import IN_ORDER, Case, answer_of_command
 
 __all__ = ["RUN", "Executes", "command_cases", "prepare"]
@@ -39,12 +40,12 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Sequence[str]]] = {
         "--baselines": ("all", "pot,nothing", ","),
         "--standardise": ("rows",),
         "--device": ("gpu", "cuda"),
-        "--x0": ("none.npy", "empty.npy", "text.npy", "bomb.npz", "claims.npy", "a.txt", "few.npy", "nan.npy", "words.csv"),
+        "--x0": ("none.npy", "empty.npy", "text.npy", "bomb.npz", "claims.npy", "a.txt", "few.npy", "words.csv"),
         "--x1": ("wide.npy", "constant.npy", "pickle.npy", "pickle.npz", "folder.npy", "many.npz", "many.npz:z"),
         "--out": ("a.npy", "full", "a.npy/inside", "n" * 300, ".", "/proc/new"),
         "--no-such-option": ("1",),
         "--columns": ("c0", "a,a", "a..z"),
-        "--separator": ("", "ab"),
+        "--separator": ("ab",),
         "--groupby": ("g",),
     },
     ("recover", "gaussian", "--steps", "30", "--out", "new"): {

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from calls import IN_ORDER, Case, answer_of_command
-from calls.commands import RUN, Executes
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+
+from calls import IN_ORDER, Case, answer_of_command
+from calls.commands import RUN, Executes
 
 __all__ = ["folder_cases"]
 
@@ -176,7 +177,9 @@ def _comparisons() -> dict[str, Damage]:
         ("duals",): ([1], {"a": "b"}),
         ("problem",): (3, "\x1b[31mred"),
     }
-    return missing | {f"{keys[0]} {value!r}": _set(*keys, to=value) for keys, found in values.items() for value in found}
+    return missing | {
+        f"{keys[0]} {value!r}": _set(*keys, to=value) for keys, found in values.items() for value in found
+    }
 
 
 def _certificates() -> dict[str, Damage]:

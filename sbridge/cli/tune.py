@@ -49,6 +49,9 @@ class Tune(Options, Generic[F]):
     """Run folder to write: the best bridge, trials.csv, figures and report.html."""
     resume: bool = False
     """Continue the search in the folder: finished trials are kept, others resume from their checkpoints."""
+    trust: bool = False
+    """Resume a search that somebody else has made, or you on another machine.  Its state is a pickle of Ray's, which
+    can run any code when it is read."""
     space: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """JSON file of what to vary: {"rate": {"low": 0.005, "high": 0.02}, "width": [64, 128], "batch": 512}.
     Hyperparameters that it does not name keep their default range."""
@@ -107,7 +110,7 @@ class Tune(Options, Generic[F]):
 
     def _shared(self, folder: Path, placement: Any) -> dict[str, Any]:
         found = {"out": folder, "steps": self.steps, "placement": placement, "storage": self.storage}
-        return {**found, "resume": self.resume, "random_state": self.seed, "say": note}
+        return {**found, "resume": self.resume, "trust": self.trust, "random_state": self.seed, "say": note}
 
     def _search(self, tuning: Any, folder: Path, problem: Problem, placement: Any, space: Any, command: str) -> Any:
         run = self._open(folder, problem, space, command)

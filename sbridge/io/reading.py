@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from sbridge.checks import Checked, Rule
+from sbridge.checks import Checked
 
 __all__ = ["Reading"]
 
@@ -22,7 +22,7 @@ class Reading(Checked):
     such columns anyway."""
     drop_missing: bool = False
     """Leave out rows with missing values, and say which; otherwise they are an error."""
-    separator: Annotated[str, Rule(lambda mark: len(mark) == 1 or mark == "tab", "one character, or tab")] | None = None
+    separator: str | None = None
     """What stands between the cells of a text file, such as ';' or tab; found in the file by default."""
     decimal: Literal[".", ","] | None = None
     """The decimal mark of a text file; found in the file by default."""
