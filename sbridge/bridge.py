@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Bridge", "Direction", "ExactBridge", "Times"]
 
 Direction = Literal["forward", "backward"]
+_CHECKED_AT_ONCE = 32_768  # points
 Times = Annotated[Sequence[float], Elsewhere()]
 
 
@@ -139,17 +140,23 @@ class Bridge(storage.Storable):
         exact = simulation is None and not options and self._own_field(sign).known_end is not None
         simulation = (simulation or Simulation()).changed(**options)
         simulation = simulation.with_steps(steps_for(self.epsilon, self.forward_field.data_spread))
-        points = self._inward(asked)
-        generator = seeded(random_state, points.device)
+        self._check_points(asked)
+        points, home = asked.values, self._home(asked)
+        generator = seeded(random_state, home.device)
 
         def states(part: Tensor) -> Iterator[Tensor]:
             if exact:
                 return self._drawn_states(part, route, sign, generator)
             return self._simulated_states(part, route, sign, simulation, generator)
 
+        found = points.new_empty(len(times), *points.shape)  # filled part by part, which takes the least memory
+        asked_for = len(route) - len(times)
         with torch.no_grad():
-            parts = [torch.stack(list(states(part))[-len(times) :]) for part in points.split(simulation.batch)]
-        return _finite(torch.cat(parts, dim=1))
+            for part, rows in zip(points.split(simulation.batch), found.split(simulation.batch, dim=1), strict=True):
+                for place, state in enumerate(states(part.to(home))):
+                    if place >= asked_for:
+                        rows[place - asked_for] = state
+        return _finite(found)
 
     @checked
     def at(
@@ -349,12 +356,20 @@ class Bridge(storage.Storable):
         return (there - back) / (2 * self.epsilon)
 
     def _inward(self, asked: Points) -> Tensor:
-        points = asked.values.to(next(iter(self.state_dict().values()), asked.values))
-        dim = self.forward_field.dim
-        if dim is not None and points.shape[1] != dim:
-            raise InputError(f"{asked.label} must have shape (n, {dim}), not {tuple(points.shape)}")
-        replace(asked, values=points).check_finite()
+        self._check_points(asked)
+        points = asked.values.to(self._home(asked))
+        replace(asked, values=points).check_finite()  # a large number may be infinite in single precision
         return points
+
+    def _check_points(self, asked: Points) -> None:
+        dim = self.forward_field.dim
+        if dim is not None and asked.values.shape[1] != dim:
+            raise InputError(f"{asked.label} must have shape (n, {dim}), not {tuple(asked.values.shape)}")
+        asked.check_finite()
+
+    def _home(self, asked: Points) -> Tensor:
+        """A tensor with the bridge's precision and device; the points' own, if the bridge has neither."""
+        return next(iter(self.state_dict().values()), asked.values)
 
     def _answer(self, function: VectorField, t: Any, x: Array, name: str) -> Array:
         asked = self.question(x)
@@ -407,7 +422,7 @@ def _time(t: Any, points: Tensor) -> Tensor:
 
 
 def _finite(states: Tensor) -> Tensor:
-    if not states.isfinite().all():
+    if not all(part.isfinite().all() for part in states.flatten(0, 1).split(_CHECKED_AT_ONCE)):
         raise DivergenceError("paths became infinite or NaN: take more steps, a smaller diffusion or nearer points")
     return states
 
