@@ -169,7 +169,7 @@ class SchrodingerBridge(SolverParameters):
         if self.verbose:
             note(str(found))
         for warning in found.warnings:
-            warnings.warn(warning, DataWarning, stacklevel=3)
+            warnings.warn(warning, DataWarning, stacklevel=4)  # fit, `checked` and the caller
 
     def _remember_samples(self, asked: Problem) -> None:
         self.n_features_in_, self.epsilon_ = asked.dim, asked.epsilon

@@ -7,7 +7,6 @@ code 1 or 2 with a line on stderr from a command.  Out of order are tracebacks, 
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -83,4 +82,3 @@ def workspace() -> Iterator[Path]:
     """An empty folder that is the current one."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         yield Path(folder)
-        os.chdir("/")

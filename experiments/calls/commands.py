@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from calls import IN_ORDER, Case, answer_of_command
+from sbridge.cli import main
 
-__all__ = ["RUN", "Executes", "command_cases", "prepare"]
+__all__ = ["RUN", "Executes", "command_cases", "finished_run", "prepare"]
 
 RUN = "run"
 """A finished run in the current folder."""
@@ -249,3 +252,12 @@ _HOSTILE: Mapping[str, Callable[[Path], None]] = {
     "bomb.npz": _bomb,
     "claims.npy": _claims,
 }
+
+
+def finished_run() -> str:
+    """Make the run that command lines and folders use; returns its folder."""
+    words = ("--x0", "a.npy", "--x1", "b.npy", "--epsilon", "0.5", "--steps", "30", "--baselines", "none", "--out", RUN)
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        code = main(["recover", *words])
+    assert code == 0
+    return RUN
