@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 import numbers
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, wraps
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 __all__ = ["Checked", "Count", "Elsewhere", "Fraction", "Named", "NotNegative", "Positive", "Rule", "Seed"]
-__all__ += ["Several", "Share", "Threads", "Time", "check_content", "check_text", "checked", "checked_arguments"]
-__all__ += ["checked_value", "made_of"]
+__all__ += ["Several", "Share", "Threads", "Time", "check_content", "check_memory", "check_text", "checked"]
+__all__ += ["checked_arguments", "checked_value", "made_of"]
 
 Count = Annotated[int, Ge(1), Lt(2**31)]
 """A whole number of at least one, of a size that libraries take."""
@@ -163,6 +164,20 @@ def checked_arguments(owner: type, values: Mapping[str, Any]) -> None:
     """Check values by the annotations of a class's constructor, for classes that must keep them as they are."""
     for name, annotation in _hints_of_arguments(cast(Any, owner).__init__).items():
         checked_value(name, annotation, values[name])
+
+
+def check_memory(what: str, size: float) -> None:
+    """Refuse what takes more than a quarter of this machine's memory: it is copied while it is used.
+
+    Args:
+        what: what it is, for the message.
+        size: its bytes.
+
+    Raises:
+        InputError: it is too large.
+    """
+    if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4:
+        raise InputError(f"{what} would take {size / 1e9:,.1f} GB, too much for the memory of this machine: take less")
 
 
 def check_content(name: str, annotation: Any, content: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -10,11 +9,11 @@ from zipfile import ZipFile
 
 from numpy.lib import format as npy
 
+from sbridge.checks import check_memory
 from sbridge.errors import InputError
 
 __all__ = ["check_npy", "check_npz"]
 
-_SHARE = 4  # points are copied while they are read
 _READ: Any = npy  # without types
 _HEADERS = {(1, 0): _READ.read_array_header_1_0, (2, 0): _READ.read_array_header_2_0}
 
@@ -47,16 +46,10 @@ def _check(label: str, file: IO[bytes], size: int) -> None:
     claimed = _claimed(file)
     if claimed > size:
         raise InputError(f"{label} claims to hold {claimed:,} bytes, but has {size:,}: it is damaged")
-    if claimed > _memory() / _SHARE:
-        raise InputError(f"{label} holds {claimed / 1e9:,.1f} GB, too much for the memory of this machine: divide it")
+    check_memory(label, claimed)
 
 
 def _claimed(file: Any) -> int:
     """Bytes of the array that a header announces."""
     shape, _, dtype = _HEADERS[_READ.read_magic(file)](file)
     return int(prod(shape) * dtype.itemsize)
-
-
-def _memory() -> int:
-    """Bytes of this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
