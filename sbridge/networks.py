@@ -50,9 +50,10 @@ class ResidualMLP(nn.Module):
         self, inputs: int, outputs: int, width: int, depth: int, silent: bool = False, gain: float = 1.0
     ) -> None:
         super().__init__()
-        self.first = nn.Linear(inputs, width)
-        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
-        self.last = nn.Linear(width, outputs)
+        with torch.random.fork_rng(devices=[]):  # layers draw weights from the global generator; ours are drawn below
+            self.first = nn.Linear(inputs, width)
+            self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+            self.last = nn.Linear(width, outputs)
         self.activation = nn.SiLU()
         self.silent, self.gain = silent, gain
         self.initialise(torch.Generator())
@@ -219,7 +220,7 @@ def build_network(
         InputError: the module does not answer (..., 2d).
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not those of other devices, which would not be put back
         module = factory(dim, *spreads, epsilon)
     drifts = module if isinstance(module, DriftPair) else OwnDrifts(module, dim)
     initialise(drifts, torch.Generator().manual_seed(seed))

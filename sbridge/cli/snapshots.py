@@ -11,10 +11,13 @@ import torch
 import tyro
 from torch import Tensor
 
+from sbridge.checks import Count, Fraction, Positive, Seed
+from sbridge.cli.options import Options
 from sbridge.display import note
 from sbridge.errors import InputError
 from sbridge.estimates import rounded
 from sbridge.evaluation.certificate.statement import Certificate
+from sbridge.files import made_folder
 from sbridge.io.snapshots import read_snapshots
 from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.snapshots import Snapshots, leave_one_out
@@ -30,12 +33,12 @@ _LEAST_FOR_CERTIFICATE = 100  # points
 
 
 @dataclass(frozen=True)
-class SnapshotsCommand:
+class SnapshotsCommand(Options):
     """Find the bridge through samples of several times, and say how good each leg of it is."""
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """A file of points for each time, .npy, .npz, .csv or .parquet; or one table with --time-column."""
-    epsilon: float
+    epsilon: Positive
     """ε per unit of time, in squared units of the data: over a time T the noise spreads a point by √(2εT)."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder to write: chain.safetensors (for sbridge.Chain.load), chain.html, legs.csv, joints.csv, left_out.csv."""
@@ -47,15 +50,15 @@ class SnapshotsCommand:
     """Columns to take from .csv and .parquet files (all by default)."""
     method: Literal["maxmin", "potential", "full-potential"] = "maxmin"
     """Solver of each leg: a network by max–min, or a mixture potential with diagonal or full covariances."""
-    steps: int = 6000
+    steps: Count = 6000
     """Steps of each training by max–min."""
-    growth: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
+    growth: Annotated[Positive | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
     """ρ in squared units of the data: give the points weights by unbalanced transport to the next time."""
     leave_out: Annotated[str | None, tyro.conf.arg(metavar="TIME|each", help_behavior_hint="(optional)")] = None
     """Leave a time out, or each in turn, and compare the bridge between its neighbours with the points there."""
-    held_out: float = 0.2
+    held_out: Fraction = 0.2
     """Fraction of each sample that is held out of the fit, to evaluate the legs on."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything."""
 
     def run(self, command: str) -> None:
@@ -69,8 +72,6 @@ class SnapshotsCommand:
             raise InputError(f"{self.out} is not empty; choose another folder")
         if self.growth is not None and self.leave_out is not None:
             raise InputError("--leave-out compares bridges without growth; leave out --growth")
-        if not 0 < self.held_out < 1:
-            raise InputError(f"--held-out must lie between 0 and 1, not {self.held_out}")
         files = [str(file) for file in self.files]
         from sbridge.report.chain import ChainTables, write_chain_page  # here, because matplotlib takes long to import
 
@@ -80,7 +81,7 @@ class SnapshotsCommand:
         fitted, tests = zip(*(_split(x, self.held_out, generator) for x in samples), strict=True)
         model = Snapshots(self.epsilon, self._solver(), self.seed, verbose=True, growth=self.growth)
         model.fit(fitted, times)
-        self.out.mkdir(parents=True, exist_ok=True)
+        made_folder(self.out)
         model.save(self.out / "chain.safetensors")
         certificates = _certificates(model, tests, self.seed)
         legs = self._show("legs", _legs(model, tests, certificates, self.seed))
