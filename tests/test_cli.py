@@ -601,7 +601,7 @@ def test_every_problem_explains_its_options(problem: str, call: Call) -> None:
 @pytest.mark.parametrize("command", ["recover", "epsilon", "tune"])
 def test_the_help_for_own_files_fits_a_screen(command: str, call: Call) -> None:
     shown = call(command, "--help").out
-    assert "--x0" in shown and "--columns" in shown
+    assert 0 < shown.index("--x0") < shown.index("--out") < shown.index("--columns")  # the files come first
     assert len(shown.splitlines()) <= 56
 
 
