@@ -15,6 +15,7 @@ from sbridge.bench import SUITES, add_plugins
 from sbridge.cli.bench import Bench
 from sbridge.cli.commands import Compare, Likelihood, Report, Sample
 from sbridge.cli.epsilon import Epsilon
+from sbridge.cli.moves import Moves
 from sbridge.cli.question import Files, in_our_epsilon
 from sbridge.cli.recover import Recover
 from sbridge.cli.snapshots import SnapshotsCommand
@@ -26,7 +27,16 @@ from sbridge.problems import PROBLEMS
 __all__ = ["Command", "parse"]
 
 Command = (
-    Recover[Any] | Tune[Any] | Epsilon[Any] | SnapshotsCommand | Sample | Likelihood | Compare | Report | Bench[Any]
+    Recover[Any]
+    | Tune[Any]
+    | Epsilon[Any]
+    | SnapshotsCommand
+    | Sample
+    | Moves
+    | Likelihood
+    | Compare
+    | Report
+    | Bench[Any]
 )
 _DESCRIPTION = (
     "Schrödinger bridges between two datasets, found by max–min over stochastic interpolants. "
@@ -80,7 +90,7 @@ def _commands(own: bool) -> Any:
         "tune": _problem_first(Tune, problems, more),
         "snapshots": SnapshotsCommand,
     }
-    finished = {"sample": Sample, "likelihood": Likelihood, "compare": Compare, "report": Report}
+    finished = {"sample": Sample, "moves": Moves, "likelihood": Likelihood, "compare": Compare, "report": Report}
     return _choice({**fits, **finished, "bench": benchmark[_choice({**SUITES})]})
 
 

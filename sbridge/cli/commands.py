@@ -23,7 +23,7 @@ from sbridge.likelihood import LogDensity, bits_per_dimension, cross_entropy
 from sbridge.points import Points
 from sbridge.sampling import Simulation, through
 
-__all__ = ["Compare", "Likelihood", "Report", "Sample"]
+__all__ = ["Compare", "Likelihood", "Report", "Sample", "asked_points", "fitted_bridge"]
 
 
 _POINTS_PER_BAR_STEP = 50
@@ -68,8 +68,8 @@ class Sample:
         simulation = self._simulation()
         check_writable(self.out)
         run = Run.open(self.folder)
-        bridge = _fitted(run)
-        points = _points(run, bridge, self.input, self.reading, self.group)
+        bridge = fitted_bridge(run)
+        points = asked_points(run, bridge, self.input, self.reading, self.group)
         states = self._move(bridge, points.values.numpy(), simulation)
         values, end = (states if self.times else states[-1]), "t1" if self.direction == "forward" else "t0"
         write_answer(self.out, Answer(values, _names(points, bridge), self.times or None, points, end))
@@ -117,8 +117,8 @@ class Likelihood:
         if self.out:
             check_writable(self.out)
         run = Run.open(self.folder)
-        bridge = _fitted(run)
-        points = _points(run, bridge, self.input, self.reading, self.group)
+        bridge = fitted_bridge(run)
+        points = asked_points(run, bridge, self.input, self.reading, self.group)
         base = run.problem.x0 if self.at == "x1" else run.problem.x1
         found = self._log_density(bridge, points.values, as_density(base, points.values))
         if self.out:
@@ -178,7 +178,7 @@ class Report:
         print(f"report: {build(Run.open(self.folder))}")
 
 
-def _points(run: Run, bridge: Bridge, file: str, reading: Reading, group: str | None) -> Points:
+def asked_points(run: Run, bridge: Bridge, file: str, reading: Reading, group: str | None) -> Points:
     points = read_points(file, reading, bridge.columns, f"those of {run.folder}", group)
     for remark in points.remarks:
         note(remark)
@@ -194,7 +194,7 @@ def _names(points: Points, bridge: Bridge) -> Sequence[str]:
     return points.columns or bridge.columns or [f"c{place}" for place in range(points.values.shape[1])]
 
 
-def _fitted(run: Run) -> Bridge:
+def fitted_bridge(run: Run) -> Bridge:
     path = run.path("bridge.safetensors")
     if not path.exists():
         raise InputError(f"{run.folder} has no bridge yet; continue with: {run.config['command']} --resume")
