@@ -191,7 +191,7 @@ def inspect_points(problem: Problem, inside: Problem | None = None) -> Inspectio
         inside: the same problem as it is fitted, where it is standardised.
     """
     x0, x1 = (x.detach().double().cpu() for x in (problem.x0, problem.x1))
-    scaled = inside is not None and inside is not problem
+    scaled = inside is not None and inside.x0 is not problem.x0
     listed = problem.columns or [f"c{k}" for k in range(problem.dim)]
     pairs = zip(listed, x0.T, x1.T, strict=True)
     columns = [_summary(name, first, second, problem.epsilon, scaled) for name, first, second in pairs]

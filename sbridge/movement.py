@@ -117,8 +117,8 @@ def what_moves(
         bridge: moves the points.
         x0: points at t = 0, better not those of the fit; of more than 10,000 some are left out.
         columns: names of the columns, or of the rows of `loadings`; by default the bridge's names, or c0, c1, …
-        loadings: L (k, d), variables behind the columns.  Where x0 is an AnnData (or `points_of` one), a key of its varm,
-            such as "PCs" for the genes behind components; the names are then those of the genes.
+        loadings: L (k, d), variables behind the columns.  Where x0 is an AnnData (or `points_of` one), also a key of
+            its varm, such as "PCs" for the genes behind components; the names are then those of the genes.
         random_state: seed of the paths.
 
     Raises:
@@ -150,13 +150,13 @@ def _variables(
     bridge: Bridge, asked: Points, columns: Sequence[str], loadings: NDArray[Any] | Tensor | str | None
 ) -> tuple[Sequence[str], Tensor]:
     """The names (k) and loadings (k, d) of what moves."""
-    dim, known = asked.values.shape[1], ()
+    dim, known = asked.values.shape[1], bridge.columns or ()
     if loadings is None:
-        known, weights = bridge.columns or (), torch.eye(dim).double()
+        weights = torch.eye(dim).double()
     elif isinstance(loadings, str):
         known, weights = loadings_of(asked, loadings)
     else:
-        weights = points_of(loadings, label="the loadings").values.double().cpu()
+        known, weights = (), points_of(loadings, label="the loadings").values.double().cpu()
     names = columns or known or [f"c{k}" for k in range(len(weights))]
     _check(weights, dim, names)
     return names, weights
