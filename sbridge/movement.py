@@ -24,6 +24,7 @@ from sbridge.errors import InputError
 from sbridge.estimates import Estimate, rounded
 from sbridge.points import Points, loadings_of, points_of
 from sbridge.sampling import graded
+from sbridge.standardise import StandardisedBridge
 from sbridge.tables import html, markdown, write_csv
 
 __all__ = ["Movement", "Mover", "what_moves"]
@@ -41,7 +42,7 @@ class Mover:
         displacement: mean of X₁ − x0, in its own units.
         spread: standard deviation of its start.
         speed: root of E∫b_F²dt, in its own units: at least the size of the mean displacement.
-        share: of the energy of all columns.
+        share: of the energy of all columns, which is that of standardised columns in a standardised fit.
     """
 
     name: str
@@ -138,10 +139,10 @@ def what_moves(
     errors, spreads, speeds = (
         _sizes(weights, moment) for moment in (displacements.T.cov() / len(points), points.cpu().T.cov(), second)
     )
-    total = sum(speed**2 for speed in speeds)
+    columns_of = zip(names, means.tolist(), errors, spreads, speeds, _shares(bridge, weights, second), strict=True)
     found = [
-        Mover(name, Estimate(mean, error), spread, speed, speed**2 / total)
-        for name, mean, error, spread, speed in zip(names, means.tolist(), errors, spreads, speeds, strict=True)
+        Mover(name, Estimate(mean, error), spread, speed, share)
+        for name, mean, error, spread, speed, share in columns_of
     ]
     return Movement(tuple(sorted(found, key=lambda mover: -abs(mover.spreads))))
 
@@ -164,6 +165,13 @@ def _variables(
 
 def _second_moment(u: Tensor) -> Tensor:
     return (u.T @ u).cpu() / len(u)
+
+
+def _shares(bridge: Bridge, weights: Tensor, second: Tensor) -> list[float]:
+    """Of the energy in the coordinates of the fit: in standardised ones, unlike columns have one unit."""
+    inside = weights @ bridge.inverse.cpu() if isinstance(bridge, StandardisedBridge) else weights
+    squares = [size**2 for size in _sizes(inside, second)]
+    return [square / sum(squares) for square in squares]
 
 
 def _check(loadings: Tensor, dim: int, names: Sequence[str]) -> None:

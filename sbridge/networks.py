@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sbridge.errors import InputError
 from sbridge.fields import Drifts
+from sbridge.storage import Storable
 
 __all__ = ["DriftPair", "NetworkFactory", "OwnDrifts", "ResidualMLP", "ResidualNetwork", "Shaped", "build_network"]
 __all__ += ["initialise", "time_features"]
@@ -176,7 +177,7 @@ class Shaped:
         return _Flat(self.make(), self.shape)
 
 
-class _Flat(nn.Module):
+class _Flat(Storable):
     """A module on shaped points, seen from flat ones."""
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
