@@ -57,7 +57,7 @@ def parse(words: Sequence[str]) -> Command:
         InputError: there is no problem of that name.
         SystemExit: the words are not a command (code 2), or ask for help (code 0).
     """
-    asked = in_our_epsilon(words)
+    asked = _of_several_times(in_our_epsilon(words))
     if asked[:1] == ["bench"]:
         add_plugins(_plugins(asked))
     commands = _commands(_names_no_problem(asked))
@@ -140,6 +140,12 @@ def _names_no_problem(words: Sequence[str]) -> bool:
     if not name.startswith("-"):
         raise InputError(f"there is no problem {name!r}; choose {', '.join(PROBLEMS)}, or give --x0 and --x1")
     return True
+
+
+def _of_several_times(words: Sequence[str]) -> list[str]:
+    """`recover cells.h5ad --time-key day` asks for the bridge through all times of a file: `snapshots`."""
+    timed = any(word.partition("=")[0] in ("--time-key", "--time-column") for word in words)
+    return ["snapshots", *words[1:]] if timed and words[0] == "recover" else list(words)
 
 
 def _plugins(words: Sequence[str]) -> list[str]:

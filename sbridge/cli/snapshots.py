@@ -14,7 +14,9 @@ from torch import Tensor
 from sbridge.display import note
 from sbridge.errors import InputError
 from sbridge.estimates import rounded
+from sbridge.io import Reading
 from sbridge.io.snapshots import read_snapshots
+from sbridge.points import Points
 from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.snapshots import Snapshots, leave_one_out
 from sbridge.snapshots.left_out import check_left_out
@@ -25,7 +27,6 @@ from sbridge.tables import markdown, write_csv
 __all__ = ["SnapshotsCommand"]
 
 _POTENTIALS: dict[str, Solver] = {"potential": MixturePotential(), "full-potential": FullMixturePotential()}
-_LEAST_FOR_CERTIFICATE = 100  # points
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,15 @@ class SnapshotsCommand:
     """Find the bridge through samples of several times, and say how good each leg of it is."""
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """A file of points for each time, .npy, .npz, .csv or .parquet; or one table with --time-column."""
+    """A file of points for each time, as in `sbridge recover`; or one table or .h5ad file with --time-column."""
     epsilon: float
     """ε per unit of time, in squared units of the data: over a time T the noise spreads a point by √(2εT)."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder to write: chain.safetensors (for sbridge.Chain.load), legs.csv, joints.csv, left_out.csv."""
-    time_column: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
-    """Column of the table that has the time of each row."""
+    time_column: Annotated[str | None, tyro.conf.arg(aliases=["--time-key"], help_behavior_hint="(optional)")] = None
+    """Column of the table, or of obs of the .h5ad file, that has the time of each row."""
     times: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: 0,1,2,…)")] = ()
     """Times of the files, rising."""
-    columns: tuple[str, ...] = ()
-    """Columns to take from .csv and .parquet files (all by default)."""
     method: Literal["maxmin", "potential", "full-potential"] = "maxmin"
     """Solver of each leg: a network by max–min, or a mixture potential with diagonal or full covariances."""
     steps: int = 6000
@@ -56,6 +55,7 @@ class SnapshotsCommand:
     """Fraction of each sample that is held out of the fit, to evaluate the legs on."""
     seed: int = 0
     """Seed of everything."""
+    reading: Reading = Reading()
 
     def run(self, command: str) -> None:
         """Fit, evaluate and write.
@@ -71,15 +71,20 @@ class SnapshotsCommand:
         if not 0 < self.held_out < 1:
             raise InputError(f"--held-out must lie between 0 and 1, not {self.held_out}")
         files = [str(file) for file in self.files]
-        times, samples = read_snapshots(files, self.time_column, self.times, self.columns)
+        if self.reading.groupby is not None:
+            raise InputError("--groupby is for two groups; the times are those of --time-column")
+        times, points = read_snapshots(files, self.time_column, self.times, self.reading)
+        for remark in dict.fromkeys(remark for one in points for remark in one.remarks):
+            note(remark)
+        names, samples = points[0].columns, [one.values for one in points]
         left_out = self._left_out(times)
         generator = torch.Generator().manual_seed(self.seed)
         fitted, tests = zip(*(_split(x, self.held_out, generator) for x in samples), strict=True)
         model = Snapshots(self.epsilon, self._solver(), self.seed, verbose=True, growth=self.growth)
-        model.fit(fitted, times)
+        model.fit([Points(x, names) for x in fitted], times)
         self.out.mkdir(parents=True, exist_ok=True)
         model.save(self.out / "chain.safetensors")
-        self._show("legs", _legs(model, tests, self.seed))
+        self._show("legs", _legs(model, tests, self.seed, names or ()))
         self._show("joints", [_joint_row(joint) for joint in model.joints(tests)])
         if left_out:
             solvers = {self._solver().name: self._solver()}
@@ -112,16 +117,22 @@ class SnapshotsCommand:
             print(markdown([{key: _text(cell) for key, cell in row.items()} for row in rows]))
 
 
-def _legs(model: Snapshots, tests: Sequence[Tensor], seed: int) -> list[dict[str, float | str]]:
-    """Both ends of each leg by energy distance, its certificate in nats, and the effective sizes of its samples."""
+def _legs(model: Snapshots, tests: Sequence[Tensor], seed: int, names: Sequence[str]) -> list[dict[str, float | str]]:
+    """Both ends of each leg by energy distance, the effective sizes of its samples, its dual gap and its certificate.
+
+    The dual gap is by how many nats a mixture potential, fitted to half of the held-out points, is ahead on the others.
+    """
     rows: list[dict[str, float | str]] = [{**row} for row in model.ends(tests, seed)]
     for row, leg in zip(rows, model.legs_, strict=True):
         row["points from"], row["points to"] = leg.effective_sizes_
-    if min(map(len, tests)) < _LEAST_FOR_CERTIFICATE or model.growth is not None:
-        note(f"no certificate: it needs {_LEAST_FOR_CERTIFICATE} held-out points of every time, and no growth")
+    try:
+        certificates = model.certificates(tests, seed)
+    except InputError as error:
+        note(f"no certificate: {error}")
         return rows
-    for row, found in zip(rows, model.certificates(tests, seed), strict=True):
-        row["certificate"] = found.sentence
+    for row, found in zip(rows, certificates, strict=True):
+        row["dual gap (nats)"] = str(found.forward.behind)
+        row["certificate"] = str(found.verdict_for(names))
     return rows
 
 

@@ -197,8 +197,9 @@ class Evaluator:
             remark = "no distances: the held-out points are the training points"
         else:
             remark = ""
-            row |= self._distances("forward", self._draw(problem.x1), self.test[1], generator)
-            row |= self._distances("backward", self._draw(problem.x0), self.test[0], generator)
+            start, end = problem.equal_points()
+            row |= self._distances("forward", self._draw(end), self.test[1], generator)
+            row |= self._distances("backward", self._draw(start), self.test[0], generator)
         if problem.truth is not None:
             row |= self._sampled_truth(problem.truth, generator)
         return _settled(row, remark)
