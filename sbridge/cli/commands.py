@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 import tyro
@@ -18,13 +18,17 @@ from sbridge.densities import Density, as_density
 from sbridge.display import note, tracked
 from sbridge.errors import InputError
 from sbridge.evaluation import FLOOR, TRUTH, Comparison, merge
+from sbridge.evaluation.by_column import DATA
 from sbridge.io import Answer, Reading, Run, check_writable, read_points, write_answer
 from sbridge.likelihood import LogDensity, bits_per_dimension, cross_entropy
 from sbridge.points import Points
 from sbridge.sampling import Simulation, through
+from sbridge.tables import text
 
 __all__ = ["Compare", "Likelihood", "Report", "Sample", "asked_points", "fitted_bridge"]
 
+
+T = TypeVar("T")
 
 _POINTS_PER_BAR_STEP = 50
 _OWN = "(default: the run's ε, whose paths are the bridge's)"
@@ -147,6 +151,8 @@ class Compare:
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folders of the runs; runs of the same problem, seed and sizes share one table."""
+    by_column: bool = False
+    """Show every column of the data too: mean and standard deviation of each method's ends beside the data's."""
 
     def run(self, command: str) -> None:
         """Print the tables.
@@ -158,6 +164,8 @@ class Compare:
             raise InputError("name at least one run folder")
         for comparison in _merged([_comparison(folder, len(self.folders) > 1) for folder in self.folders]):
             print_comparison(comparison)
+            if self.by_column:
+                print(text(comparison.by_column().rows()))
 
 
 @dataclass(frozen=True)
@@ -208,8 +216,13 @@ def _comparison(folder: Path, several: bool) -> Comparison:
         raise InputError(f"{folder} has no comparison yet; continue its run with --resume")
     if not several:
         return comparison
-    rows = {name if name in (FLOOR, TRUTH) else f"{folder.name}: {name}": row for name, row in comparison.rows.items()}
-    return replace(comparison, rows=rows)
+
+    def named(found: Mapping[str, T]) -> dict[str, T]:
+        shared = (FLOOR, TRUTH, DATA)
+        return {name if name in shared else f"{folder.name}: {name}": value for name, value in found.items()}
+
+    rows, duals, ends = named(comparison.rows), named(comparison.duals), named(comparison.ends)
+    return replace(comparison, rows=rows, duals=duals, ends=ends)
 
 
 def _merged(comparisons: Sequence[Comparison]) -> list[Comparison]:

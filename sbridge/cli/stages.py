@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -13,6 +14,7 @@ from sbridge.cli.fitting import fit
 from sbridge.display import Stages, note, training_display
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evaluation import Effort, Evaluator
+from sbridge.evaluation.by_column import DATA
 from sbridge.evaluation.table import Row
 from sbridge.io import Run
 from sbridge.problem import Frame
@@ -95,23 +97,28 @@ class _Working:
         diffusion = tuple(self.run.config["settings"]["diffusion"])
         steps = steps_for(self.problem.epsilon, Frame.of(self.problem).scale)
         evaluator = Evaluator.of(self.problem, self.seed, Effort(steps=steps, diffusion=diffusion))
-        found = {name: self.run.once(f"row {name}", partial(self._row, evaluator, name)) for name in facts}
+        own = replace(evaluator, problem=self.run.problem.to(self.problem.x0.device))  # in the user's units
+        found = {name: self.run.once(f"row {name}", partial(self._row, evaluator, own, name)) for name in facts}
         found |= {"references": self.run.once("references", partial(self._references, evaluator))}
         rows = {name: {**found[name]["row"], **facts[name]} for name in facts}
         duals = {name: found[name]["dual"] for name in facts}
+        ends = {name: found[name]["ends"] for name in facts if found[name]["ends"]}
         rows |= found["references"]["rows"]
-        comparison = evaluator.table(rows, duals | found["references"]["dual"])
+        comparison = evaluator.table(rows, duals | found["references"]["dual"], {DATA: own.data_ends(), **ends})
         comparison.to_csv(self.run.path("comparison.csv"))
         comparison.to_json(self.run.path("comparison.json"))
 
-    def _row(self, evaluator: Evaluator, name: str) -> dict[str, Any]:
-        """The row of a method and its dual values."""
+    def _row(self, evaluator: Evaluator, own: Evaluator, name: str) -> dict[str, Any]:
+        """The row of a method, its dual values, and its ends by column in the user's units."""
         path = self.run.path(self.run.config["methods"][name])
         with self.stages.stage(f"{name}: {_ROW}", like=_ROW):
             if not path.exists():
-                return {"row": {}, "dual": []}
+                return {"row": {}, "dual": [], "ends": {}}
             row, bridge = evaluator.examined(self._bridge(path))
-            return {"row": row, "dual": [] if bridge is None else evaluator.dual(bridge)}
+            if bridge is None:
+                return {"row": row, "dual": [], "ends": {}}
+            outside = Bridge.load(path).to(self.problem.x0.device)
+            return {"row": row, "dual": evaluator.dual(bridge), "ends": own.ends(outside)}
 
     def _references(self, evaluator: Evaluator) -> dict[str, Any]:
         """The rows of the floor and of the exact bridge, and the dual values of that one."""
