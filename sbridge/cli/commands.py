@@ -188,7 +188,7 @@ class Report:
 
 def asked_points(run: Run, bridge: Bridge, file: str, reading: Reading, group: str | None) -> Points:
     points = read_points(file, reading, bridge.columns, f"those of {run.folder}", group)
-    for remark in points.remarks:
+    for remark in (*points.remarks, *points.matched_by_position(bridge.columns, str(run.folder))):
         note(remark)
     if points.values.shape[1] != run.problem.dim:
         raise InputError(

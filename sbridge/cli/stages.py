@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from sbridge.baselines.sinkhorn import Sinkhorn
 from sbridge.bridge import Bridge
 from sbridge.cli.fitting import fit
 from sbridge.display import Stages, note, training_display
@@ -20,7 +21,6 @@ from sbridge.io import Run
 from sbridge.problem import Frame
 from sbridge.report.page import build
 from sbridge.sampling import steps_for
-from sbridge.solvers import Solver
 from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.standardise import as_fitted
 
@@ -30,7 +30,7 @@ _ROW, _CERTIFICATE = "evaluating on held-out points", "measuring the distance to
 _REPORT = "writing the report"
 
 
-def work(run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoint_seconds: float) -> None:
+def work(run: Run, solver: NetworkSolver, baselines: Sequence[Sinkhorn], checkpoint_seconds: float) -> None:
     """Do the stages of a run that are not finished.
 
     Raises:
@@ -76,13 +76,13 @@ class _Working:
         self.run.path("checkpoint.pt").unlink(missing_ok=True)
         return facts
 
-    def solve(self, baseline: Solver) -> Row:
+    def solve(self, baseline: Sinkhorn) -> Row:
         """The seconds that a baseline took, or a remark that says why it failed."""
 
         def solved() -> Row:
             begin = perf_counter()
             try:
-                with self.stages.stage(f"{baseline.name}: solving"):
+                with self.stages.stage(f"{baseline.name}: solving", most=baseline.most_seconds(self.problem)):
                     bridge = baseline.solve(self.problem, self.seed)
             except (InputError, DivergenceError) as error:
                 return {"remark": f"failed: {error}"}
