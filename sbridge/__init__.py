@@ -91,7 +91,7 @@ __all__ = [
     "what_moves",
     "write_report",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "baselines.sinkhorn": "BlockwiseSinkhorn GeomlossSinkhorn PotSinkhorn",

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import numbers
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sbridge.checks import Elsewhere, Seed, checked_value
 from sbridge.errors import InputError
 
-__all__ = ["Array", "RandomState", "as_tensor", "drawn_seed", "positive", "seed_of", "seeded"]
+__all__ = ["Array", "RandomState", "as_tensor", "drawn_seed", "seed_of", "seeded"]
 
 Array = TypeVar("Array")
 """Points in any kind that `sbridge.points.points_of` takes; an answer has the kind of its question."""
-RandomState = int | np.integer[Any] | np.random.RandomState | np.random.Generator | None
+RandomState = Annotated[int | np.integer[Any] | np.random.RandomState | np.random.Generator | None, Elsewhere()]
 """What may seed random numbers, as in scikit-learn; None takes a new seed from the operating system."""
 
 _REAL_NUMBERS = "biufO"  # NumPy's kinds: bool, integers, floats, objects
@@ -35,9 +35,9 @@ def seed_of(random_state: RandomState) -> int:
         InputError: it is none of these.
     """
     if random_state is None:
-        return torch.Generator().seed()
+        return torch.Generator().seed() % 2**32
     if isinstance(random_state, numbers.Integral):
-        return int(random_state)
+        return int(checked_value("random_state", Seed, random_state))
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31))
     if isinstance(random_state, np.random.Generator):
@@ -48,19 +48,6 @@ def seed_of(random_state: RandomState) -> int:
 def seeded(random_state: RandomState, device: torch.device) -> torch.Generator:
     """A generator on `device` with the seed of a random state (`seed_of`)."""
     return torch.Generator(device).manual_seed(seed_of(random_state))
-
-
-def positive(value: Any, name: str) -> float:
-    """A positive number of any kind (NumPy scalar, fraction, tensor without axes) as a float.
-
-    Raises:
-        InputError: it is none, or not finite.
-    """
-    single = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
-    number = float(single) if isinstance(single, numbers.Real) and not isinstance(single, bool) else math.nan
-    if 0 < number < math.inf:
-        return number
-    raise InputError(f"{name} must be a positive number, not {value!r}")
 
 
 def as_tensor(x: Any) -> Tensor:

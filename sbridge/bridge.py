@@ -6,11 +6,11 @@ A pair of drifts b_F, b_B and ε is a whole bridge: b = (b_F + b_B)/2 and s = (b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from sbridge import storage
 from sbridge.arrays import Array, RandomState, seed_of, seeded
+from sbridge.checks import Elsewhere, Time, checked, checked_value
 from sbridge.densities import Base, as_density, is_law
-from sbridge.errors import InputError
+from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate, rounded
 from sbridge.fields import Field, VectorField, side_by_side
 from sbridge.interpolants import Interpolant
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     from sbridge.evaluation.certificate import Certificate
     from sbridge.solvers.base import Listener
 
-__all__ = ["Bridge", "Direction", "ExactBridge"]
+__all__ = ["Bridge", "Direction", "ExactBridge", "Times"]
 
 Direction = Literal["forward", "backward"]
+Times = Annotated[Sequence[float], Elsewhere()]
 
 
 class Bridge(storage.Storable):
@@ -90,13 +92,14 @@ class Bridge(storage.Storable):
         """s = (b_F − b_B)/(2ε) = ∇log ρ_t, the score of the law at time t: t a number or (n, 1), x (n, d) → (n, d)."""
         return self._answer(self._score, t, x, "marginal_score")
 
+    @checked
     def trajectories(
         self,
         x: Array,
-        times: Sequence[float],
+        times: Times,
         simulation: Simulation | None = None,
         random_state: RandomState = None,
-        start: float | None = None,
+        start: Time | None = None,
         **options: Any,
     ) -> Array:
         """Paths through the points x (n, d): the states at all `times`, (len(times), n, d).
@@ -114,6 +117,7 @@ class Bridge(storage.Storable):
         Raises:
             InputError: times leave [0, 1] or are not monotone, it is not said where x stands, a point is not finite or
                 of the wrong dimension, or the simulation has no such option or value.
+            DivergenceError: a path became infinite or NaN.
         """
         asked = self.question(x)
         states = self._states(asked, times, simulation, random_state, start, **options)
@@ -144,13 +148,14 @@ class Bridge(storage.Storable):
 
         with torch.no_grad():
             parts = [torch.stack(list(states(part))[-len(times) :]) for part in points.split(simulation.batch)]
-        return torch.cat(parts, dim=1)
+        return _finite(torch.cat(parts, dim=1))
 
+    @checked
     def at(
         self,
         x: Array,
-        t: float,
-        start: float = 0.0,
+        t: Time,
+        start: Time = 0.0,
         simulation: Simulation | None = None,
         random_state: RandomState = None,
         **options: Any,
@@ -161,27 +166,27 @@ class Bridge(storage.Storable):
         answer: Array = asked.kind.vectors(moved, f"t{t:g}")
         return answer
 
+    @checked
     def transport(
         self,
         x: Array,
         direction: Direction = "forward",
         simulation: Simulation | None = None,
         random_state: RandomState = None,
-        until: float | None = None,
+        until: Time | None = None,
         **options: Any,
     ) -> Array:
         """Move points x (n, d) from one end to the other, or to time `until`, (n, d); the rest as in `trajectories`."""
-        if direction not in ("forward", "backward"):
-            raise InputError(f"direction must be forward or backward, not {direction!r}")
         start, end = (0.0, 1.0) if direction == "forward" else (1.0, 0.0)
         return self.at(x, end if until is None else until, start, simulation, random_state, **options)
 
+    @checked
     def log_prob(
         self,
         x: Array,
         at: End = "x1",
         *,
-        base: Base,
+        base: Annotated[Base, Elsewhere()],
         method: str | DensityMethod = "ode",
         random_state: RandomState = None,
     ) -> LogDensity[Array]:
@@ -205,12 +210,13 @@ class Bridge(storage.Storable):
         value, error = (asked.kind.numbers(getattr(found, name), name) for name in ("value", "standard_error"))
         return LogDensity(value, error, found.base)
 
+    @checked
     def cross_entropy(
         self,
         x: Array,
         at: End = "x1",
         *,
-        base: Base,
+        base: Annotated[Base, Elsewhere()],
         method: str | DensityMethod = "ode",
         random_state: RandomState = None,
     ) -> Estimate:
@@ -352,9 +358,7 @@ class Bridge(storage.Storable):
     def _answer(self, function: VectorField, t: Any, x: Array, name: str) -> Array:
         asked = self.question(x)
         points = self._inward(asked)
-        time = torch.as_tensor(t, dtype=points.dtype, device=points.device)
-        if not ((time >= 0) & (time <= 1)).all():
-            raise InputError("t must lie in [0, 1]")
+        time = _time(t, points)
         with torch.no_grad():
             answer: Array = asked.kind.vectors(function(time, points), name)
         return answer
@@ -388,13 +392,32 @@ class ExactBridge(Bridge):
         return (1 - t) * x0 + t * x1 + (2 * self.epsilon * t * (1 - t)).sqrt() * z
 
 
+def _time(t: Any, points: Tensor) -> Tensor:
+    """Times (), (1,) or (n, 1) of points (n, d), in their precision and on their device."""
+    try:
+        time = torch.as_tensor(t, dtype=points.dtype, device=points.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"t must be a number or (n, 1) numbers, not {t!r}") from None
+    if not ((time >= 0) & (time <= 1)).all():
+        raise InputError("t must lie in [0, 1]")
+    if (time.ndim > 1 and tuple(time.shape) not in ((1, 1), (len(points), 1))) or (time.ndim == 1 and len(time) != 1):
+        raise InputError(f"t must be a number or have shape ({len(points)}, 1), not {tuple(time.shape)}")
+    return time
+
+
+def _finite(states: Tensor) -> Tensor:
+    if not states.isfinite().all():
+        raise DivergenceError("paths became infinite or NaN: take more steps, a smaller diffusion or nearer points")
+    return states
+
+
 def _route(times: Sequence[float], start: float | None) -> list[float]:
     """The times that a path goes through, from where it starts.
 
     Raises:
         InputError: they leave [0, 1] or are not monotone, or times[0] is no end and there is no start.
     """
-    route = [float(t) for t in times]
+    route = list(checked_value("times", tuple[float, ...], list(times) if isinstance(times, Iterable) else times))
     if start is not None and route[:1] != [start]:
         route = [float(start), *route]
     steps = np.diff(route)

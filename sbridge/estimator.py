@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sbridge.arrays import Array, RandomState, as_tensor, seed_of
 from sbridge.bridge import Bridge, Direction
+from sbridge.checks import Elsewhere, checked, checked_arguments, checked_value
 from sbridge.densities import Base
 from sbridge.display import note, training_display
 from sbridge.epsilon import with_epsilon
@@ -29,7 +30,7 @@ from sbridge.inspection import inspect_points
 from sbridge.likelihood import End, LogDensity
 from sbridge.parameters import nested_parameters, with_parameters
 from sbridge.points import Points, points_of
-from sbridge.problem import Problem
+from sbridge.problem import Frame, Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.maxmin import MaxMin
@@ -67,7 +68,8 @@ class SolverParameters(BaseEstimator):
         return self
 
     def _made_solver(self) -> Solver:
-        return self.solver() if isinstance(self.solver, type) else self.solver
+        made: Solver = checked_value("solver", Solver, self.solver() if isinstance(self.solver, type) else self.solver)
+        return made
 
 
 class SchrodingerBridge(SolverParameters):
@@ -93,13 +95,13 @@ class SchrodingerBridge(SolverParameters):
             √(2ε) times each column's standard deviation is its noise (`sbridge.standardise`).
 
     Attributes:
-        bridge_: the fitted `sbridge.Bridge`, which also has everything below.
-        epsilon_: ε, as a number.
-        history_: the values of each check during the training, one dictionary per check; empty without a training.
-        n_features_in_: dimension d of the data.
-        effective_sizes_: (Σw)²/Σw² on both sides, the numbers of points of equal weight that know as much of a mean;
-            printed where `verbose` is set and there are weights.
-        feature_names_in_: names of the d columns, where the data had some; columns are then matched by name.
+        bridge_ (Bridge): the fitted `sbridge.Bridge`, which also has everything below.
+        epsilon_ (float): ε, as a number.
+        history_ (list): the values of each check of the training, a dictionary for each; empty without a training.
+        n_features_in_ (int): dimension d of the data.
+        effective_sizes_ (list): (Σw)²/Σw² on both sides: so many points of equal weight know as much of a mean.
+            They are printed where `verbose` is set and there are weights.
+        feature_names_in_ (array): names of the d columns, where the data had some; columns are then matched by name.
     """
 
     bridge_: Bridge
@@ -107,7 +109,7 @@ class SchrodingerBridge(SolverParameters):
     def __init__(
         self,
         epsilon: float | str = 0.5,
-        solver: Solver | type[Solver] = MaxMin(),
+        solver: Annotated[Solver | type[Solver], Elsewhere()] = MaxMin(),
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
@@ -116,12 +118,13 @@ class SchrodingerBridge(SolverParameters):
         self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
         self.verbose, self.standardise = verbose, standardise
 
+    @checked
     def fit(
         self,
         x0: Any,
         x1: Any,
         callbacks: Sequence[Listener] = (),
-        sample_weight: tuple[SampleWeights, SampleWeights] = (None, None),
+        sample_weight: tuple[Any, Any] = (None, None),
     ) -> SchrodingerBridge:
         """Find the bridge from x0 (n0, d) to x1 (n1, d).
 
@@ -140,8 +143,8 @@ class SchrodingerBridge(SolverParameters):
         Warns:
             DataWarning: the data or ε are likely to give a wrong or useless answer.
         """
-        device = device_named(self.device)
-        solver = self._made_solver()
+        checked_arguments(type(self), vars(self))
+        device, solver = device_named(self.device), self._made_solver()
         posed = _with_weights(points_of(x0, label="x0"), points_of(x1, label="x1"), sample_weight).to(device)
         asked, choice = with_epsilon(posed, self.epsilon, self.standardise)
         if choice:
@@ -158,6 +161,7 @@ class SchrodingerBridge(SolverParameters):
         return self
 
     def _inspect(self, problem: Problem, inside: Problem) -> None:
+        Frame.of(inside)  # refuses points that do not vary at all
         found = inspect_points(problem, inside)
         if self.verbose:
             note(str(found))

@@ -27,19 +27,22 @@ def replace_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         write: gets the open binary file.
 
     Raises:
-        OSError: the folder cannot be written to, or the disk is full.  After this and every other error, the old file
-            is unchanged and the new one is gone.
+        InputError: the folder cannot be written to, or the disk is full.  After this and every other error, the old
+            file is unchanged and the new one is gone.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-    with open(temporary, "xb") as file:
-        try:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    temporary = path.parent / f".{secrets.token_hex(8)}.partial"
+    try:
+        with open(temporary, "xb") as file:
+            try:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sbridge.arrays import RandomState
 from sbridge.bridge import Bridge
+from sbridge.checks import Several, checked_value
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate, rounded
 from sbridge.points import Points, loadings_of, points_of
@@ -129,6 +130,7 @@ def what_moves(
     asked = bridge.question(x0)
     names, weights = _variables(bridge, asked, columns, loadings)
     points = bridge.tensor(asked).double()
+    checked_value("the number of points", Several, len(points))
     points = points[:: ceil(len(points) / _POINTS)]
     times = _TIMES.tolist()
     paths = bridge.trajectories(points, times, random_state=random_state)

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import pi, prod
+from typing import Annotated
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor, nn
 
+from sbridge.checks import Checked, Count
 from sbridge.errors import InputError
 from sbridge.fields import Drifts
 from sbridge.storage import Storable
@@ -115,7 +118,7 @@ class DriftPair(Drifts):
 
 
 @dataclass(frozen=True)
-class ResidualNetwork:
+class ResidualNetwork(Checked):
     """The factory of the default network, a `DriftPair`.
 
     Args:
@@ -123,8 +126,8 @@ class ResidualNetwork:
         depth: hidden layers.
     """
 
-    width: int = 128
-    depth: int = 6
+    width: Count = 128
+    depth: Count = 6
 
     def __call__(self, dim: int, spread0: float, spread1: float, epsilon: float) -> DriftPair:
         return DriftPair(dim, spread0, spread1, epsilon, self.width, self.depth)
@@ -155,7 +158,7 @@ class OwnDrifts(Drifts):
 
 
 @dataclass(frozen=True)
-class Shaped:
+class Shaped(Checked):
     """The factory of a network that sees points in a shape of their own, such as images (channels, height, width).
 
     Args:
@@ -167,7 +170,7 @@ class Shaped:
         InputError: (when the network is built) the points have another dimension.
     """
 
-    shape: tuple[int, ...]
+    shape: Annotated[tuple[Count, ...], MinLen(1)]
     make: Callable[[], nn.Module]
 
     def __call__(self, dim: int, spread0: float, spread1: float, epsilon: float) -> nn.Module:

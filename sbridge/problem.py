@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sbridge.arrays import positive
 from sbridge.bridge import Bridge, ExactBridge
+from sbridge.checks import Checked, Positive
 from sbridge.errors import InputError
 from sbridge.fields import Framed, moved_pair
 from sbridge.interpolants import FramedInterpolant
@@ -23,7 +23,7 @@ _POINTS = ("x0", "x1", "test0", "test1")
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Checked):
     """Two datasets, ε, and held-out points to evaluate the answer on.
 
     Args:
@@ -43,7 +43,7 @@ class Problem:
 
     x0: Tensor
     x1: Tensor
-    epsilon: float
+    epsilon: Positive
     test0: Tensor
     test1: Tensor
     name: str = "data"
@@ -52,8 +52,7 @@ class Problem:
     weights0: Tensor | None = None
     weights1: Tensor | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "epsilon", positive(self.epsilon, "epsilon"))
+    def validate(self) -> None:
         for label in _POINTS:
             _check_points(label, getattr(self, label), self.x0)
         for label, weights, x in (("weights0", self.weights0, self.x0), ("weights1", self.weights1, self.x1)):

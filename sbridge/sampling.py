@@ -19,12 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from math import asin, ceil, inf, pi, sqrt
-from typing import Any, Protocol
+from math import asin, ceil, pi, sqrt
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor
 
+from sbridge.checks import Checked, Count, NotNegative, Positive
 from sbridge.errors import InputError
 from sbridge.fields import VectorField
 
@@ -33,10 +35,11 @@ __all__ += ["Stepper", "brownian_bridge_step", "even", "graded", "integrate", "s
 
 _STEPS, _STEPS_PER_NOISE = 100, 40  # the latter times √(2ε) over the spread
 
-Diffusion = float | Callable[[Tensor], Tensor]
+Diffusion = NotNegative | Callable[[Tensor], Tensor]
 """D, or a function of times (in a tensor of any shape) that gives D(t) ≥ 0."""
 
 
+@runtime_checkable
 class Integrator(Protocol):
     """What carries points from one time to another."""
 
@@ -96,15 +99,15 @@ RK4 = Stepper(stages=((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), weights=(1 / 6, 
 
 
 @dataclass(frozen=True)
-class Adaptive:
+class Adaptive(Checked):
     """Dormand–Prince 5(4) with steps chosen by its error estimate, by torchdiffeq; for the probability flow only.
 
     Args:
         rtol, atol: relative and absolute tolerance of a step's error, root mean square over all points.
     """
 
-    rtol: float = 1e-6
-    atol: float = 1e-6
+    rtol: Positive = 1e-6
+    atol: Positive = 1e-6
 
     def advance(
         self,
@@ -131,18 +134,18 @@ class Adaptive:
 
 
 @dataclass(frozen=True)
-class PiecewiseLinear:
+class PiecewiseLinear(Checked):
     """D(t) through `values` at equally spaced times from 0 to 1, linear between; a single value is a constant.
 
     Raises:
         InputError: a value is negative or no number, or there is none.
     """
 
-    values: tuple[float, ...]
+    values: Annotated[tuple[NotNegative, ...], MinLen(1)]
 
-    def __post_init__(self) -> None:
-        if not (self.values and all(0 <= value < inf for value in self.values)):
-            raise InputError(f"diffusion must be one or more numbers ≥ 0, not {list(self.values)}")
+    @classmethod
+    def called(cls, field: str) -> str:
+        return "diffusion"
 
     def __call__(self, t: Tensor) -> Tensor:
         knots = t.new_tensor([*self.values, self.values[-1]])  # one more, for t = 1
@@ -164,7 +167,7 @@ def through(values: Sequence[float]) -> Diffusion | None:
 
 
 @dataclass(frozen=True)
-class Simulation:
+class Simulation(Checked):
     """How a bridge moves points: the process, its steps, and how many points move at once.
 
     Args:
@@ -182,17 +185,14 @@ class Simulation:
         InputError: steps or batch is below 1, or D is negative or not finite at some time.
     """
 
-    steps: int | None = None
+    steps: Count | None = None
     diffusion: Diffusion | None = None
     stepper: Integrator = EULER
-    batch: int = 32_768
+    batch: Count = 32_768
     quiet_end: bool = False
 
-    def __post_init__(self) -> None:
-        for name, value in (("steps", self.steps), ("batch", self.batch)):
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, not {value}")
-        if self.diffusion is not None:
+    def validate(self) -> None:
+        if callable(self.diffusion):
             _check_diffusion(self.diffusion)
 
     def changed(self, **options: Any) -> Simulation:
@@ -230,8 +230,8 @@ def steps_for(epsilon: float, spread: float | None) -> int:
     return _STEPS if spread is None else max(_STEPS, ceil(_STEPS_PER_NOISE * sqrt(2 * epsilon) / spread))
 
 
-def _check_diffusion(diffusion: Diffusion) -> None:
-    values = torch.as_tensor(diffusion(torch.linspace(0, 1, 101)) if callable(diffusion) else diffusion)
+def _check_diffusion(diffusion: Callable[[Tensor], Tensor]) -> None:
+    values = torch.as_tensor(diffusion(torch.linspace(0, 1, 101)))
     if not (values.isfinite() & (values >= 0)).all():
         raise InputError(f"diffusion must be ≥ 0 and finite at all times, not {values.min().item():g}")
 

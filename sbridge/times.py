@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from itertools import chain
 from math import pi
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from sbridge.checks import Named
 from sbridge.interpolants import Interpolant
 
-__all__ = ["Arcsine", "GammaMatched", "LossVariance", "TimeDensity", "Uniform"]
+__all__ = ["TIMES", "Arcsine", "GammaMatched", "LossVariance", "TimeDensity", "TimesKind", "Uniform"]
 
 _EDGE = 0.005
 _ARCSINE_EDGE = 0.045  # share of the arcsine law of times left out at either end: t stays in [0.005, 0.995]
@@ -126,3 +128,14 @@ class LossVariance(_Tabulated):
             density = self.variances.sqrt()
             self.masses = (density / density.sum()).clamp(min=_FLOOR / _BINS)
             self.masses /= self.masses.sum()
+
+
+TIMES: dict[str, type[TimeDensity]] = {
+    "uniform": Uniform,
+    "arcsine": Arcsine,
+    "gamma-matched": GammaMatched,
+    "loss-variance": LossVariance,
+}
+"""By their names, which solvers take too."""
+
+TimesKind = Annotated[type[TimeDensity], Named(TIMES, TimeDensity)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from math import sqrt
 
+from sbridge.checks import Positive, checked_value
 from sbridge.errors import InputError
 
 __all__ = ["eot_epsilon", "geomloss_blur", "geomloss_reg", "ott_epsilon", "pot_reg", "pot_reg_half", "process_sigma"]
@@ -111,7 +112,9 @@ def epsilon_named(text: str) -> float:
     name, mark, value = text.rpartition("=")
     try:
         number = float(value)
-        return _NAMED[name](number) if mark else number
+        return checked_value("epsilon", Positive, _NAMED[name](number) if mark else number)
+    except InputError:
+        raise
     except (KeyError, ValueError):
         units = ", ".join(f"{one}=…" for one in _NAMED)
         raise InputError(f"epsilon must be a number, auto, or one of {units}, not {text!r}") from None

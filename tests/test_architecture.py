@@ -12,10 +12,10 @@ import pytest
 import sbridge
 
 ROOT = Path(sbridge.__file__).parent
-LAYERS = ["errors", "estimates", "arrays", "weights", "points", "parameters", "files", "storage", "tables", "units"]
-LAYERS += ["fields", "networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives", "densities"]
-LAYERS += ["likelihood", "bridge", "problem", "inspection", "standardise", "movement", "solvers", "potentials"]
-LAYERS += ["baselines", "problems", "theory", "evaluation", "epsilon", "display", "estimator", "snapshots", "io"]
+LAYERS = ["errors", "checks", "estimates", "arrays", "weights", "points", "parameters", "files", "storage", "tables"]
+LAYERS += ["units", "fields", "networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives"]
+LAYERS += ["densities", "likelihood", "bridge", "problem", "inspection", "standardise", "movement", "solvers"]
+LAYERS += ["potentials", "baselines", "problems", "theory", "evaluation", "epsilon", "display", "estimator", "snapshots", "io"]
 LAYERS += ["report", "bench", "tuning", "cli", "__main__", "experiments"]
 LATE = {(name, late) for name in ("bridge", "standardise") for late in ("evaluation.certificate", "solvers.base")}
 LATE |= {("estimator", "report.written")}

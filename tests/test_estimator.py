@@ -127,7 +127,7 @@ def test_a_seed_repeats_the_paths(fitted: sbridge.SchrodingerBridge) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"at": "x2"}, "at must be x1 or x0"),
+        ({"at": "x2"}, "at must be 'x1' or 'x0'"),
         ({"method": "guess"}, "method must be one of ode, sde"),
         ({"base": cloud(100)[:, :1]}, r"samples of the base must have shape \(m, 2\)"),
         ({"base": np.full((100, 2), np.nan)}, "NaN"),

@@ -335,7 +335,7 @@ def test_any_number_may_be_epsilon(epsilon: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("epsilon", ["half", None, 1j, True, np.nan, -1])
 def test_what_is_no_epsilon_is_refused(epsilon: Any) -> None:
-    with pytest.raises(InputError, match=r"epsilon must be a (positive )?number"):
+    with pytest.raises(InputError, match="epsilon must be"):
         sbridge.SchrodingerBridge(epsilon, solver=sbridge.PotSinkhorn(points=12)).fit(X, X + 1)
 
 

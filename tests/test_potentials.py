@@ -588,8 +588,8 @@ def test_smallest_problem_and_repeated_points_are_solved(
     [
         (lambda: MixturePotential(components=0), "components must be at least 1"),
         (lambda: MixturePotential(starts=0), "starts must be at least 1"),
-        (lambda: MixturePotential(held_out=0.0), "between 0 and 1"),
-        (lambda: MixturePotential(held_out=1.0), "between 0 and 1"),
+        (lambda: MixturePotential(held_out=0.0), "held_out must be above 0"),
+        (lambda: MixturePotential(held_out=1.0), "held_out must be below 1"),
     ],
 )
 def test_invalid_settings_are_refused(make: Callable[[], MixturePotential], message: str) -> None:

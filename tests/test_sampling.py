@@ -293,5 +293,5 @@ def test_piecewise_linear_keeps_shape_and_type(shape: tuple[int, ...], dtype: to
 
 @pytest.mark.parametrize("values", [(), (-0.1,), (0.3, nan), (0.3, inf)], ids=str)
 def test_piecewise_linear_refuses_what_is_no_diffusion(values: tuple[float, ...]) -> None:
-    with pytest.raises(InputError, match="diffusion must be one or more numbers ≥ 0"):
+    with pytest.raises(InputError, match="diffusion"):
         PiecewiseLinear(values)

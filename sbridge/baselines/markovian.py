@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from sbridge.baselines.matching import brownian_bridges
-from sbridge.couplings.self_consistent import Simulated
+from sbridge.checks import Count, Named, Share
+from sbridge.couplings.self_consistent import SelfConsistent, Simulated
+from sbridge.errors import InputError
 from sbridge.interpolants import Path
 from sbridge.solvers.data import Data
 from sbridge.solvers.held_out import antithetic_path, bridge_pairs, drift_losses
@@ -30,6 +32,11 @@ from sbridge.solvers.network_solver import NetworkSolver
 __all__ = ["MarkovianFitting", "MarkovianMethod"]
 
 _GROUP = 2  # a pair simulated from x0 and one simulated from x1 share a time
+
+
+_SIMULATED: dict[str, type[Simulated]] = {"simulated": Simulated, "self-consistent": SelfConsistent}
+MakeSimulated = Annotated[Callable[[Tensor, Tensor, float], Simulated], Named(_SIMULATED, Simulated)]
+"""Makes a coupling that simulates its pairs, from (x0, x1, epsilon); or its name."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,13 @@ class MarkovianFitting(NetworkSolver):
 
     name: ClassVar[str] = "DSBM-IMF (own)"
 
-    coupling: Callable[[Tensor, Tensor, float], Simulated] = Simulated
-    memory: float = 0.02
-    iterations: int = 20
+    coupling: MakeSimulated = Simulated
+    memory: Share = 0.02
+    iterations: Count = 20
+
+    def validate(self) -> None:
+        if self.batch % _GROUP:
+            raise InputError(f"batch must be even, half of it from either side, not {self.batch}")
 
     def method(self, data: Data) -> MarkovianMethod:
         """Bridge matching on simulated pairs."""

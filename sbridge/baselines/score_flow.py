@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sbridge.baselines.matching import brownian_bridges
+from sbridge.checks import Count, checked
 from sbridge.couplings import Coupling
 from sbridge.couplings.base import rows_of
 from sbridge.errors import InputError
@@ -41,7 +42,8 @@ class MinibatchPot(Coupling):
         InputError: ε is so small that POT's iteration, not in the log domain, underflows (when pairs are drawn).
     """
 
-    def __init__(self, x0: Tensor, x1: Tensor, epsilon: float, batch: int = 512) -> None:
+    @checked
+    def __init__(self, x0: Tensor, x1: Tensor, epsilon: float, batch: Count = 512) -> None:
         super().__init__(x0, x1, epsilon)
         self.batch = batch
 

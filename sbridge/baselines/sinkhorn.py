@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from sbridge.bridge import Bridge
+from sbridge.checks import Checked, Count, Positive, Seed, checked
 from sbridge.fields import Field, Reversed
 from sbridge.plans import Plan, entropic_plan
 from sbridge.problem import Frame, Problem
@@ -110,7 +111,7 @@ def _bridge_of(plan: Plan, tolerance: float) -> Bridge:
 
 
 @dataclass(frozen=True)
-class Sinkhorn:
+class Sinkhorn(Checked):
     """The plan between random subsamples of both datasets.
 
     Args:
@@ -123,9 +124,9 @@ class Sinkhorn:
     attempts: ClassVar[float] = 1.0
     """How often all iterations are done at most."""
 
-    points: int = 2048
-    iterations: int = 1000
-    tolerance: float = 1e-3
+    points: Count = 2048
+    iterations: Count = 1000
+    tolerance: Positive = 1e-3
 
     def most_seconds(self, problem: Problem) -> float:
         """About how long a solve takes at most: as long as all iterations, by a part of one that is done here."""
@@ -136,7 +137,8 @@ class Sinkhorn:
             torch.logsumexp(some, axis)
         return self.attempts * self.iterations * (perf_counter() - begin) * rows / len(some)
 
-    def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> Bridge:
+    @checked
+    def solve(self, problem: Problem, random_state: Seed = 0, listeners: Sequence[Listener] = ()) -> Bridge:
         """The bridge of the plan.
 
         Warns:
@@ -200,7 +202,7 @@ class GeomlossSinkhorn(Sinkhorn):
     name = "GeomLoss Sinkhorn"
     attempts = 1.5
 
-    points: int = 1024
+    points: Count = 1024
 
     def _bridge(
         self, x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None, weights1: Tensor | None
@@ -222,7 +224,7 @@ class BlockwiseSinkhorn(Sinkhorn):
 
     name = "blockwise Sinkhorn"
 
-    points: int = 8192
+    points: Count = 8192
 
     def _bridge(
         self, x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None, weights1: Tensor | None

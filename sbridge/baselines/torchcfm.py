@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class TorchCfm(NetworkSolver):
     name: ClassVar[str] = "torchcfm [SF]²M"
 
     coupling: MakeCoupling = MinibatchPot
-    ot_method: str = "sinkhorn"
+    ot_method: Literal["sinkhorn", "exact"] = "sinkhorn"
 
     def method(self, data: Data) -> TorchCfmMethod:
         """torchcfm's batches."""

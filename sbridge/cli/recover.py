@@ -15,23 +15,10 @@ from sbridge.cli.question import built
 from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison, show_data
-from sbridge.couplings import Coupling, Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
+from sbridge.couplings import COUPLINGS
 from sbridge.errors import InputError
 from sbridge.evaluation.certificate.statement import Certificate
-from sbridge.interpolants import (
-    Brownian,
-    ClosedForm,
-    EncoderDecoder,
-    Gamma,
-    Linear,
-    Mirror,
-    OneSidedLinear,
-    OneSidedTrigonometric,
-    Parabolic,
-    SineSquared,
-    Trigonometric,
-    VariancePreserving,
-)
+from sbridge.interpolants import GAMMAS, INTERPOLANTS, ClosedForm
 from sbridge.io import Run, check_vacant
 from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Frame, Problem
@@ -49,24 +36,7 @@ _BASELINES: dict[str, Sinkhorn] = {
     "geomloss": GeomlossSinkhorn(),
     "blockwise": BlockwiseSinkhorn(),
 }
-_COUPLINGS: dict[str, type[Coupling]] = {
-    "sinkhorn": OnlineSinkhorn,
-    "minibatch-sinkhorn": MinibatchSinkhorn,
-    "independent": Independent,
-    "whole-plan": WholePlan,
-    "self-consistent": SelfConsistent,
-}
 _PRIORS: dict[str, Solver | None] = {"none": None, "potential": MixturePotential()}
-_INTERPOLANTS: dict[str, type[ClosedForm]] = {
-    "linear": Linear,
-    "trigonometric": Trigonometric,
-    "encoder-decoder": EncoderDecoder,
-    "mirror": Mirror,
-    "one-sided-linear": OneSidedLinear,
-    "one-sided-trigonometric": OneSidedTrigonometric,
-    "variance-preserving": VariancePreserving,
-}
-_GAMMAS: dict[str, type[Gamma]] = {"brownian": Brownian, "parabolic": Parabolic, "sine-squared": SineSquared}
 
 F = TypeVar("F", bound=Family)
 
@@ -180,9 +150,9 @@ class Recover(Generic[F]):
 
     def _solver(self) -> Regression | MaxMin:
         shared: dict[str, Any] = {
-            "interpolant": _INTERPOLANTS[self.interpolant],
-            "gamma": _GAMMAS[self.gamma],
-            "coupling": _COUPLINGS[self.coupling],
+            "interpolant": INTERPOLANTS[self.interpolant],
+            "gamma": GAMMAS[self.gamma],
+            "coupling": COUPLINGS[self.coupling],
             "prior": _PRIORS[self.prior],
             "steps": self.steps,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sbridge.checks import Count, checked
 from sbridge.couplings.base import Planned
 from sbridge.couplings.pool import Pool
 from sbridge.plans import annealed_potential, extended, refined
@@ -26,8 +27,9 @@ class MinibatchSinkhorn(Planned):
         iterations: Sinkhorn iterations for each plan.
     """
 
+    @checked
     def __init__(
-        self, x0: Tensor, x1: Tensor, epsilon: float, batch: int = 1024, partners: int = 6, iterations: int = 10
+        self, x0: Tensor, x1: Tensor, epsilon: float, batch: Count = 1024, partners: Count = 6, iterations: Count = 10
     ) -> None:
         super().__init__(x0, x1, epsilon, batch * partners)
         self.batch, self.partners, self.iterations = batch, partners, iterations

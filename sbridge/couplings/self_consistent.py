@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sbridge.checks import Count, checked
 from sbridge.couplings.base import Coupling, Independent, rows_of
 from sbridge.couplings.minibatch import MinibatchSinkhorn
 from sbridge.errors import DivergenceError
@@ -39,15 +40,16 @@ class Simulated(Coupling):
         uses: how often each pair is drawn, on average, before the pairs are `used_up` and new ones are simulated.
     """
 
+    @checked
     def __init__(
         self,
         x0: Tensor,
         x1: Tensor,
         epsilon: float,
         start: type[Coupling] = Independent,
-        points: int = 4096,
-        steps: int = 50,
-        uses: int = 10,
+        points: Count = 4096,
+        steps: Count = 50,
+        uses: Count = 10,
     ) -> None:
         super().__init__(x0, x1, epsilon)
         self.start, self.steps, self.uses = start(x0, x1, epsilon), steps, uses

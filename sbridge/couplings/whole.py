@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sbridge.checks import Count, checked
 from sbridge.couplings.base import Planned
 from sbridge.couplings.pool import PLAN_TOLERANCE, Pool, plan_between
 from sbridge.errors import InputError
@@ -29,7 +30,8 @@ class WholePlan(Planned):
         InputError: (at the first draw) ε is so small that the plan does not converge.
     """
 
-    def __init__(self, x0: Tensor, x1: Tensor, epsilon: float, points: int = 8192, partners: int = 64) -> None:
+    @checked
+    def __init__(self, x0: Tensor, x1: Tensor, epsilon: float, points: Count = 8192, partners: Count = 64) -> None:
         super().__init__(x0, x1, epsilon, min(points, len(x0)) * partners)
         self.partners = partners
         self.pool0, self.pool1 = (Pool(x, min(points, len(x))) for x in (x0, x1))

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isclose, isfinite
 from time import perf_counter
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction, ExactBridge
+from sbridge.checks import Seed, checked
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation import metrics
@@ -52,10 +53,11 @@ Candidate = Bridge | Solver | Fitted
 """What can be compared."""
 
 
+@checked
 def compare(
-    methods: Sequence[Candidate] | Mapping[str, Candidate],
+    methods: Sequence[Any] | Mapping[str, Any],
     problem: Problem,
-    random_state: int = 0,
+    random_state: Seed = 0,
     effort: Effort | None = None,
 ) -> Comparison:
     """Solve the problem with each solver, and measure all bridges in the same way.
@@ -71,6 +73,8 @@ def compare(
             of one method becomes the remark of its row, and the comparison continues.
     """
     named = _named(methods)
+    if not named:
+        raise InputError("there is nothing to compare: give at least one bridge, solver or fitted estimator")
     evaluator = Evaluator.of(problem, random_state, effort or Effort())
     examined = {name: evaluator.examined(method) for name, method in named.items()}
     rows = {**{name: row for name, (row, _) in examined.items()}, **evaluator.references()}

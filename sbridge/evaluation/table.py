@@ -9,6 +9,7 @@ from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 
+from sbridge.checks import Checked, Count, NotNegative
 from sbridge.errors import InputError
 from sbridge.estimates import rounded, with_error
 from sbridge.evaluation.by_column import DATA, ColumnTable, Ends
@@ -161,28 +162,28 @@ def column_named(name: str) -> Column:
 
 
 @dataclass(frozen=True)
-class Effort:
+class Effort(Checked):
     """How many points, paths and steps every method is evaluated with."""
 
-    points: int = 4096
+    points: Count = 4096
     """Held-out points moved each way and compared (points)."""
-    matched: int = 2000
+    matched: Count = 2000
     """How many of them the exact W2 compares; its time grows like their cube (points)."""
-    projections: int = 256
+    projections: Count = 256
     """Random directions of the sliced W2 (directions)."""
-    steps: int = 100
+    steps: Count = 100
     """Euler-Maruyama steps of every simulation (steps)."""
-    times: int = 32
+    times: Count = 32
     """Random times on every exact path for the path KL (times)."""
-    starts: int = 200
+    starts: Count = 200
     """Starting points of the cBW-UVP (points)."""
-    per_start: int = 200
+    per_start: Count = 200
     """Endpoints simulated from each of them; the cBW-UVP's floor falls like their inverse (points)."""
-    potential_paths: int = 16_384
+    potential_paths: Count = 16_384
     """Paths of a method's own that its potential is learned from, for the dual gap (paths)."""
-    potential_steps: int = 600
+    potential_steps: Count = 600
     """Steps in which it is learned (steps)."""
-    diffusion: tuple[float, ...] = ()
+    diffusion: tuple[NotNegative, ...] = ()
     """D of the noise that held-out points are moved with: one value, or D(t) through several at equal distances in
     time; ε where there is none.  Path KL, cBW-UVP and kinetic energy are always of the bridge's own process (x²)."""
 

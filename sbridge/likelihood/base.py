@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log, pi
-from typing import Generic, Literal, Protocol
+from typing import Generic, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from sbridge.arrays import Array
+from sbridge.checks import Several, checked_value
 from sbridge.densities import Density
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.fields import VectorField
 
-__all__ = ["DensityMethod", "End", "LogDensity", "Model", "at_least", "bits_per_dimension", "clock"]
+__all__ = ["DensityMethod", "End", "LogDensity", "Model", "bits_per_dimension", "clock"]
 __all__ += ["cross_entropy", "finite", "joined", "rows_at_once", "times_from"]
 
 End = Literal["x1", "x0"]
@@ -58,6 +59,7 @@ class LogDensity(Generic[Array]):
     base: str
 
 
+@runtime_checkable
 class DensityMethod(Protocol):
     """A way to compute a model's log-density."""
 
@@ -79,7 +81,7 @@ def cross_entropy(log_density: LogDensity[Tensor]) -> Estimate:
     Raises:
         InputError: fewer than two points.
     """
-    at_least("the number of points", len(log_density.value), 2)
+    checked_value("the number of points", Several, len(log_density.value))
     return Estimate.of(-log_density.value)
 
 
@@ -87,12 +89,6 @@ def bits_per_dimension(nats: Estimate, dim: int) -> Estimate:
     """A cross-entropy in bits per coordinate of points in R^dim, from nats per point."""
     unit = dim * log(2)
     return Estimate(nats.value / unit, nats.standard_error / unit)
-
-
-def at_least(name: str, value: int, least: int) -> None:
-    """Raise an InputError where a setting is below its least value."""
-    if value < least:
-        raise InputError(f"{name} must be at least {least}, not {value}")
 
 
 def times_from(at: End) -> tuple[float, float]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from sbridge.checks import Checked, Several
 from sbridge.errors import InputError
-from sbridge.likelihood.base import at_least
 
 __all__ = ["Divergence", "Exact", "Hutchinson", "axes", "traced"]
 
 _MOST_EXACT_DIMENSIONS = 256
 
 
+@runtime_checkable
 class Divergence(Protocol):
     """∇·f as a function of v·(∇f)v for some directions v."""
 
@@ -40,7 +41,7 @@ class Exact:
 
 
 @dataclass(frozen=True)
-class Hutchinson:
+class Hutchinson(Checked):
     """The mean over random signs v, fixed along each path (Hutchinson 1990; Grathwohl et al., arXiv 1810.01367).
 
     It is unbiased for the log-density of the probability flow.  It would be biased in the path methods, which average
@@ -50,10 +51,7 @@ class Hutchinson:
         probes: vectors v for each point, at least two, so that there is a standard error.
     """
 
-    probes: int = 16
-
-    def __post_init__(self) -> None:
-        at_least("probes", self.probes, 2)
+    probes: Several = 16
 
     def directions(self, x: Tensor, generator: torch.Generator) -> Tensor:
         shape = (self.probes, *x.shape)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sbridge.checks import Checked, Count
 from sbridge.densities import Density
-from sbridge.likelihood.base import End, LogDensity, Model, at_least, clock, finite, joined, rows_at_once, times_from
+from sbridge.likelihood.base import End, LogDensity, Model, clock, finite, joined, rows_at_once, times_from
 from sbridge.likelihood.divergences import Divergence, Exact, traced
 from sbridge.sampling import HEUN, Integrator, integrate
 
@@ -16,7 +17,7 @@ __all__ = ["ProbabilityFlow"]
 
 
 @dataclass(frozen=True)
-class ProbabilityFlow:
+class ProbabilityFlow(Checked):
     """By the flow Ẋ = b: one path a point, no noise.
 
     Args:
@@ -26,11 +27,8 @@ class ProbabilityFlow:
     """
 
     divergence: Divergence = field(default_factory=Exact)
-    steps: int = 100
+    steps: Count = 100
     stepper: Integrator = HEUN
-
-    def __post_init__(self) -> None:
-        at_least("steps", self.steps, 1)
 
     def log_density(
         self, model: Model, x: Tensor, at: End, base: Density, generator: torch.Generator

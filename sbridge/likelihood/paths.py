@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sbridge.checks import Checked, Count, Several
 from sbridge.densities import Density
-from sbridge.likelihood.base import End, LogDensity, Model, at_least, clock, finite, joined, rows_at_once, times_from
+from sbridge.likelihood.base import End, LogDensity, Model, clock, finite, joined, rows_at_once, times_from
 from sbridge.likelihood.divergences import axes, traced
 from sbridge.sampling import RK4
 
@@ -28,7 +29,7 @@ class Terms(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PathMethod(ABC):
+class PathMethod(Checked, ABC):
     """By weighted random paths from each point; the log-density is a summary of their log-weights.
 
     Args:
@@ -36,12 +37,8 @@ class PathMethod(ABC):
         steps: of each path, finer near both ends.  A step takes four evaluations of drifts and exact divergence.
     """
 
-    paths: int = 32
-    steps: int = 25
-
-    def __post_init__(self) -> None:
-        at_least("paths", self.paths, 2)
-        at_least("steps", self.steps, 1)
+    paths: Several = 32
+    steps: Count = 25
 
     def log_density(
         self, model: Model, x: Tensor, at: End, base: Density, generator: torch.Generator
@@ -91,7 +88,7 @@ class PathMethod(ABC):
 class FeynmanKac(PathMethod):
     """By paths with the model's own drift f: unbiased in the density; weights vary even where the model is exact."""
 
-    paths: int = 256
+    paths: Several = 256
 
     def terms(self, model: Model, sign: float, t: Tensor, x: Tensor) -> Terms:
         own = model.forward_field if sign < 0 else model.backward_field
@@ -121,7 +118,7 @@ class Tilted(PathMethod):
 class TiltedBound(Tilted):
     """E log w of the tilted paths: below log ρ̂, and equal to it where s is the model's score."""
 
-    paths: int = 8
+    paths: Several = 8
 
     def summary(self, log_weights: Tensor) -> tuple[Tensor, Tensor]:
         return log_weights.mean(-1), log_weights.std(-1) / sqrt(log_weights.shape[1])

@@ -22,6 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sbridge.checks import Checked, Count, Fraction, Seed, checked
 from sbridge.errors import InputError
 from sbridge.fields import Field, Framed, Reversed
 from sbridge.potentials.backward import MixtureBackward
@@ -46,7 +47,7 @@ _STARTS = 4096  # points of x0 stored with the bridge
 
 
 @dataclass(frozen=True)
-class MixturePotential:
+class MixturePotential(Checked):
     """Fit a mixture potential: the fastest solver, and the most accurate where K Gaussians can describe the bridge.
 
     Use it where x1 has clusters, and as a first answer anywhere.  Curved data, or data with several scales, need many
@@ -64,19 +65,12 @@ class MixturePotential:
     name: ClassVar[str] = "mixture potential"
     _parameters: ClassVar[type[Parameters]] = Parameters
 
-    components: int | None = None
-    starts: int = 4
-    held_out: float = 0.1
+    components: Count | None = None
+    starts: Count = 4
+    held_out: Fraction = 0.1
 
-    def __post_init__(self) -> None:
-        if self.components is not None and self.components < 1:
-            raise InputError(f"components must be at least 1, or None to choose, not {self.components}")
-        if self.starts < 1:
-            raise InputError(f"starts must be at least 1, not {self.starts}")
-        if not 0 < self.held_out < 1:
-            raise InputError(f"held_out must be a fraction between 0 and 1, not {self.held_out}")
-
-    def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> PotentialBridge:
+    @checked
+    def solve(self, problem: Problem, random_state: Seed = 0, listeners: Sequence[Listener] = ()) -> PotentialBridge:
         """The bridge of the potential with the highest dual on held-out points.
 
         Raises:

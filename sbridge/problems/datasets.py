@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le, MinLen
 from torch import Tensor
 
+from sbridge.checks import Checked, Count, Fraction, Positive, Seed
 from sbridge.errors import InputError
 from sbridge.problem import Problem
 
@@ -17,8 +19,11 @@ __all__ = ["Digits", "Photos"]
 _PICTURES = ("china", "flower")
 
 
+_Classes = Annotated[tuple[Annotated[int, Ge(0), Le(9)], ...], MinLen(1)]
+
+
 @dataclass(frozen=True)
-class Photos:
+class Photos(Checked):
     """The colours of one photograph transported to those of another: scikit-learn's china.jpg and flower.jpg.
 
     A point is the red, green and blue of a pixel, each in [0, 1]; a picture has 273,280.  The default ε leaves a noise
@@ -32,13 +37,13 @@ class Photos:
 
     name: ClassVar[str] = "photos"
 
-    epsilon: float = 0.005
+    epsilon: Positive = 0.005
     """ε of dX = u dt + √(2ε) dW, in squared units of a colour channel that runs from 0 to 1."""
-    samples: int = 20_000
+    samples: Count = 20_000
     """Training pixels per picture, chosen at random."""
-    test_samples: int = 10_000
+    test_samples: Count = 10_000
     """Held-out pixels per picture, none of them among the training pixels."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the choice of pixels."""
 
     @staticmethod
@@ -64,7 +69,7 @@ class Photos:
 
 
 @dataclass(frozen=True)
-class Digits:
+class Digits(Checked):
     """Handwritten digits of some classes to those of others: scikit-learn's 8 × 8 images, about 180 of each class.
 
     Pixels are in [0, 1].  At the default ε the entropic plan from 3 to 8 gives a digit about 12 partners among 174: at
@@ -76,27 +81,22 @@ class Digits:
 
     name: ClassVar[str] = "digits"
 
-    source: tuple[int, ...] = (3,)
+    source: _Classes = (3,)
     """Classes of x0, from 0 to 9."""
-    target: tuple[int, ...] = (8,)
+    target: _Classes = (8,)
     """Classes of x1, from 0 to 9."""
-    components: int | None = None
+    components: Annotated[int, Ge(1), Le(64)] | None = None
     """Principal components of the training images to keep; None keeps all 64 pixels."""
-    epsilon: float = 0.05
+    epsilon: Positive = 0.05
     """ε of dX = u dt + √(2ε) dW, in squared units of a pixel that runs from 0 to 1."""
-    held_out: float = 0.2
+    held_out: Fraction = 0.2
     """Fraction of the images that is held out."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the split."""
 
-    def __post_init__(self) -> None:
-        for classes in (self.source, self.target):
-            if not classes or not set(classes) <= set(range(10)):
-                raise InputError(f"classes must be digits from 0 to 9, at least one, not {classes}")
+    def validate(self) -> None:
         if set(self.source) & set(self.target):
             raise InputError(f"source {self.source} and target {self.target} must not share a class")
-        if not (self.components is None or 1 <= self.components <= 64):
-            raise InputError(f"components must be from 1 to 64, or None, not {self.components}")
 
     def build(self) -> Problem:
         """The problem; its truth is not known."""

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from sbridge.bridge import ExactBridge
+from sbridge.checks import Count
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.fields import Field
@@ -159,12 +160,8 @@ def _spectrum(cov: Tensor) -> tuple[Tensor, Tensor]:
 class _Normals(Sampled):
     """Two Gaussians of any dimension."""
 
-    dim: int = 2
+    dim: Count = 2
     """Dimension of the points."""
-
-    def __post_init__(self) -> None:
-        if self.dim < 1:
-            raise InputError(f"dim must be at least 1, not {self.dim}")
 
     def build(self) -> Problem:
         """The problem with its truth, a `GaussianBridge`."""
@@ -210,7 +207,7 @@ class ShiftedGaussian(_Normals):
 
     name: ClassVar[str] = "shifted-gaussian"
 
-    dim: int = 5
+    dim: Count = 5
     """Dimension of the points; the published runs have 5, 20 and 50."""
     shift: float = 0.1
     """Half the distance between the means in each coordinate."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from sbridge.errors import InputError
+from sbridge.checks import Count
 from sbridge.potentials.exact import MixtureBridge
 from sbridge.potentials.field import MixtureDrift
 from sbridge.problem import Problem
@@ -33,16 +33,12 @@ class Mixture(Sampled):
 
     name: ClassVar[str] = "mixture"
 
-    dim: int = 2
+    dim: Count = 2
     """Dimension of the points."""
-    components: int = 5
+    components: Count = 5
     """Number of clusters of ρ1."""
-    samples: int = 200_000
+    samples: Count = 200_000
     """Training points per side."""
-
-    def __post_init__(self) -> None:
-        if self.dim < 1 or self.components < 1:
-            raise InputError("dim and components must be at least 1")
 
     def build(self) -> Problem:
         """The problem with its truth, a `MixtureBridge`."""

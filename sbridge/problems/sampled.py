@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sbridge.bridge import ExactBridge
+from sbridge.checks import Checked, Count, Positive, Seed
 from sbridge.problem import Problem
 
 __all__ = ["Law", "Sampled"]
@@ -19,19 +20,19 @@ Law = Callable[[int, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Sampled(Checked):
     """The options that these families share."""
 
     name: ClassVar[str]
 
-    epsilon: float = 0.5
+    epsilon: Positive = 0.5
     """ε of dX = u dt + √(2ε) dW, in squared units of the data: half the ε of papers that write √ε dW, and half the σ²
     of those that write σ dW."""
-    samples: int = 50_000
+    samples: Count = 50_000
     """Training points per side."""
-    test_samples: int = 10_000
+    test_samples: Count = 10_000
     """Held-out points per side, drawn afresh."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything that is drawn."""
 
     def drawn(self, law0: Law, law1: Law, name: str, truth: ExactBridge | None = None) -> Problem:

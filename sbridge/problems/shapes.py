@@ -23,11 +23,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import cycle, islice
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor
 
+from sbridge.checks import Count, Positive
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.fields import Reversed
@@ -126,22 +128,25 @@ class Shapes(Sampled):
 
     name: ClassVar[str] = "shapes"
 
-    dim: int = 8
+    dim: Count = 8
     """Dimension of the points, an even number: dim/2 planes."""
-    laws: tuple[str, ...] = ("moons:spiral", "student:checkerboard", "rings:clusters", "uniform:gap")
+    laws: Annotated[tuple[str, ...], MinLen(1)] = (
+        "moons:spiral",
+        "student:checkerboard",
+        "rings:clusters",
+        "uniform:gap",
+    )
     """Shapes SOURCE:TARGET of the planes, repeated if there are more planes.  Shapes: normal, moons, spiral, clusters,
     rings, checkerboard, student, uniform, gap."""
-    epsilon: float = 0.05
+    epsilon: Positive = 0.05
     """ε of dX = u dt + √(2ε) dW, in squared units of the data, whose standard deviation is 1 in every coordinate."""
 
-    def __post_init__(self) -> None:
-        if self.dim < 2 or self.dim % 2:
+    def validate(self) -> None:
+        if self.dim % 2:
             raise InputError(f"dim must be an even number from 2, not {self.dim}")
         for pair in self.laws:
             if len(pair.split(":")) != 2 or not set(pair.split(":")) <= LAWS.keys():
                 raise InputError(f"laws must be pairs SOURCE:TARGET of {', '.join(LAWS)}, not {pair!r}")
-        if not self.laws:
-            raise InputError("laws must hold at least one pair")
 
     def build(self) -> Problem:
         """The problem with its truth, a `ShapesBridge`."""

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import log, pi
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
+from sbridge.checks import Count, Positive
 from sbridge.errors import InputError
 from sbridge.fields import Reversed
 from sbridge.problem import Problem
@@ -134,16 +136,12 @@ class KnownPotential(Sampled):
 
     source: str = "moons"
     """Where x0 comes from: moons, eight-gaussians, s-curve, digits, photos, or a .npy file of points (n, d)."""
-    components: int = 8
+    components: Count = 8
     """Components of the potential."""
-    atoms: int = 4096
+    atoms: Annotated[Count, Ge(_SMALLEST)] = 4096
     """Largest number of source points; the law of x0 is these points, each with noise of standard deviation 0.1."""
-    epsilon: float = 0.05
+    epsilon: Positive = 0.05
     """ε of dX = u dt + √(2ε) dW, in squared units of the source's standard deviation."""
-
-    def __post_init__(self) -> None:
-        if self.components < 1 or self.atoms < _SMALLEST:
-            raise InputError(f"components must be at least 1, and atoms at least {_SMALLEST}")
 
     def build(self) -> Problem:
         """The problem with its truth, a `SourcedBridge`."""

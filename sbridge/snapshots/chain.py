@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from sbridge import storage
 from sbridge.arrays import Array, RandomState, seed_of, seeded
-from sbridge.bridge import Bridge, Direction
+from sbridge.bridge import Bridge, Direction, Times
+from sbridge.checks import checked
 from sbridge.densities import Base, Density, as_density, is_law
 from sbridge.errors import InputError
 from sbridge.likelihood import DensityMethod, End, LogDensity, density_method
@@ -76,10 +77,11 @@ class Chain(storage.Storable):
         """s = ∇log ρ_t, the score of the law at time t; as `forward_drift`."""
         return self._field("marginal_score", t, x, per_time=False)
 
+    @checked
     def trajectories(
         self,
         x: Array,
-        times: Sequence[float],
+        times: Times,
         simulation: Simulation | None = None,
         random_state: RandomState = None,
         **options: Any,
@@ -120,6 +122,7 @@ class Chain(storage.Storable):
                 states.update(zip(part, moved, strict=True))
         return torch.stack([states[t] for t in times])
 
+    @checked
     def transport(
         self,
         x: Array,

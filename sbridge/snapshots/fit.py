@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sbridge.arrays import Array, RandomState, as_tensor, positive, seed_of
+from sbridge.arrays import Array, RandomState, as_tensor, seed_of
 from sbridge.bridge import Direction
+from sbridge.checks import Elsewhere, Positive, checked_arguments
 from sbridge.densities import Base
 from sbridge.errors import InputError
 from sbridge.estimator import SampleWeights, SchrodingerBridge, SolverParameters
@@ -46,10 +47,10 @@ class Snapshots(SolverParameters):
             law on the two sides of a snapshot: before it that of the points, after it that of the weighted points.
 
     Attributes:
-        chain_: the fitted `Chain`, which also has everything below.
-        legs_: the fitted `SchrodingerBridge` of each pair of neighbours, in unit time, with its `effective_sizes_`.
-        growth_: with `growth`, the weights (n_k,) of each snapshot but the last, with the mean one.
-        n_features_in_: dimension d of the data.
+        chain_ (Chain): the fitted `Chain`, which also has everything below.
+        legs_ (list): the fitted `SchrodingerBridge` of each pair of neighbours, in unit time.
+        growth_ (list): with `growth`, the weights (n_k,) of each snapshot but the last, with the mean one.
+        n_features_in_ (int): dimension d of the data.
     """
 
     chain_: Chain
@@ -58,12 +59,12 @@ class Snapshots(SolverParameters):
 
     def __init__(
         self,
-        epsilon: float = 0.5,
-        solver: Solver | type[Solver] = MaxMin(),
+        epsilon: Positive = 0.5,
+        solver: Annotated[Solver | type[Solver], Elsewhere()] = MaxMin(),
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
-        growth: float | None = None,
+        growth: Positive | None = None,
     ) -> None:
         self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
         self.verbose, self.growth = verbose, growth
@@ -88,12 +89,13 @@ class Snapshots(SolverParameters):
                 growth does not converge, or as in `SchrodingerBridge.fit`.
             DivergenceError: a training became unstable.
         """
+        checked_arguments(type(self), vars(self))
         instants = check_times(range(len(snapshots)) if times is None else times, len(snapshots))
         weights = _for_each(snapshots, sample_weight)
         seed = seed_of(self.random_state)
         self.legs_, self.growth_ = [], []
         for k, duration in enumerate(np.diff(instants)):
-            x0, x1, epsilon = snapshots[k], snapshots[k + 1], positive(self.epsilon, "epsilon") * float(duration)
+            x0, x1, epsilon = snapshots[k], snapshots[k + 1], self.epsilon * float(duration)
             leg = SchrodingerBridge(epsilon, self.solver, seed, self.device, self.verbose)
             own = self._grown(epsilon, points_of(x0).values, points_of(x1).values, weights[k], weights[k + 1])
             self.legs_.append(leg.fit(x0, x1, callbacks, own))

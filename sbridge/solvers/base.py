@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sbridge.bridge import Bridge
 from sbridge.problem import Problem
@@ -25,6 +25,7 @@ Listener = Callable[[Progress], None]
 """Hears every `Progress` of a fit; a notebook plots it, a logger writes it, a terminal draws a bar."""
 
 
+@runtime_checkable
 class Solver(Protocol):
     """Anything that turns a problem into a bridge."""
 

@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from sbridge.bridge import Bridge
+from sbridge.checks import Checked, Count, Positive, Seed, Share, checked
 from sbridge.couplings import OnlineSinkhorn
 from sbridge.errors import InputError
 from sbridge.fields import Corrected, Drifts, Reversed
@@ -32,7 +33,7 @@ MakeOptimiser = Callable[..., Optimizer]
 
 
 @dataclass(frozen=True)
-class NetworkSolver(ABC):
+class NetworkSolver(Checked, ABC):
     """A solver that trains a network; subclasses say by which method.
 
     Args:
@@ -54,11 +55,11 @@ class NetworkSolver(ABC):
     name: ClassVar[str]
 
     coupling: MakeCoupling = OnlineSinkhorn
-    steps: int = 6000
-    batch: int = 512
-    round_steps: int = 3
-    rate: float = 0.012
-    memory: float = 0.1
+    steps: Count = 6000
+    batch: Count = 512
+    round_steps: Count = 3
+    rate: Positive = 0.012
+    memory: Share = 0.1
     network: NetworkFactory = _NETWORK
     optimiser: MakeOptimiser = decaying_soap
     schedule: Schedule = warm_cosine
@@ -69,7 +70,8 @@ class NetworkSolver(ABC):
     def method(self, data: Data) -> Method:
         """The method on these data."""
 
-    def start(self, problem: Problem, random_state: int = 0) -> Training:
+    @checked
+    def start(self, problem: Problem, random_state: Seed = 0) -> Training:
         """A training to iterate over; each round of steps yields a `Progress`.
 
         Raises:
@@ -80,9 +82,10 @@ class NetworkSolver(ABC):
         optimiser = self.optimiser(drifts.parameters(), lr=self.rate)
         return Training(data, method, drifts, optimiser, self.schedule, self.answer, self.steps, self.memory)
 
+    @checked
     @torch.inference_mode(False)
     @torch.enable_grad()
-    def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> Bridge:
+    def solve(self, problem: Problem, random_state: Seed = 0, listeners: Sequence[Listener] = ()) -> Bridge:
         """Train to the end.
 
         Raises:

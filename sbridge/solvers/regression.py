@@ -16,15 +16,28 @@ from typing import ClassVar
 
 import torch
 
+from sbridge.checks import Count
 from sbridge.errors import InputError
-from sbridge.interpolants import Brownian, ClosedForm, Gamma, Interpolant, Linear, OneSided, Path
+from sbridge.interpolants import (
+    Brownian,
+    ClosedForm,
+    Gamma,
+    GammaKind,
+    Interpolant,
+    InterpolantKind,
+    Linear,
+    OneSided,
+    Path,
+)
 from sbridge.solvers.data import Data
 from sbridge.solvers.draws import Draw
 from sbridge.solvers.method import Batch, Draws, Method, TrainingState, drift_batches
 from sbridge.solvers.network_solver import NetworkSolver
-from sbridge.times import TimeDensity, Uniform
+from sbridge.solvers.smoothed import SmoothedRegression, smoothing_pays
+from sbridge.times import Arcsine, TimesKind
 
-__all__ = ["InterpolantRegression", "Regression", "base_interpolant", "check_gamma"]
+__all__ = ["InterpolantRegression", "Regression", "base_interpolant", "check_gamma", "check_groups"]
+__all__ += ["regression_on"]
 
 
 @dataclass(frozen=True)
@@ -45,30 +58,47 @@ class Regression(NetworkSolver):
     The other arguments are `NetworkSolver`'s.
 
     Raises:
-        InputError: a one-sided interpolant is given a gamma.
+        InputError: a one-sided interpolant is given a gamma, or group does not divide batch.
     """
 
     name: ClassVar[str] = "fixed interpolant"
 
-    interpolant: type[ClosedForm] = Linear
-    gamma: type[Gamma] = Brownian
-    times: type[TimeDensity] = Uniform
-    group: int = 16
+    interpolant: InterpolantKind = Linear
+    gamma: GammaKind = Brownian
+    times: TimesKind = Arcsine
+    group: Count = 16
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         check_gamma(self.interpolant, self.gamma)
+        check_groups(self.batch, self.group)
 
-    def method(self, data: Data) -> InterpolantRegression:
-        """Regression on the interpolant as it is."""
+    def method(self, data: Data) -> Method:
+        """Regression on the interpolant as it is, with smoothed targets where a plan gives points many partners."""
         base = base_interpolant(self.interpolant, self.gamma, data)
         draws = Draws(data, self.coupling, self.times(base), self.batch // self.group, self.group // 2)
-        return InterpolantRegression(base, draws, self.round_steps, self.interpolant is Linear, self.gamma is Brownian)
+        linear, brownian = self.interpolant is Linear, self.gamma is Brownian
+        return regression_on(base, draws, self.round_steps, linear, brownian, data.generator)
+
+
+def regression_on(
+    base: Interpolant, draws: Draws, round_steps: int, linear: bool, brownian: bool, generator: torch.Generator
+) -> Method:
+    """Regression on a fixed interpolant, with smoothed targets where they exist and have less noise."""
+    if linear and brownian and smoothing_pays(draws.coupling, generator):
+        return SmoothedRegression(base, draws, round_steps)
+    return InterpolantRegression(base, draws, round_steps, linear, brownian)
 
 
 def check_gamma(interpolant: type[ClosedForm], gamma: type[Gamma]) -> None:
     """Raises InputError where a one-sided interpolant is given a gamma."""
     if issubclass(interpolant, OneSided) and gamma is not Brownian:
         raise InputError(f"{interpolant.__name__} has a noise of its own and takes no other gamma")
+
+
+def check_groups(batch: int, group: int) -> None:
+    """Raises InputError where a batch cannot be divided into groups of pairs, each with z and −z."""
+    if group % 2 or batch % group:
+        raise InputError(f"group must be even and divide batch, but group is {group} and batch {batch}")
 
 
 def base_interpolant(interpolant: type[ClosedForm], gamma: type[Gamma], data: Data) -> Interpolant:

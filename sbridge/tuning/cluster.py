@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import ray
 from ray._private import ray_constants
 
+from sbridge.checks import Checked, Count, NotNegative, Positive
 from sbridge.errors import InputError
 from sbridge.io.environ import variables
 from sbridge.problem import Problem
@@ -27,7 +28,7 @@ _ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class Placement:
+class Placement(Checked):
     """The resources of a trial, and the cluster they are on.
 
     Args:
@@ -41,14 +42,12 @@ class Placement:
         InputError: a number is negative, or the number of GPUs is above one and not whole.
     """
 
-    cpus_per_trial: float = 1
-    gpus_per_trial: float = 0
-    concurrent: int | None = None
+    cpus_per_trial: Positive = 1
+    gpus_per_trial: NotNegative = 0
+    concurrent: Count | None = None
     address: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.cpus_per_trial <= 0 or self.gpus_per_trial < 0 or (self.concurrent is not None and self.concurrent < 1):
-            raise InputError("a trial needs CPUs, no negative number of GPUs, and at least one trial runs at a time")
+    def validate(self) -> None:
         if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
             raise InputError(f"a trial takes a fraction of one GPU or whole GPUs, not {self.gpus_per_trial}")
 
