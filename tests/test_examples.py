@@ -132,3 +132,17 @@ def test_the_engineer_compares_an_own_network_and_an_own_method(here: Path) -> N
     table = pl.read_csv(here / "runs" / "images" / "table.csv")
     assert {"max–min, convolutions", "mean shift", "mixture potential"} <= set(table["method"])
     assert set(table["remark"].fill_null("")) <= {""}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client", "ignore::ResourceWarning")
+def test_the_notebook_runs(here: Path) -> None:
+    """From the first cell to the last, each with something to see where its last line is a value."""
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
+    assert all(not cell.outputs for cell in notebook.cells if cell.cell_type == "code"), "it is kept without outputs"
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(here)}}).execute()
+    shown = "".join(str(output) for cell in notebook.cells for output in cell.get("outputs", []))
+    for part in ("image/png", "worst column", "share of the energy", "mean (standard deviation)", "nats from"):
+        assert part in shown, part
