@@ -177,15 +177,20 @@ class Shaped(Checked):
         if prod(self.shape) != dim:
             count = prod(self.shape)
             raise InputError(f"points of shape {self.shape} have {count} values, but the data have {dim} columns")
-        return _Flat(self.make(), self.shape)
+        flat = _Flat(self.make())
+        flat.shape = self.shape
+        return flat
 
 
 class _Flat(Storable):
-    """A module on shaped points, seen from flat ones."""
+    """A module on points of a `shape`, seen from flat ones."""
 
-    def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
+    kept = ("shape",)
+    shape: tuple[int, ...]
+
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module, self.shape = module, shape
+        self.module = module
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         points = x.reshape(-1, *self.shape)
