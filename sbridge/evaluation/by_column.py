@@ -15,17 +15,17 @@ from sbridge.bridge import Direction
 from sbridge.estimates import rounded
 from sbridge.tables import html, markdown
 
-__all__ = ["DATA", "ColumnTable", "Ends", "moments"]
+__all__ = ["DATA", "ColumnEnds", "ColumnTable", "end_moments"]
 
 DATA = "data"
 Moments = Mapping[Literal["mean", "spread"], Sequence[float]]
-Ends = Mapping[Direction, Moments]
+ColumnEnds = Mapping[Direction, Moments]
 """Mean and standard deviation of every column, of points moved forward (at x1) and backward (at x0)."""
 
 _DIRECTIONS: tuple[tuple[Direction, str], ...] = (("forward", "x1"), ("backward", "x0"))
 
 
-def moments(x: Tensor) -> Moments:
+def end_moments(x: Tensor) -> Moments:
     """Of points (n, d)."""
     double = x.double()
     return {"mean": double.mean(0).tolist(), "spread": double.std(0).tolist()}
@@ -40,7 +40,7 @@ class ColumnTable:
         names: of the columns; c0, c1, … where they have none.
     """
 
-    ends: Mapping[str, Ends]
+    ends: Mapping[str, ColumnEnds]
     names: Sequence[str]
 
     def rows(self) -> list[dict[str, str]]:

@@ -22,7 +22,7 @@ from sbridge.checks import Seed, checked
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation import metrics
-from sbridge.evaluation.by_column import DATA, Ends, moments
+from sbridge.evaluation.by_column import DATA, ColumnEnds, end_moments
 from sbridge.evaluation.certificate.duality import Care
 from sbridge.evaluation.certificate.ends import widest_gap
 from sbridge.evaluation.certificate.estimate import dual_of
@@ -137,7 +137,7 @@ class Evaluator:
         self,
         rows: Mapping[str, Row],
         duals: Mapping[str, Sequence[float]] | None = None,
-        ends: Mapping[str, Ends] | None = None,
+        ends: Mapping[str, ColumnEnds] | None = None,
     ) -> Comparison:
         """The rows as a comparison, with the dual gaps of those whose `dual` is given, and the methods' `ends`."""
         problem, known = self.problem, {name: dual for name, dual in (duals or {}).items() if dual}
@@ -158,15 +158,15 @@ class Evaluator:
             return {**row, "remark": f"failed: {error}"}, None
         return row, bridge
 
-    def ends(self, bridge: Bridge) -> Ends:
+    def ends(self, bridge: Bridge) -> ColumnEnds:
         """Mean and standard deviation of every column of the held-out points, moved both ways."""
         generator, (x0, x1) = self._generator(), self.test
         there, back = self._move(bridge, x0, "forward", generator), self._move(bridge, x1, "backward", generator)
-        return {"forward": moments(there), "backward": moments(back)}
+        return {"forward": end_moments(there), "backward": end_moments(back)}
 
-    def data_ends(self) -> Ends:
+    def data_ends(self) -> ColumnEnds:
         """The same of the held-out points at either end."""
-        return {"forward": moments(self.test[1]), "backward": moments(self.test[0])}
+        return {"forward": end_moments(self.test[1]), "backward": end_moments(self.test[0])}
 
     def dual(self, bridge: Bridge) -> list[float]:
         """D(ψ) of the bridge's potential on blocks of the held-out points, in nats.

@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from sbridge.checks import Checked, Count, NotNegative
 from sbridge.errors import InputError
 from sbridge.estimates import rounded, with_error
-from sbridge.evaluation.by_column import DATA, ColumnTable, Ends
+from sbridge.evaluation.by_column import DATA, ColumnEnds, ColumnTable
 from sbridge.files import write_text
 from sbridge.sampling import Simulation, through
 from sbridge.tables import html, markdown, write_csv
@@ -217,7 +217,7 @@ class Comparison:
     effort: Effort
     rows: Mapping[str, Row]
     duals: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    ends: Mapping[str, Ends] = field(default_factory=dict)
+    ends: Mapping[str, ColumnEnds] = field(default_factory=dict)
     names: Sequence[str] = ()
 
     def by_column(self) -> ColumnTable:
