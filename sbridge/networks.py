@@ -24,6 +24,8 @@ from sbridge.storage import Storable
 __all__ = ["DriftPair", "NetworkFactory", "OwnDrifts", "ResidualMLP", "ResidualNetwork", "Shaped", "build_network"]
 __all__ += ["initialise", "time_features"]
 
+_GAIN = 2.5
+
 NetworkFactory = Callable[[int, float, float, float], nn.Module]
 """(dim, spread0, spread1, epsilon) → a module (t, x) ↦ both drifts; the spreads are standard deviations of the data."""
 
@@ -41,25 +43,31 @@ class ResidualMLP(nn.Module):
         inputs, outputs, width: sizes.
         depth: hidden layers.
         silent: start with an output of zero.
+        gain: on the first layer's weights at the start.  With 1 the layers are nearly linear in the input at first,
+            and see little of a target whose linear part is known.
     """
 
-    def __init__(self, inputs: int, outputs: int, width: int, depth: int, silent: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, width: int, depth: int, silent: bool = False, gain: float = 1.0
+    ) -> None:
         super().__init__()
         self.first = nn.Linear(inputs, width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
         self.last = nn.Linear(width, outputs)
         self.activation = nn.SiLU()
-        self.silent = silent
+        self.silent, self.gain = silent, gain
         self.initialise(torch.Generator())
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights from the generator, uniform in ±1/√fan-in; a silent network's output layer is zero."""
+        """Draw all weights uniformly in ±1/√fan-in, times the first layer's gain; a silent network's output is zero."""
         with torch.no_grad():
             for layer in self.modules():
                 if isinstance(layer, nn.Linear):
                     bound = layer.in_features**-0.5
                     layer.weight.uniform_(-bound, bound, generator=generator)
                     layer.bias.uniform_(-bound, bound, generator=generator)
+            self.first.weight.mul_(self.gain)
+            self.first.bias.mul_(self.gain)
         if self.silent:
             self.silence()
 
@@ -103,7 +111,8 @@ class DriftPair(Drifts):
         super().__init__()
         self.dim, self.width, self.depth = dim, width, depth
         self.spread0, self.spread1, self.epsilon = spread0, spread1, epsilon
-        self.body = ResidualMLP(dim + time_features(torch.zeros(1)).numel(), 2 * dim, width, depth)
+        inputs = dim + time_features(torch.zeros(1)).numel()
+        self.body = ResidualMLP(inputs, 2 * dim, width, depth, gain=_GAIN)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         r = 1 - t

@@ -125,7 +125,7 @@ def test_a_run_leaves_everything(finished: Path, question: list[str]) -> None:
     files |= {"geomloss-sinkhorn.safetensors", "stages", "history.csv", "comparison.csv", "comparison.json"}
     files |= {"figures", "report.html", "certificate.json"}
     assert {path.name for path in finished.iterdir()} == files
-    assert list((finished / "figures").glob("*.png"))
+    assert list((finished / "figures").glob("*.svg"))
     run = Run.open(finished)
     comparison = run.comparison()
     assert comparison is not None

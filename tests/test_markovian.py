@@ -34,7 +34,7 @@ from sbridge.theory.oracle import MixtureOracle
 
 pytestmark = pytest.mark.slow
 
-EPSILON, STEPS = 0.3, 300
+EPSILON, STEPS = 0.3, 400
 NET = {"network": ResidualNetwork(32, 2), "batch": 128}
 GROUPS = {**NET, "group": 32}
 few = partial(Simulated, points=1000, steps=20, uses=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,12 @@ def test_a_table_and_files_give_the_times_and_a_chain(folder: Path, capsys: pyte
     left_out = read_csv(folder / "table" / "left_out.csv")
     assert {row["time"] for row in left_out} == {"0.1"} and "mixture potential" in {row["method"] for row in left_out}
     assert not (folder / "files" / "left_out.csv").exists()
+    shown = (folder / "table" / "chain.html").read_text(encoding="utf-8")
+    parts = ("animation", "question", "legs", "joints", "left_out")
+    assert re.findall('<section id="([a-z_]+)"', shown) == list(parts)
+    data = json.loads(re.findall('id="animation-data">(.*?)</script>', shown)[0])
+    assert [axis["name"] for axis in data["axes"]] == ["a", "b"] and set(TIMES) <= set(data["times"])
+    assert [sample["time"] for sample in data["samples"]] == list(TIMES) and "n = 60" in shown
     printed = capsys.readouterr()
     assert "no certificate: x0 has 60 points" in printed.err and "| from | to |" in printed.out
 

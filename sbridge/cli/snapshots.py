@@ -14,6 +14,7 @@ from torch import Tensor
 from sbridge.display import note
 from sbridge.errors import InputError
 from sbridge.estimates import rounded
+from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.io import Reading
 from sbridge.io.snapshots import read_snapshots
 from sbridge.points import Points
@@ -38,7 +39,7 @@ class SnapshotsCommand:
     epsilon: float
     """ε per unit of time, in squared units of the data: over a time T the noise spreads a point by √(2εT)."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
-    """Folder to write: chain.safetensors (for sbridge.Chain.load), legs.csv, joints.csv, left_out.csv."""
+    """Folder to write: chain.safetensors (for sbridge.Chain.load), chain.html, legs.csv, joints.csv, left_out.csv."""
     time_column: Annotated[str | None, tyro.conf.arg(aliases=["--time-key"], help_behavior_hint="(optional)")] = None
     """Column of the table, or of obs of the .h5ad file, that has the time of each row."""
     times: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: 0,1,2,…)")] = ()
@@ -73,6 +74,8 @@ class SnapshotsCommand:
         files = [str(file) for file in self.files]
         if self.reading.groupby is not None:
             raise InputError("--groupby is for two groups; the times are those of --time-column")
+        from sbridge.report.chain import ChainTables, write_chain_page  # here, because matplotlib takes long to import
+
         times, points = read_snapshots(files, self.time_column, self.times, self.reading)
         for remark in dict.fromkeys(remark for one in points for remark in one.remarks):
             note(remark)
@@ -84,15 +87,17 @@ class SnapshotsCommand:
         model.fit([Points(x, names) for x in fitted], times)
         self.out.mkdir(parents=True, exist_ok=True)
         model.save(self.out / "chain.safetensors")
-        self._show("legs", _legs(model, tests, self.seed, names or ()))
-        self._show("joints", [_joint_row(joint) for joint in model.joints(tests)])
-        if left_out:
-            solvers = {self._solver().name: self._solver()}
-            tables = [
-                leave_one_out(samples, times, self.epsilon, solvers, time, random_state=self.seed) for time in left_out
-            ]
-            self._show("left_out", [dict(row) for table in tables for row in table.rows])
-        print(f"chain: {self.out / 'chain.safetensors'}")
+        certificates = _certificates(model, tests, self.seed)
+        legs = self._show("legs", _legs(model, tests, certificates, self.seed, names or ()))
+        joints = self._show("joints", [_joint_row(joint) for joint in model.joints(tests)])
+        solvers = {self._solver().name: self._solver()}
+        tables = [
+            leave_one_out(samples, times, self.epsilon, solvers, time, random_state=self.seed) for time in left_out
+        ]
+        left = self._show("left_out", [dict(row) for table in tables for row in table.rows])
+        found = ChainTables(legs, joints, left, certificates)
+        page = write_chain_page(self.out, model.chain_, tests, names, found, command)
+        print(f"chain: {self.out / 'chain.safetensors'}\npage: {page}")
 
     def _solver(self) -> Solver:
         return MaxMin(steps=self.steps) if self.method == "maxmin" else _POTENTIALS[self.method]
@@ -111,13 +116,26 @@ class SnapshotsCommand:
         check_left_out(times, time)
         return [time]
 
-    def _show(self, name: str, rows: Sequence[dict[str, float | str]]) -> None:
+    def _show(self, name: str, rows: list[dict[str, float | str]]) -> list[dict[str, float | str]]:
+        """Write and print a table, if it has rows, and return them."""
         if rows:
             write_csv(self.out / f"{name}.csv", rows)
             print(markdown([{key: _text(cell) for key, cell in row.items()} for row in rows]))
+        return rows
 
 
-def _legs(model: Snapshots, tests: Sequence[Tensor], seed: int, names: Sequence[str]) -> list[dict[str, float | str]]:
+def _certificates(model: Snapshots, tests: Sequence[Tensor], seed: int) -> list[Certificate]:
+    """The certificate of each leg; none where the held-out points do not allow it."""
+    try:
+        return model.certificates(tests, seed)
+    except InputError as error:
+        note(f"no certificate: {error}")
+        return []
+
+
+def _legs(
+    model: Snapshots, tests: Sequence[Tensor], certificates: Sequence[Certificate], seed: int, names: Sequence[str]
+) -> list[dict[str, float | str]]:
     """Both ends of each leg by energy distance, the effective sizes of its samples, its dual gap and its certificate.
 
     The dual gap is by how many nats a mixture potential, fitted to half of the held-out points, is ahead on the others.
@@ -125,12 +143,7 @@ def _legs(model: Snapshots, tests: Sequence[Tensor], seed: int, names: Sequence[
     rows: list[dict[str, float | str]] = [{**row} for row in model.ends(tests, seed)]
     for row, leg in zip(rows, model.legs_, strict=True):
         row["points from"], row["points to"] = leg.effective_sizes_
-    try:
-        certificates = model.certificates(tests, seed)
-    except InputError as error:
-        note(f"no certificate: {error}")
-        return rows
-    for row, found in zip(rows, certificates, strict=True):
+    for row, found in zip(rows, certificates, strict=False):  # one for each leg, or none
         row["dual gap (nats)"] = str(found.forward.behind)
         row["certificate"] = str(found.verdict_for(names))
     return rows

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from sbridge.checks import Count, Positive
 from sbridge.couplings import Coupling, OnlineSinkhorn
 from sbridge.errors import InputError
+from sbridge.fields import Drifts
 from sbridge.interpolants import (
     Brownian,
     GammaKind,
@@ -153,6 +154,10 @@ class MaxMinMethod(Method):
         self.outer.zero_grad()
         (-(self.draws.times.per_time(path.t) * force * path.x).sum(-1).mean()).backward()
         self.outer.step()
+
+    def known_drifts(self, data: Data) -> Drifts | None:
+        """The inner player's, for the interpolant that the outer player starts from."""
+        return self.inner.known_drifts(data)
 
     def check_path(self, training: TrainingState) -> Path:
         return self.inner.check_path(training)

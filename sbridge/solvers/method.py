@@ -152,6 +152,10 @@ class Method(ABC):
     def after_round(self, training: TrainingState) -> None:  # noqa: B027
         """Act between two rounds, which most methods do not."""
 
+    def known_drifts(self, data: Data) -> Drifts | None:
+        """Drifts that the network corrects; none by default."""
+        return None
+
     def check_path(self, training: TrainingState) -> Path:
         """Fresh points of the process between held-out data, in groups, (groups, points, d), for a check."""
         with torch.no_grad():

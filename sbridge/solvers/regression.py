@@ -18,6 +18,7 @@ import torch
 
 from sbridge.checks import Count
 from sbridge.errors import InputError
+from sbridge.fields import Drifts
 from sbridge.interpolants import (
     Brownian,
     ClosedForm,
@@ -31,6 +32,7 @@ from sbridge.interpolants import (
 )
 from sbridge.solvers.data import Data
 from sbridge.solvers.draws import Draw
+from sbridge.solvers.linear import linear_drifts
 from sbridge.solvers.method import Batch, Draws, Method, TrainingState, drift_batches
 from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.solvers.smoothed import SmoothedRegression, smoothing_pays
@@ -135,6 +137,10 @@ class InterpolantRegression(Method):
     def batches_of(self, draw: Draw, epsilon: float) -> Iterator[Batch]:
         """The batches that a draw gives."""
         return drift_batches(self.path(draw), epsilon, self.draws.groups)
+
+    def known_drifts(self, data: Data) -> Drifts | None:
+        """The best linear drifts of the interpolant as it is."""
+        return linear_drifts(self.interpolant, self.draws.coupling, data)
 
     def check_path(self, training: TrainingState) -> Path:
         return self.path(self.draws.held_out(training))

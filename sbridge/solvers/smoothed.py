@@ -20,8 +20,11 @@ import torch
 from torch import Tensor
 
 from sbridge.couplings import Coupling, Ends, OnlineSinkhorn
+from sbridge.fields import Drifts
 from sbridge.interpolants import Interpolant
+from sbridge.solvers.data import Data
 from sbridge.solvers.draws import noise_like, times_like
+from sbridge.solvers.linear import linear_drifts
 from sbridge.solvers.method import Batch, Draws, Method, TrainingState, target_batches
 
 __all__ = ["OTHERS", "SmoothedRegression", "mean_end", "smoothing_pays"]
@@ -53,6 +56,10 @@ class SmoothedRegression(Method):
         with torch.no_grad():
             t, x, target = self._points(training)
         return target_batches(t, x, target, training.data.epsilon, self.draws.groups, power=_POWER)
+
+    def known_drifts(self, data: Data) -> Drifts | None:
+        """The best linear drifts."""
+        return linear_drifts(self.interpolant, self.draws.coupling, data)
 
     def _points(self, training: TrainingState) -> tuple[Tensor, Tensor, Tensor]:
         """Times (groups, 1, 1), points (groups, points, d) and the targets of both drifts (groups, points, 2d)."""

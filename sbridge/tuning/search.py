@@ -30,7 +30,7 @@ from sbridge.io import check_same
 from sbridge.io.settings import describe, environment
 from sbridge.problem import Problem
 from sbridge.report.material import Exhibit
-from sbridge.report.page import write_page
+from sbridge.report.page import Origin, write_page
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.tuning.cluster import Placement, connected
 from sbridge.tuning.criteria import criterion_of
@@ -169,8 +169,7 @@ def write_search(
 ) -> None:
     """Write search.html and figures/, which look like the report of a run."""
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    path, made_with = folder / "search.html", environment()
-    write_page(path, name, paragraphs, exhibits, command=command, environment=made_with, settings=settings)
+    write_page(folder / "search.html", name, paragraphs, exhibits, Origin(command, environment(), settings))
 
 
 def folder_of(folder: Path, question: Mapping[str, Any], resume: bool) -> Path:
