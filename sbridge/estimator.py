@@ -36,7 +36,7 @@ from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.spread import warn_of_ends
 from sbridge.standardise import Standardise, as_fitted, places_as_fitted, standardised
-from sbridge.weights import effective_size, repeated
+from sbridge.weights import effective_size, repeated, thinned
 
 __all__ = ["SampleWeights", "SchrodingerBridge", "SolverParameters", "device_named"]
 
@@ -191,14 +191,15 @@ class SchrodingerBridge(SolverParameters):
         if progress.values and progress.values not in self.history_[-1:]:
             self.history_.append(dict(progress.values))
 
-    def score(self, x0: Array, x1: Array) -> float:
+    def score(self, x0: Array, x1: Array, sample_weight: tuple[SampleWeights, SampleWeights] = (None, None)) -> float:
         """Goodness of fit: the dual value of the fit's potential on points x0 (n0, d) and x1 (n1, d), in nats.
 
         The higher, the better.  Only differences between fits on the same points have a meaning: by so many nats one is
-        nearer to the bridge of the data than the other (`sbridge.evaluation.certificate.duality`).
+        nearer to the bridge of the data than the other (`sbridge.evaluation.certificate.duality`).  Points with weights
+        (n0,), (n1,) are thinned to their effective number.
         """
         bridge = self._fitted()
-        start, end = (places_as_fitted(bridge, x) for x in (x0, x1))
+        start, end = _thinned([places_as_fitted(bridge, x) for x in (x0, x1)], sample_weight)
         return dual_of(as_fitted(bridge), start, end, seed_of(self.random_state)).value.value
 
     def transport(
@@ -256,13 +257,21 @@ class SchrodingerBridge(SolverParameters):
         """−E log ρ̂ over the law of the points x (n, d), in nats; arguments as in `log_prob`."""
         return self._fitted().cross_entropy(x, at, base=self._base(at) if base is None else base, **options)
 
-    def certificate(self, x0: Array, x1: Array, random_state: RandomState = None) -> Certificate:
+    def certificate(
+        self,
+        x0: Array,
+        x1: Array,
+        random_state: RandomState = None,
+        sample_weight: tuple[SampleWeights, SampleWeights] = (None, None),
+    ) -> Certificate:
         """How far the fit is from a Schrödinger bridge, in nats; arguments as in `Bridge.certificate`.
 
         Give it points that were not used in the fit.  There is no default, because on its training points the bridge
-        looks better than it is.
+        looks better than it is.  Points with weights (n0,), (n1,) are thinned to their effective number.
         """
-        return self._fitted().certificate(x0, x1, random_state)
+        bridge = self._fitted()
+        start, end = _thinned([bridge.question(x).values for x in (x0, x1)], sample_weight)
+        return bridge.certificate(start, end, random_state)
 
     def report(self, folder: str | Path, x0: Array, x1: Array) -> Path:
         """Write a run folder with a page about the fit on held-out points (n0, d), (n1, d); returns the page's path.
@@ -302,6 +311,12 @@ def _with_weights(x0: Points, x1: Points, weights: tuple[SampleWeights, SampleWe
     problem = Problem.of(x0, x1, 1.0)
     (start, w0), (end, w1) = (_weighted(x, w) for x, w in zip((problem.x0, problem.x1), weights, strict=True))
     return replace(problem, x0=start, x1=end, test0=start, test1=end, weights0=w0, weights1=w1)
+
+
+def _thinned(samples: Sequence[Tensor], weights: tuple[SampleWeights, SampleWeights]) -> list[Tensor]:
+    """Points of equal weight, as many as the weighted ones of both sides are worth, by a fixed seed."""
+    generator = torch.Generator(samples[0].device).manual_seed(0)
+    return [thinned(*_weighted(x, w), generator) for x, w in zip(samples, weights, strict=True)]
 
 
 def _weighted(x: Tensor, weights: SampleWeights) -> tuple[Tensor, Tensor | None]:

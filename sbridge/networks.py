@@ -7,10 +7,10 @@ data in the coordinates of `sbridge.problem.Frame`: centred, and of about unit s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import pi, prod
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import MinLen
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sbridge.checks import Checked, Count
 from sbridge.errors import InputError
 from sbridge.fields import Drifts
+from sbridge.storage import Storable
 
 __all__ = ["DriftPair", "NetworkFactory", "OwnDrifts", "ResidualMLP", "ResidualNetwork", "Shaped", "build_network"]
 __all__ += ["initialise", "time_features"]
@@ -186,15 +187,20 @@ class Shaped(Checked):
         if prod(self.shape) != dim:
             count = prod(self.shape)
             raise InputError(f"points of shape {self.shape} have {count} values, but the data have {dim} columns")
-        return _Flat(self.make(), self.shape)
+        flat = _Flat(self.make())
+        flat.shape = self.shape
+        return flat
 
 
-class _Flat(nn.Module):
-    """A module on shaped points, seen from flat ones."""
+class _Flat(Storable):
+    """A module on points of a `shape`, seen from flat ones."""
 
-    def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
+    kept: ClassVar[Mapping[str, Any]] = {"shape": list[int]}
+    shape: tuple[int, ...]
+
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module, self.shape = module, shape
+        self.module = module
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         points = x.reshape(-1, *self.shape)

@@ -133,12 +133,13 @@ def _repeated(module: nn.Module) -> dict[str, str]:
 
 
 def _own(name: str, like: nn.Module | None) -> nn.Module:
-    """A copy of the module that the reader brings, for the weights in the file."""
+    """A copy of the module that the reader brings, or that is in it, for the weights in the file."""
     if like is None:
         raise InputError(f"this file holds the weights of your own network, a {name}: load it with like=the network")
-    if type(like).__name__ != name:
+    found = next((part for part in like.modules() if type(part).__name__ == name), None)
+    if found is None:
         raise InputError(f"this file holds the weights of a {name}, and like is a {type(like).__name__}")
-    return copy.deepcopy(like)
+    return copy.deepcopy(found)
 
 
 def _class(name: str, module: str) -> type[Storable]:

@@ -29,6 +29,8 @@ DOCUMENTS = {
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
 
+READ = {name: text for name, text in DOCUMENTS.items() if not name.startswith("docs/examples/")}
+"""Those whose blocks are tried here; tests/test_examples.py does what the examples say, in their order."""
 
 _STEPS = 20  # of a training
 _REGRESSION = (1024, 20, 64, 16)  # paths, steps, starts and paths of each, for a potential
@@ -81,7 +83,7 @@ def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _with_python() -> list[object]:
     slow = {"docs/cluster.md": [pytest.mark.slow]}  # it starts Ray
-    names = [name for name, text in DOCUMENTS.items() if blocks(text, "python")]
+    names = [name for name, text in READ.items() if blocks(text, "python")]
     return [pytest.param(name, marks=slow.get(name, [])) for name in names]
 
 
@@ -100,7 +102,7 @@ def test_examples_are_short(code: str) -> None:
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 20
 
 
-@pytest.mark.parametrize("words", [words for text in DOCUMENTS.values() for words in commands(text)], ids=shlex.join)
+@pytest.mark.parametrize("words", [words for text in READ.values() for words in commands(text)], ids=shlex.join)
 def test_commands_exist(words: list[str]) -> None:
     check(words)
 

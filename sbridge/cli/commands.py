@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 import tyro
@@ -20,13 +20,17 @@ from sbridge.densities import Density, as_density
 from sbridge.display import note, tracked
 from sbridge.errors import InputError
 from sbridge.evaluation import FLOOR, TRUTH, Comparison, merge
+from sbridge.evaluation.by_column import DATA
 from sbridge.io import Answer, Reading, Run, check_writable, read_points, write_answer
 from sbridge.likelihood import LogDensity, bits_per_dimension, cross_entropy
 from sbridge.points import Points
 from sbridge.sampling import Simulation, through
+from sbridge.tables import text
 
-__all__ = ["Compare", "Likelihood", "Report", "Sample"]
+__all__ = ["Compare", "Likelihood", "Report", "Sample", "asked_points", "fitted_bridge"]
 
+
+T = TypeVar("T")
 
 _POINTS_PER_BAR_STEP = 50
 _OWN = "(default: the run's ε, whose paths are the bridge's)"
@@ -70,8 +74,8 @@ class Sample(Options):
         simulation = self._simulation()
         check_writable(self.out)
         run = Run.open(self.folder)
-        bridge = _fitted(run)
-        points = _points(run, bridge, self.input, self.reading, self.group)
+        bridge = fitted_bridge(run)
+        points = asked_points(run, bridge, self.input, self.reading, self.group)
         states = self._move(bridge, points.values.numpy(), simulation)
         values, end = (states if self.times else states[-1]), "t1" if self.direction == "forward" else "t0"
         write_answer(self.out, Answer(values, _names(points, bridge), self.times or None, points, end))
@@ -119,8 +123,8 @@ class Likelihood(Options):
         if self.out:
             check_writable(self.out)
         run = Run.open(self.folder)
-        bridge = _fitted(run)
-        points = _points(run, bridge, self.input, self.reading, self.group)
+        bridge = fitted_bridge(run)
+        points = asked_points(run, bridge, self.input, self.reading, self.group)
         base = run.problem.x0 if self.at == "x1" else run.problem.x1
         found = self._log_density(bridge, points.values, as_density(base, points.values))
         if self.out:
@@ -149,6 +153,8 @@ class Compare:
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folders of the runs; runs of the same problem, seed and sizes share one table."""
+    by_column: bool = False
+    """Show every column of the data too: mean and standard deviation of each method's ends beside the data's."""
 
     def run(self, command: str) -> None:
         """Print the tables.
@@ -160,6 +166,8 @@ class Compare:
             raise InputError("name at least one run folder")
         for comparison in _merged([_comparison(folder, len(self.folders) > 1) for folder in self.folders]):
             print_comparison(comparison)
+            if self.by_column:
+                print(text(comparison.by_column().rows()))
 
 
 @dataclass(frozen=True)
@@ -183,9 +191,9 @@ class Report:
         print(f"report: {build(run)}")
 
 
-def _points(run: Run, bridge: Bridge, file: str, reading: Reading, group: str | None) -> Points:
+def asked_points(run: Run, bridge: Bridge, file: str, reading: Reading, group: str | None) -> Points:
     points = read_points(file, reading, bridge.columns, f"those of {run.folder}", group)
-    for remark in points.remarks:
+    for remark in (*points.remarks, *points.matched_by_position(bridge.columns, str(run.folder))):
         note(remark)
     if points.values.shape[1] != run.problem.dim:
         raise InputError(
@@ -199,7 +207,7 @@ def _names(points: Points, bridge: Bridge) -> Sequence[str]:
     return points.columns or bridge.columns or [f"c{place}" for place in range(points.values.shape[1])]
 
 
-def _fitted(run: Run) -> Bridge:
+def fitted_bridge(run: Run) -> Bridge:
     path = run.path("bridge.safetensors")
     if not path.exists():
         raise InputError(f"{run.folder} has no bridge yet; continue with: {run.config['command']} --resume")
@@ -213,8 +221,13 @@ def _comparison(folder: Path, several: bool) -> Comparison:
         raise InputError(f"{folder} has no comparison yet; continue its run with --resume")
     if not several:
         return comparison
-    rows = {name if name in (FLOOR, TRUTH) else f"{folder.name}: {name}": row for name, row in comparison.rows.items()}
-    return replace(comparison, rows=rows)
+
+    def named(found: Mapping[str, T]) -> dict[str, T]:
+        shared = (FLOOR, TRUTH, DATA)
+        return {name if name in shared else f"{folder.name}: {name}": value for name, value in found.items()}
+
+    rows, duals, ends = named(comparison.rows), named(comparison.duals), named(comparison.ends)
+    return replace(comparison, rows=rows, duals=duals, ends=ends)
 
 
 def _merged(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -13,7 +13,7 @@ from sbridge.display import note
 from sbridge.epsilon import AUTO, with_epsilon
 from sbridge.io import FileProblem
 from sbridge.problem import Problem
-from sbridge.problems import PROBLEMS, Family
+from sbridge.problems import Family
 from sbridge.standardise import Standardise
 from sbridge.units import epsilon_named
 
@@ -28,7 +28,7 @@ Files: Any = make_dataclass(
     [("epsilon", Annotated[Positive | Literal["auto"], tyro.conf.arg(help=_HELP)], field(kw_only=True))],
     bases=(FileProblem,),
     frozen=True,
-    namespace={"__doc__": f"{FileProblem.__doc__} Or name a problem instead: {', '.join(PROBLEMS)}."},
+    namespace={"__doc__": FileProblem.__doc__},
 )
 """`FileProblem` whose ε may be "auto"."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import torch
 import tyro
 
-from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
+from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn, Sinkhorn
 from sbridge.checks import Count, NotNegative, Seed, Threads
 from sbridge.cli import stages
 from sbridge.cli.options import Options
@@ -32,7 +32,11 @@ from sbridge.standardise import standardised
 
 __all__ = ["Recover"]
 
-_BASELINES: dict[str, Solver] = {"pot": PotSinkhorn(), "geomloss": GeomlossSinkhorn(), "blockwise": BlockwiseSinkhorn()}
+_BASELINES: dict[str, Sinkhorn] = {
+    "pot": PotSinkhorn(),
+    "geomloss": GeomlossSinkhorn(),
+    "blockwise": BlockwiseSinkhorn(),
+}
 _PRIORS: dict[str, Solver | None] = {"none": None, "potential": MixturePotential()}
 
 F = TypeVar("F", bound=Family)
@@ -145,7 +149,7 @@ class Recover(Options, Generic[F]):
         show_data(problem, inside)
         return Run.create(folder, config, problem)
 
-    def _baselines(self) -> list[Solver]:
+    def _baselines(self) -> list[Sinkhorn]:
         names = [] if self.baselines == ("none",) else self.baselines or ("pot", "geomloss")
         unknown = [name for name in names if name not in _BASELINES]
         if unknown:

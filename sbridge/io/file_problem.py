@@ -52,7 +52,7 @@ class FileProblem(Checked):
         """
         self._check_groups()
         x0, x1 = self._read()
-        for remark in (*x0.remarks, *x1.remarks):
+        for remark in (*x0.remarks, *x1.remarks, *x1.matched_by_position(x0.columns, x0.label)):
             note(remark)
         names = (
             [Path(self.x0).stem, Path(self.x1 or self.x0).stem] if self.source is None else [self.source, self.target]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,19 @@ class Points:
                 f"are {listed(columns)}. Drop them, or choose with --columns"
             )
         return replace(self, values=self.values[:, order], columns=columns)
+
+    def matched_by_position(self, columns: Sequence[str] | None, whose: str) -> list[str]:
+        """What to say where only this side or the other names its columns, a sentence or nothing.
+
+        Args:
+            columns: the names of the other side.
+            whose: whose they are.
+        """
+        if (self.columns is None) == (columns is None):
+            return []
+        named, other = (whose, self.label) if self.columns is None else (self.label, whose)
+        names = columns if self.columns is None else self.columns
+        return [f"{other} does not name its columns: they are taken in the order of {named}, {listed(names or ())}"]
 
     def where(self, keep: NDArray[np.bool_]) -> Points:
         """The points of the rows that are kept, (n,)."""
