@@ -309,6 +309,8 @@ def _sentence(name: str, error: ValidationError) -> str:
     place = "".join(f"[{part!r}]" for part in first["loc"] if len(found) == 1)
     if first["type"] == "value_error":
         return f"{name}{place}: {first['ctx']['error']}"
+    if first["type"] == "missing":
+        return f"{name}{place} is missing"
     if first["type"] == "too_short":
         return f"{name}{place} needs {first['ctx']['min_length']} or more values, not {_shown(first['input'])}"
     wanted = " or ".join(dict.fromkeys(_in_plain_words(one["msg"]) for one in found))

@@ -500,7 +500,7 @@ def test_diffusion_must_be_positive(epsilon: float) -> None:
         lambda: mean_velocity_bound(torch.add, torch.add, torch.add, torch.add, MIXTURE.interpolant, epsilon, t, x),
     ]
     for call in calls:
-        with pytest.raises(InputError, match=r"epsilon must be (above 0|a finite number)"):
+        with pytest.raises(InputError, match="epsilon must be a positive number"):
             call()
 
 

@@ -98,7 +98,6 @@ def test_cells_of_several_times_are_one_file(tmp_path: Path, capsys: pytest.Capt
         (["days.csv", "--time-column", "hour"], "has no column hour"),
         (["day0.npy", "day1.npy", "--times", "1,0"], "must rise"),
         (["day0.npy", "days.csv"], "has not the columns of"),
-        (["day0.npy", "day1.npy", "--held-out", "1.5"], "--held-out must lie between"),
         (["day0.npy", "day1.npy", "day2.npy", "--leave-out", "some"], "must be a time or each, not some"),
         (["day0.npy", "day1.npy", "day2.npy", "--leave-out", "2"], "between two others to leave out"),
         (["day0.npy", "day1.npy", "day2.npy", "--leave-out", "1", "--growth", "1"], "without growth"),
