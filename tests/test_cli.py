@@ -123,7 +123,7 @@ def results(folder: Path) -> dict[str, Any]:
 def test_a_run_leaves_everything(finished: Path, question: list[str]) -> None:
     files = {"config.json", "data.npz", "bridge.safetensors", "pot-sinkhorn.safetensors"}
     files |= {"geomloss-sinkhorn.safetensors", "stages", "history.csv", "comparison.csv", "comparison.json"}
-    files |= {"figures", "report.html", "certificate.json"}
+    files |= {"figures", "report.html", "certificate.json", ".lock"}
     assert {path.name for path in finished.iterdir()} == files
     assert list((finished / "figures").glob("*.svg"))
     run = Run.open(finished)
@@ -493,7 +493,7 @@ def test_the_effect_of_epsilon_is_shown(question: list[str], tmp_path: Path, cal
     assert "straightness" in asked.out and "Recommended: " in asked.out and "spread of x0" in asked.err
     assert pl.read_csv(tmp_path / "epsilon.csv")["ε"].to_list() == [0.05, 0.5]
     assert (tmp_path / "epsilon.html").exists()
-    refused(call("epsilon", *question[:4], "--values", "0,1", "--out", tmp_path), "--values must be positive")
+    refused(call("epsilon", *question[:4], "--values", "0,1", "--out", tmp_path), "--values[0] must be above 0")
 
 
 @pytest.mark.parametrize(("words", "wanted"), [("auto", None), ("reg=0.8", 0.2), ("sigma=1", 0.5)])
@@ -697,7 +697,7 @@ BAD_RUNS: dict[str, tuple[list[object], str]] = {
     "no such baseline": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--baselines", "ott"], "there is no 'ott'"),
     "no steps": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--steps", 0], "--steps"),
     "no threads": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--threads", 0], "--threads"),
-    "noise below zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--diffusion=0,-1"], "numbers ≥ 0, not"),
+    "noise below zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--diffusion=0,-1"], "--diffusion[1] must"),
     "two noises": (
         ["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 1, "--interpolant", "one-sided-linear", "--gamma", "parabolic"],
         "OneSidedLinear has a noise of its own",
@@ -779,11 +779,11 @@ BAD_SAMPLES: dict[str, tuple[list[object], str]] = {
     "other columns": (["--input", "words.csv", "--out", "to.npy"], "It has the columns x, kind; those of"),
     "cells from no cells": (["--input", "a.npy", "--out", "to.h5ad"], "can only be written where the points came from"),
     "other kind of output": (["--input", "a.npy", "--out", "to.txt"], "to.txt: files may be"),
-    "times outside": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,2"], "times must be"),
+    "times outside": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,2"], "--times[1] must be at most 1"),
     "times back and forth": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,0.2"], "times must be"),
     "times no numbers": (["--input", "a.npy", "--out", "to.npy", "--times", "soon"], "--times"),
     "other direction": (["--input", "a.npy", "--out", "to.npy", "--direction", "up"], "--direction"),
-    "noise below zero": (["--input", "a.npy", "--out", "to.npy", "--diffusion=-1"], "must be one or more numbers ≥ 0"),
+    "noise below zero": (["--input", "a.npy", "--out", "to.npy", "--diffusion=-1"], "--diffusion[0] must"),
     "two noises": (["--input", "a.npy", "--out", "to.npy", "--ode", "--diffusion", 1], "--ode means --diffusion 0"),
     "no steps": (["--input", "a.npy", "--out", "to.npy", "--steps", 0], "steps must be at least 1"),
 }

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_origin
 import tyro
 
 from sbridge.bench import SUITES, add_plugins
-from sbridge.checks import Elsewhere
+from sbridge.checks import Elsewhere, Seed
 from sbridge.cli.bench import Bench
 from sbridge.cli.commands import Compare, Likelihood, Report, Sample
 from sbridge.cli.epsilon import Epsilon
@@ -108,7 +108,7 @@ def _problem_first(command: Any, problems: Any, more: str) -> Any:
 
 def _with_data_seed(family: type[Any]) -> type[Any]:
     """The family with its option `seed` spelled --data-seed: --seed is the fit's."""
-    spelled = Annotated[int, tyro.conf.arg(name="data-seed", help="Seed that the problem's data are drawn with.")]
+    spelled = Annotated[Seed, tyro.conf.arg(name="data-seed", help="Seed that the problem's data are drawn with.")]
     seed = ("seed", spelled, field(default=family.seed))
     return make_dataclass(family.__name__, [seed], bases=(family,), frozen=True, namespace={"__doc__": family.__doc__})
 
