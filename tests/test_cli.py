@@ -670,7 +670,7 @@ def test_a_run_does_not_go_on_with_other_settings(
 
 BAD_RUNS: dict[str, tuple[list[object], str]] = {
     "no epsilon": (["--x0", "a.npy", "--x1", "b.csv"], "--epsilon"),
-    "epsilon zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 0], "epsilon must be above 0, not 0"),
+    "epsilon zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", 0], "epsilon must be above 0"),
     "epsilon below zero": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon=-1"], "epsilon must be"),
     "epsilon no number": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", "x"], "--epsilon"),
     "epsilon of nobody": (["--x0", "a.npy", "--x1", "b.csv", "--epsilon", "tau=1"], "one of reg=…"),

@@ -7,7 +7,7 @@ from dataclasses import field, make_dataclass, replace
 from functools import reduce
 from itertools import pairwise
 from operator import or_
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import tyro
 
@@ -156,20 +156,29 @@ def _plugins(words: Sequence[str]) -> list[str]:
     return [name for word in named for name in word.split(",")]
 
 
+def _element(kind: Any) -> Any:
+    """int of tuple[int, ...], also where its numbers have requirements; None of any other type."""
+    element, *rest = get_args(kind) or (None,)
+    if get_origin(kind) is not tuple or rest != [...]:
+        return None
+    return get_args(element)[0] if get_origin(element) is Annotated else element
+
+
 def _comma_lists() -> tyro.constructors.ConstructorRegistry:
     """Tuples of words or numbers are one argument: a,b,c."""
     registry = tyro.constructors.ConstructorRegistry()
     kinds: dict[Any, tuple[Callable[[str], Any], str]] = {
-        tuple[str, ...]: (str, "NAME,…"),
-        tuple[int, ...]: (int, "INTEGER,…"),
-        tuple[float, ...]: (float, "NUMBER,…"),
+        str: (str, "NAME,…"),
+        int: (int, "INTEGER,…"),
+        float: (float, "NUMBER,…"),
     }
 
     @registry.primitive_rule
     def comma_list(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
-        if info.type not in kinds:
+        element = _element(info.type)
+        if element not in kinds:
             return None
-        kind, metavar = kinds[info.type]
+        kind, metavar = kinds[element]
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs=1,
             metavar=metavar,
