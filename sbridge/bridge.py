@@ -54,6 +54,8 @@ class Bridge(storage.Storable):
 
     Attributes:
         columns: names of the d columns of the data; None where they had none.
+        tried: what the solver tried and kept, to be printed (`sbridge.auto.Account`), until the bridge is saved; None
+            of a solver that does not choose.
     """
 
     kept: ClassVar[tuple[str, ...]] = ("columns",)
@@ -70,6 +72,7 @@ class Bridge(storage.Storable):
         self.forward_field, self.backward_field = forward_field, backward_field
         self.epsilon, self.interpolant, self.remark = epsilon, interpolant, remark
         self.columns: Sequence[str] | None = None
+        self.tried: object = None
 
     @property
     def drifts(self) -> VectorField:

@@ -20,7 +20,6 @@ import torch
 
 from sbridge.baselines.markovian import MarkovianFitting
 from sbridge.bench import ENTRIES, SUITES, Case, Cell, Entry, Finite, bench, cells_of, chosen
-from sbridge.bench.budget import TimedFit, fitted_within
 from sbridge.bench.cells import _peak_memory
 from sbridge.bench.figures import DIMENSION, NUMBER_OF_POINTS, TIME, figures, method_curves
 from sbridge.bench.folder import Folder
@@ -39,6 +38,7 @@ from sbridge.networks import ResidualNetwork
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import ShiftedGaussian
 from sbridge.problems.planar import NormalToMoons
+from sbridge.solvers.budget import TimedFit, fitted_within
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Progress, Training

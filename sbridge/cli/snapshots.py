@@ -11,11 +11,11 @@ import torch
 import tyro
 from torch import Tensor
 
+from sbridge.auto import SOLVERS, Auto
 from sbridge.display import note
 from sbridge.errors import InputError
 from sbridge.estimates import rounded
 from sbridge.io.snapshots import read_snapshots
-from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.snapshots import Snapshots, leave_one_out
 from sbridge.snapshots.left_out import check_left_out
 from sbridge.solvers import Solver
@@ -24,7 +24,6 @@ from sbridge.tables import markdown, write_csv
 
 __all__ = ["SnapshotsCommand"]
 
-_POTENTIALS: dict[str, Solver] = {"potential": MixturePotential(), "full-potential": FullMixturePotential()}
 _LEAST_FOR_CERTIFICATE = 100  # points
 
 
@@ -44,10 +43,11 @@ class SnapshotsCommand:
     """Times of the files, rising."""
     columns: tuple[str, ...] = ()
     """Columns to take from .csv and .parquet files (all by default)."""
-    method: Literal["maxmin", "potential", "full-potential"] = "maxmin"
-    """Solver of each leg: a network by max–min, or a mixture potential with diagonal or full covariances."""
+    method: Literal["auto", "potential", "full-potential", "maxmin"] = "auto"
+    """Solver of each leg: the best of several on held-out points, a mixture potential with diagonal or full
+    covariances, or a network by max–min."""
     steps: int = 6000
-    """Steps of each training by max–min."""
+    """Most steps of each network."""
     growth: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
     """ρ in squared units of the data: give the points weights by unbalanced transport to the next time."""
     leave_out: Annotated[str | None, tyro.conf.arg(metavar="TIME|each", help_behavior_hint="(optional)")] = None
@@ -90,7 +90,8 @@ class SnapshotsCommand:
         print(f"chain: {self.out / 'chain.safetensors'}")
 
     def _solver(self) -> Solver:
-        return MaxMin(steps=self.steps) if self.method == "maxmin" else _POTENTIALS[self.method]
+        network = MaxMin(steps=self.steps)
+        return {**SOLVERS, "auto": Auto(network), "maxmin": network}[self.method]
 
     def _left_out(self, times: Sequence[float]) -> list[float]:
         """The times to leave out."""

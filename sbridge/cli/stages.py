@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from sbridge.auto import Auto
 from sbridge.bridge import Bridge
 from sbridge.cli.fitting import fit
 from sbridge.display import Stages, note, training_display
@@ -28,8 +29,17 @@ _ROW, _CERTIFICATE = "evaluating on held-out points", "measuring the distance to
 _REPORT = "writing the report"
 
 
-def work(run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoint_seconds: float) -> None:
+def work(
+    run: Run, solver: Solver, baselines: Sequence[Solver], checkpoint_seconds: float, budget: float | None = None
+) -> None:
     """Do the stages of a run that are not finished.
+
+    Args:
+        run: the run.
+        solver: fits the bridge, with checkpoints if it trains.
+        baselines: solve the same problem.
+        checkpoint_seconds: between two checkpoints.
+        budget: seconds that a network may train.
 
     Raises:
         InputError: a file of the run is damaged.
@@ -37,7 +47,10 @@ def work(run: Run, solver: NetworkSolver, baselines: Sequence[Solver], checkpoin
         Stopped: a signal came.
     """
     working = _Working(run, [solver.name, *(baseline.name for baseline in baselines)])
-    facts = {solver.name: working.fit(solver, checkpoint_seconds)}
+    if isinstance(solver, NetworkSolver | Auto):
+        facts = {solver.name: working.fit(solver, checkpoint_seconds, budget)}
+    else:
+        facts = {solver.name: working.solve(solver, "fitting")}
     facts |= {baseline.name: working.solve(baseline) for baseline in baselines}
     if run.comparison() is None:
         working.evaluate(facts)
@@ -65,22 +78,22 @@ class _Working:
         rows = [f"{name}: {_ROW}" for name in names]
         self.stages = Stages([*solved, *rows, self.references, _CERTIFICATE, _REPORT])
 
-    def fit(self, solver: NetworkSolver, checkpoint_seconds: float) -> Row:
+    def fit(self, solver: NetworkSolver | Auto, checkpoint_seconds: float, budget: float | None) -> Row:
         def fitted() -> Row:
             with self.stages.stage(f"{solver.name}: fitting", clock=False):  # the fit has a bar of its own
-                return {**fit(self.run, solver, self.problem, self.seed, checkpoint_seconds)}
+                return {**fit(self.run, solver, self.problem, self.seed, checkpoint_seconds, budget)}
 
         facts: Row = self.run.once(f"fit {solver.name}", fitted)
         self.run.path("checkpoint.pt").unlink(missing_ok=True)
         return facts
 
-    def solve(self, baseline: Solver) -> Row:
-        """The seconds that a baseline took, or a remark that says why it failed."""
+    def solve(self, baseline: Solver, what: str = "solving") -> Row:
+        """The seconds that a method without a training took, or a remark that says why it failed."""
 
         def solved() -> Row:
             begin = perf_counter()
             try:
-                with self.stages.stage(f"{baseline.name}: solving"):
+                with self.stages.stage(f"{baseline.name}: {what}"):
                     bridge = baseline.solve(self.problem, self.seed)
             except (InputError, DivergenceError) as error:
                 return {"remark": f"failed: {error}"}

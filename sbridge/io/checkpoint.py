@@ -12,20 +12,20 @@ import torch
 
 from sbridge.errors import InputError
 from sbridge.files import replace_atomically
-from sbridge.solvers.training import Training
+from sbridge.solvers.budget import Resumable
 
 __all__ = ["load_training", "read_training", "save_training"]
 
 _DAMAGE = (OSError, EOFError, pickle.UnpicklingError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 
 
-def save_training(path: Path, training: Training, **notes: Any) -> None:
+def save_training(path: Path, training: Resumable, **notes: Any) -> None:
     """Write the state of a training, and with it notes: numbers, words and containers of them."""
     state = {"training": training.state_dict(), "notes": notes}
     replace_atomically(path, lambda file: torch.save(state, file))
 
 
-def load_training(path: Path, training: Training) -> dict[str, Any]:
+def load_training(path: Path, training: Resumable) -> dict[str, Any]:
     """Bring a new training to the saved state; returns the notes.
 
     Args:

@@ -5,7 +5,8 @@
     truth.safetensors      the exact bridge, where the problem has one
     checkpoint.pt          the training, while it runs
     stages/*.json          finished stages: the seconds of each fit, the rows of the comparison
-    history.csv            held-out monitoring rows of the fit
+    history.csv            held-out monitoring rows of the fit's training, if there was one
+    tried.csv              what the fit tried and kept, if it chose among several methods
     bridge.safetensors     the fitted bridge
     <method>.safetensors   a baseline's bridge
     comparison.json, .csv  the evaluation of all methods on the held-out points
@@ -40,6 +41,7 @@ from sbridge.files import read_json, replace_atomically, write_json
 from sbridge.io.store import Store, check_same
 from sbridge.problem import Problem
 from sbridge.standardise import Standardise, standardised
+from sbridge.tables import write_csv
 
 __all__ = ["Run", "check_vacant"]
 
@@ -209,6 +211,24 @@ class Run:
         """Write certificate.json: the certificate, or the reason why there is none."""
         content = {"refused": found} if isinstance(found, str) else {"certificate": found.content()}
         write_json(self.path("certificate.json"), content)
+
+    def tried(self) -> list[dict[str, str]] | None:
+        """The rows of tried.csv, every cell as its text; None where the fit did not choose.
+
+        Raises:
+            InputError: tried.csv is damaged.
+        """
+        path = self.path("tried.csv")
+        if not path.exists():
+            return None
+        try:
+            return pl.read_csv(path, glob=False, infer_schema=False).fill_null("").to_dicts()
+        except (OSError, PolarsError) as error:
+            raise InputError(f"{path} is damaged: {error}") from error
+
+    def write_tried(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write tried.csv."""
+        write_csv(self.path("tried.csv"), rows)
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write history.csv."""

@@ -1,0 +1,64 @@
+"""What a contest tried, what each candidate was worth, and what it kept: a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sbridge.estimates import Estimate
+from sbridge.tables import html, text
+
+__all__ = ["Account", "Tried"]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate of a contest.
+
+    Args:
+        name: of the candidate; "its time reversal" is that of the candidate above.
+        forward, backward: by how many nats of path divergence it is behind the best on held-out points, for each
+            direction; None where it was not compared.
+        seconds: of its fit, those of the candidates that it shares its fit with included.
+        kept: the directions that the answer has from it: "forward", "backward", "both" or "".
+        remark: what else is to be known.
+    """
+
+    name: str
+    forward: Estimate | None
+    backward: Estimate | None
+    seconds: float
+    kept: str
+    remark: str = ""
+
+    def row(self) -> Mapping[str, Any]:
+        """A row of a table."""
+        return {
+            "tried": self.name,
+            "nats behind, forward": "" if self.forward is None else str(self.forward),
+            "nats behind, backward": "" if self.backward is None else str(self.backward),
+            "seconds": f"{self.seconds:.1f}",
+            "kept": self.kept,
+            "remark": self.remark,
+        }
+
+
+@dataclass(frozen=True)
+class Account:
+    """All candidates of a contest, and why it ended; printed as a table."""
+
+    tried: Sequence[Tried]
+    ended: str
+
+    def rows(self) -> list[Mapping[str, Any]]:
+        """The table's rows; columns of which every cell is empty are left out."""
+        rows = [one.row() for one in self.tried]
+        filled = [name for name in rows[0] if any(row[name] for row in rows)]
+        return [{name: row[name] for name in filled} for row in rows]
+
+    def __str__(self) -> str:
+        return f"{text(self.rows())}{self.ended}"
+
+    def _repr_html_(self) -> str:
+        return html(self.rows(), self.ended)
