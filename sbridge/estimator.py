@@ -52,7 +52,7 @@ class SolverParameters(BaseEstimator):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments; with `deep`, the solver's settings too, as solver__name."""
         params: dict[str, Any] = super().get_params(deep=False)
-        nested = nested_parameters(self._made_solver()) if deep else {}
+        nested = nested_parameters(self._named_solver()) if deep else {}
         return {**params, **{f"solver__{name}": value for name, value in nested.items()}}
 
     def set_params(self: Own, **params: Any) -> Own:
@@ -68,8 +68,12 @@ class SolverParameters(BaseEstimator):
             self.solver = with_parameters(self._made_solver(), settings)
         return self
 
+    def _named_solver(self) -> Any:
+        """The solver of that name; anything else as it is."""
+        return SOLVERS.get(self.solver, self.solver) if isinstance(self.solver, str) else self.solver
+
     def _made_solver(self) -> Solver:
-        named = checked_value("solver", Annotated[Any, Named(SOLVERS)], self.solver)
+        named = checked_value("solver", Annotated[Any, Named(SOLVERS)], self._named_solver())
         made: Solver = checked_value("solver", Solver, named() if isinstance(named, type) else named)
         return made
 
@@ -80,7 +84,7 @@ class SchrodingerBridge(SolverParameters):
     Before the fit each dataset is centred and both are divided by one scale.  The bridge stays the same, and ε is in
     the units of the data (`sbridge.problem.Frame`).
 
-    A solver's own settings are parameters too: `set_params(solver__steps=500)`.  With as many points in x0 as in x1,
+    A solver's own settings are parameters too: `set_params(solver__network__steps=500)`.  With as many points in x0 as in x1,
     scikit-learn's searches work with x0 as X and x1 as y: `GridSearchCV(model, {"epsilon": [0.1, 1.0]}).fit(x0, x1)`.
     They compare the settings by `score`.
 

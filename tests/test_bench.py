@@ -198,7 +198,7 @@ def test_empty_or_impossible_plans_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_unknown_methods_are_refused_with_the_list() -> None:
-    with pytest.raises(InputError, match=r"no method 'nothing'; choose from maxmin, .*pot"):
+    with pytest.raises(InputError, match=r"no method 'nothing'; choose from auto, .*pot"):
         chosen(["maxmin", "nothing"])
     assert [entry.key for entry in chosen([])] == list(ENTRIES)
 
@@ -431,4 +431,4 @@ def test_the_command_has_help(words: list[str], capsys: pytest.CaptureFixture[st
 
 def test_the_command_names_the_methods_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "quick", "--methods", "nothing"]) == 2
-    assert "choose from maxmin" in capsys.readouterr().err
+    assert "choose from auto" in capsys.readouterr().err

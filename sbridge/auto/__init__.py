@@ -1,6 +1,6 @@
-"""The default solver: candidates from cheap to dear, chosen on held-out points.
+"""The default solver: contenders from cheap to dear, chosen on held-out points.
 
-closed      the candidates in closed form; candidates: both directions of a fit, and the choice between fits
+closed      the contenders in closed form; contenders: both directions of a fit, and the choice between fits
 held_out    the points by which they are compared; contest: the fit in progress; account: the table of what was tried
 solver      `Auto`, and the solvers by their names
 """

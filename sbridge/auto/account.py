@@ -1,4 +1,4 @@
-"""What a contest tried, what each candidate was worth, and what it kept: a table."""
+"""What a contest tried, what each contender was worth, and what it kept: a table."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Account", "Tried"]
 
 @dataclass(frozen=True)
 class Tried:
-    """A candidate of a contest.
+    """A contender of a contest.
 
     Args:
-        name: of the candidate; "its time reversal" is that of the candidate above.
+        name: of the contender; "its time reversal" is that of the contender above.
         forward, backward: by how many nats of path divergence it is behind the best on held-out points, for each
             direction; None where it was not compared.
-        seconds: of its fit, those of the candidates that it shares its fit with included.
+        seconds: of its fit, those of the contenders that it shares its fit with included.
         kept: the directions that the answer has from it: "forward", "backward", "both" or "".
         remark: what else is to be known.
     """
@@ -46,7 +46,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Account:
-    """All candidates of a contest, and why it ended; printed as a table."""
+    """All contenders of a contest, and why it ended; printed as a table."""
 
     tried: Sequence[Tried]
     ended: str

@@ -1,4 +1,4 @@
-"""The candidates in closed form: no drift, the Gaussian bridge, mixture potentials and their time reversals.
+"""The contenders in closed form: no drift, the Gaussian bridge, mixture potentials and their time reversals.
 
 Each of them is the exact Schrödinger bridge from whatever law it starts from to its own end, in both directions, so its
 dual value on held-out points is a mean of known numbers.
@@ -10,7 +10,7 @@ The second is the right one where the law at the start of the other direction is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -23,16 +23,18 @@ from sbridge.potentials.field import MixtureDrift
 from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.problem import Frame, Problem
 
-__all__ = ["Exact", "Family", "Found", "families", "turned"]
+__all__ = ["FitClosed", "Found", "KnownProcess", "families", "turned"]
 
 _FULL_DIM = 10  # largest d for mixtures with full covariances
 _GAUSSIAN_DIM = 500  # for one of them
+
+_REVERSAL = "its time reversal"
 
 Components = tuple[int, int] | None
 
 
 @dataclass(frozen=True)
-class Exact:
+class KnownProcess:
     """One direction of a closed form.
 
     Args:
@@ -50,21 +52,23 @@ class Found:
 
     Args:
         components: of the two directions' fits.
-        candidates: both directions by the candidate's name.
+        contenders: both directions by the contender's name.
+        reversals: which of them are time reversals, and of which.
     """
 
     components: Components
-    candidates: Mapping[str, tuple[Exact, Exact]]
+    contenders: Mapping[str, tuple[KnownProcess, KnownProcess]]
+    reversals: Mapping[str, str] = field(default_factory=dict)
 
 
-Family = Callable[[Problem, int, Components], Found]
+FitClosed = Callable[[Problem, int, Components], Found]
 """Fits to a problem from a seed; with components given, it does not choose their number."""
 
 
-def families(dim: int) -> list[Family]:
+def families(dim: int) -> list[FitClosed]:
     """The families to try in d dimensions, from cheap to dear."""
-    full: list[Family] = [partial(_full, FullMixturePotential())] if dim <= _FULL_DIM else []
-    gaussian: list[Family] = [partial(_full, FullMixturePotential(1))] if _FULL_DIM < dim <= _GAUSSIAN_DIM else []
+    full: list[FitClosed] = [partial(_full, FullMixturePotential())] if dim <= _FULL_DIM else []
+    gaussian: list[FitClosed] = [partial(_full, FullMixturePotential(1))] if _FULL_DIM < dim <= _GAUSSIAN_DIM else []
     return [_straight, *gaussian, _mixture, *full]
 
 
@@ -86,9 +90,11 @@ class _Backward:
         return self.bridge.backward_potential(1 - t, x)
 
 
-def _both(bridge: PotentialBridge) -> tuple[Exact, Exact]:
+def _both(bridge: PotentialBridge) -> tuple[KnownProcess, KnownProcess]:
     """The forward process, and the backward process in reversed time."""
-    return Exact(bridge.forward_field, bridge), Exact(turned(bridge.backward_field), _Backward(bridge, bridge.epsilon))
+    return KnownProcess(bridge.forward_field, bridge), KnownProcess(
+        turned(bridge.backward_field), _Backward(bridge, bridge.epsilon)
+    )
 
 
 def _straight(problem: Problem, random_state: int, components: Components) -> Found:
@@ -116,5 +122,5 @@ def _mixture(problem: Problem, random_state: int, components: Components) -> Fou
     both = zip((problem, problem.exchanged()), counts, strict=True)
     there, back = (replace(solver, components=count).solve(one, random_state) for one, count in both)
     (forward, to_start), (backward, to_end) = _both(there), _both(back)
-    candidates = {solver.name: (forward, backward), "its time reversal": (to_end, to_start)}
-    return Found((there.components, back.components), candidates)
+    contenders = {solver.name: (forward, backward), _REVERSAL: (to_end, to_start)}
+    return Found((there.components, back.components), contenders, {_REVERSAL: solver.name})

@@ -1,6 +1,6 @@
-"""A contest: candidates from cheap to dear, chosen on held-out points for each direction of time.
+"""A contest: contenders from cheap to dear, chosen on held-out points for each direction of time.
 
-What all candidates share is the dual value on held-out points (`sbridge.evaluation.certificate.duality`): of two
+What all contenders share is the dual value on held-out points (`sbridge.evaluation.certificate.duality`): of two
 processes the one with the higher value is nearer to the Schrödinger bridge of the data by the difference, in nats.
 Closed forms know theirs.  That of a network is estimated by its own paths, and errors of this estimate count against
 it; so a network must be better by two standard errors.
@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from sbridge.auto.account import Account, Tried
-from sbridge.auto.candidates import Candidate, chosen, fitted, joined, judged
-from sbridge.auto.closed import families
+from sbridge.auto.closed import FitClosed, families
+from sbridge.auto.contenders import Contender, best_in, best_of, bridge_of, fitted, judged
 from sbridge.auto.held_out import HeldOut
 from sbridge.bridge import Bridge
 from sbridge.errors import DivergenceError
@@ -59,18 +59,20 @@ class Contest:
     account: Account
 
     def __init__(self, network: NetworkSolver, budget: float | None, problem: Problem, random_state: int) -> None:
-        self.began, self.budget, self.columns = perf_counter(), budget, problem.columns
+        self.began, self.budget, self.problem, self.random_state = perf_counter(), budget, problem, random_state
         self.generator = torch.Generator(problem.x0.device).manual_seed(random_state)
         out = HeldOut.of(problem, random_state)
         self.sides = out, out.exchanged()
-        self.closed = [one for family in families(problem.dim) for one in fitted(family, self.sides, random_state)]
-        self.checks = [side.check(chosen(k, self.closed).ways[k].field) for k, side in enumerate(self.sides)]
+        fits = (fitted(family, out.fitted, self.sides, random_state) for family in families(problem.dim))
+        self.closed = [one for fit in fits for one in fit]
+        self.checks = [side.check(best_in(k, self.closed).ways[k].field) for k, side in enumerate(self.sides)]
         self.most = max(1, _PASSES * min(len(out.fitted.x0), len(out.fitted.x1)) // network.batch)
         self.network = replace(network, steps=min(network.steps, self.most))
         self.training = None if all(map(_same, self.checks)) else self.network.start(out.fitted, random_state)
         self.kept_step, self._kept = 0, None if self.training is None else self.training.answer.kept
         self.network_seconds, self.stopped = 0.0, ""
-        self._judged: tuple[int, list[Candidate]] = 0, []
+        self._judged: tuple[int, list[Contender]] = 0, []
+        self._again: dict[FitClosed, list[Contender]] = {}
 
     @property
     def step(self) -> int:
@@ -110,12 +112,12 @@ class Contest:
             self.stopped = str(error)
 
     def bridge(self) -> Bridge:
-        """The answer so far, in the problem's units: in each direction that of the best candidate."""
-        candidates = [*self.closed, *self._trained()]
-        kept = [chosen(k, candidates) for k in (0, 1)]
-        self.account = Account(self._tried(candidates, kept), self._ended())
-        answer = joined(*kept)
-        answer.columns, answer.tried = self.columns, self.account
+        """The answer so far, in the problem's units: in each direction that of the best contender."""
+        contenders = [*self.closed, *self._trained()]
+        kept = [best_in(k, contenders) for k in (0, 1)]
+        self.account = Account(self._tried(contenders, kept), self._ended())
+        answer = bridge_of(*(self._with_all_points(k, one) for k, one in enumerate(kept)))
+        answer.columns, answer.tried = self.problem.columns, self.account
         return answer
 
     def state_dict(self) -> dict[str, Any]:
@@ -147,7 +149,7 @@ class Contest:
         if training.answer.kept is not self._kept:
             self._kept, self.kept_step = training.answer.kept, int(training.history[-1]["step"])
 
-    def _trained(self) -> list[Candidate]:
+    def _trained(self) -> list[Contender]:
         """The network as it is now, once it was checked."""
         if self.training is None or not self.training.history:
             return []
@@ -155,18 +157,28 @@ class Contest:
             self._judged = self.training.step, self._judged_now(self.training)
         return self._judged[1]
 
-    def _judged_now(self, training: Training) -> list[Candidate]:
+    def _judged_now(self, training: Training) -> list[Contender]:
         try:
             return [judged(self.network.name, training.bridge(), self.sides, self.network_seconds)]
         except DivergenceError as error:
             self.stopped = str(error)
             return []
 
-    def _tried(self, candidates: Sequence[Candidate], kept: Sequence[Candidate]) -> list[Tried]:
-        """A row for each candidate."""
+    def _with_all_points(self, way: int, kept: Contender) -> Contender:
+        """A closed form fitted again with the held-out points, if there is time."""
+        family = kept.family
+        if family is None or (family not in self._again and self._left() < kept.seconds):
+            return kept
+        if family not in self._again:
+            self._again[family] = fitted(family, self.problem, self.sides, self.random_state, kept.components)
+        return best_of(way, kept, self._again[family])
+
+    def _tried(self, contenders: Sequence[Contender], kept: Sequence[Contender]) -> list[Tried]:
+        """A row for each contender."""
         rows = []
-        for one in candidates:
-            there, back = (best.ways[k].ahead_of(one.ways[k]) for k, best in enumerate(kept))
+        for one in contenders:
+            pairs = [(best.ways[k], one.ways[k]) for k, best in enumerate(kept)]
+            there, back = (best.ahead_of(way) if way.compared else None for best, way in pairs)
             own = [way for way, best in zip(("forward", "backward"), kept, strict=True) if best is one]
             rows.append(Tried(one.name, there, back, one.seconds, " and ".join(own)))
         return rows

@@ -1,4 +1,4 @@
-"""Points that no candidate is fitted to, by which they are compared."""
+"""Points that no contender is fitted to, by which they are compared."""
 
 from __future__ import annotations
 

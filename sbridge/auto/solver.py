@@ -27,7 +27,7 @@ __all__ = ["SOLVERS", "Auto", "within"]
 class Auto(Checked):
     """Try closed forms first, train a network where they are not enough, and keep the best in each direction of time.
 
-    A tenth of the points, at most 5,000 a side, is held out, and the candidates are compared on them by their dual
+    A tenth of the points, at most 5,000 a side, is held out, and the contenders are compared on them by their dual
     values, in nats.  What was tried and kept is the attribute `tried` of the bridge.
 
     Args:
