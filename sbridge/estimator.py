@@ -84,9 +84,9 @@ class SchrodingerBridge(SolverParameters):
     Before the fit each dataset is centred and both are divided by one scale.  The bridge stays the same, and ε is in
     the units of the data (`sbridge.problem.Frame`).
 
-    A solver's own settings are parameters too: `set_params(solver__network__steps=500)`.  With as many points in x0 as in x1,
-    scikit-learn's searches work with x0 as X and x1 as y: `GridSearchCV(model, {"epsilon": [0.1, 1.0]}).fit(x0, x1)`.
-    They compare the settings by `score`.
+    A solver's own settings are parameters too: `set_params(solver__network__steps=500)`.  With as many points in x0 as
+    in x1, scikit-learn's searches work with x0 as X and x1 as y: `GridSearchCV(model, {"epsilon": [0.1, 1.0]}).fit(x0,
+    x1)`.  They compare the settings by `score`.
 
     Args:
         epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.  "auto"

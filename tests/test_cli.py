@@ -85,7 +85,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def question(data: Path) -> list[str]:
     """The options of a run of a second."""
-    options = ["--x0", data / "a.npy", "--x1", data / "b.csv", "--epsilon", 0.5, "--steps", STEPS]
+    options = ["--x0", data / "a.npy", "--x1", data / "b.csv", "--epsilon", 0.5, "--method", "maxmin"]
+    options += ["--steps", STEPS]
     return [str(option) for option in options]
 
 

@@ -105,17 +105,18 @@ def judged(name: str, bridge: Bridge, sides: Sides, seconds: float) -> Contender
 
 
 def best_in(way: int, contenders: Sequence[Contender]) -> Contender:
-    """The best closed form of a direction, unless the network is certainly better.
+    """The best fit of a closed form to a direction, unless a time reversal or the network is certainly better.
 
     The time reversal of a fit can be good only where that fit is.
     """
     own = [one for one in contenders if one.bridge is None and not one.reversal_of]
     opposite = _highest(1 - way, own)
     good = {one.name for one in own if not _certainly(opposite.ways[1 - way], one.ways[1 - way])}
-    best = _highest(way, [*own, *(one for one in contenders if one.reversal_of in good)])
+    best = _highest(way, own)
     for one in contenders:
-        if one.bridge is not None and _certainly(one.ways[way], best.ways[way]):
-            return one
+        looked_at = one.bridge is not None or one.reversal_of in good
+        if looked_at and _certainly(one.ways[way], best.ways[way]):
+            best = one
     return best
 
 

@@ -8,18 +8,20 @@ import torch
 from torch import Tensor
 
 from sbridge.bridge import Bridge
-from sbridge.evaluation.certificate.duality import Dual
+from sbridge.evaluation.certificate.duality import Care, Dual
 from sbridge.evaluation.certificate.ends import check
 from sbridge.evaluation.certificate.estimate import WithPotential, dual_of
 from sbridge.evaluation.certificate.statement import EndCheck
 from sbridge.fields import Field
-from sbridge.problem import Problem
+from sbridge.problem import FEWEST_POINTS, Problem
 from sbridge.weights import repeated
 
 __all__ = ["HeldOut"]
 
 _LARGEST = 5000  # points a side that are held out, at most
 _SHARE = 0.1
+_QUICK = Care(8192, 500, 128, 32)  # for the potential of a network
+_FULL_CARE, _LEAST_CARE = 1000, 0.1  # held-out points from which on as much is spent, and the least share of it
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class HeldOut:
 
     @staticmethod
     def of(problem: Problem, random_state: int) -> HeldOut:
-        """A tenth of the points of each end, at most 5,000, drawn by the seed; repeated in proportion to weights."""
+        """A tenth of the points of each end, from 10 to 5,000, drawn by the seed; repeated in proportion to weights.
+
+        Of fewer than 20 points none can be spared: all are fitted to, and compared on.
+        """
         generator = torch.Generator().manual_seed(random_state)
         sides = [_divided(x, w, generator) for x, w in zip((problem.x0, problem.x1), problem.weights, strict=True)]
         ((x0, w0), test0), ((x1, w1), test1) = sides
@@ -52,7 +57,9 @@ class HeldOut:
 
     def dual(self, process: Bridge | WithPotential) -> Dual:
         """The dual value of a process on these points."""
-        return dual_of(process, *self.ends, self.random_state)
+        share = min(1.0, max(_LEAST_CARE, min(map(len, self.ends)) / _FULL_CARE))
+        care = Care(round(share * _QUICK.paths), round(share * _QUICK.fitted_steps), _QUICK.starts, _QUICK.per_start)
+        return dual_of(process, *self.ends, self.random_state, care)
 
     def check(self, field: Field) -> EndCheck:
         """Whether the ends of a process in closed form are those of the data."""
@@ -68,7 +75,7 @@ def _divided(
 ) -> tuple[tuple[Tensor, Tensor | None], Tensor]:
     """Points to fit to with their weights, and held-out points of equal weight."""
     order = torch.randperm(len(x), generator=generator).to(x.device)
-    cut = min(_LARGEST, round(_SHARE * len(x)))
-    kept, out = order[cut:], order[:cut]
+    cut = min(_LARGEST, max(FEWEST_POINTS, round(_SHARE * len(x))))
+    kept, out = (order[cut:], order[:cut]) if len(x) >= cut + FEWEST_POINTS else (order, order)
     held = repeated(x[out], None if weights is None else weights[out], 1, torch.Generator(x.device).manual_seed(0))
     return (x[kept], None if weights is None else weights[kept]), held
