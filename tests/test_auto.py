@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 import sbridge
-from sbridge.auto import SOLVERS, Account, Auto, Contest, within
+from sbridge.auto import SOLVERS, Account, Auto, Contest, held_out, within
 from sbridge.auto import contest as contest_module
 from sbridge.auto.closed import families, turned
 from sbridge.auto.contenders import Contender, best_in
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
-from sbridge.fields import Field
+from sbridge.evaluation.certificate.duality import Care, Dual
+from sbridge.fields import Field, Framed
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import Gaussian
 from sbridge.problems.mixture import Mixture
@@ -31,7 +32,7 @@ PROBLEMS: dict[str, Problem] = {
     "Gaussian": Gaussian(dim=3, samples=1000, test_samples=200).build(),
     "mixture": Mixture(dim=2, samples=1000, test_samples=200).build(),
     "shapes": Shapes(dim=2, laws=("clusters:moons",), epsilon=0.5, samples=1000, test_samples=200).build(),
-    "few points": Mixture(dim=4, samples=60, test_samples=200).build(),
+    "few points": Mixture(dim=4, samples=200, test_samples=200).build(),
 }
 
 
@@ -39,6 +40,12 @@ PROBLEMS: dict[str, Problem] = {
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network is trained whatever the check of the ends says."""
     monkeypatch.setattr(contest_module, "_SAME", 1.0)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small networks on easy problems need less care."""
+    monkeypatch.setattr(held_out, "CARE", Care(1024, 100, 32, 16))
 
 
 DEAR, SLOW = ("mixture", "shapes"), pytest.mark.slow
@@ -112,7 +119,7 @@ class Judged:
     def dual(self) -> object:
         self.asked = True
         zero = torch.zeros(2, dtype=torch.float64)
-        return sbridge.evaluation.certificate.duality.Dual(self.values, zero, zero)
+        return Dual(self.values, zero, zero)
 
     def ahead_of(self, other: Judged) -> object:
         return self.dual.minus(other.dual).value  # type: ignore[attr-defined]
@@ -255,7 +262,7 @@ PLAIN = Plain()
 FRAME = (torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0]), 2.0)
 
 
-@pytest.mark.parametrize("make", [lambda: PLAIN, lambda: sbridge.fields.Framed(PLAIN, *FRAME)])
+@pytest.mark.parametrize("make", [lambda: PLAIN, lambda: Framed(PLAIN, *FRAME)])
 def test_a_field_turned_is_the_drift_in_reversed_time(make: Callable[[], Field]) -> None:
     field, x, t = make(), torch.randn(5, 2, generator=generator()), torch.tensor(0.3)
     torch.testing.assert_close(turned(field)(t, x), -field(1 - t, x))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sbridge.estimates import Estimate
 from sbridge.tables import html, text
@@ -21,8 +20,7 @@ class Tried:
         forward, backward: by how many nats of path divergence it is behind the best on held-out points, for each
             direction; None where it was not compared.
         seconds: of its fit, those of the contenders that it shares its fit with included.
-        kept: the directions that the answer has from it: "forward", "backward", "both" or "".
-        remark: what else is to be known.
+        kept: the directions that the answer has from it: "forward", "backward", "forward and backward" or "".
     """
 
     name: str
@@ -30,9 +28,15 @@ class Tried:
     backward: Estimate | None
     seconds: float
     kept: str
-    remark: str = ""
 
-    def row(self) -> Mapping[str, Any]:
+    def numbers(self) -> Mapping[str, str | float | None]:
+        """A row of a file: the behinds with their standard errors in nats."""
+        row: dict[str, str | float | None] = {"name": self.name}
+        for way, behind in (("forward", self.forward), ("backward", self.backward)):
+            row[way], row[f"{way}_se"] = (behind.value, behind.standard_error) if behind else (None, None)
+        return {**row, "seconds": self.seconds, "kept": self.kept}
+
+    def row(self) -> Mapping[str, str]:
         """A row of a table."""
         return {
             "tried": self.name,
@@ -40,7 +44,6 @@ class Tried:
             "nats behind, backward": "" if self.backward is None else str(self.backward),
             "seconds": f"{self.seconds:.1f}",
             "kept": self.kept,
-            "remark": self.remark,
         }
 
 
@@ -51,11 +54,9 @@ class Account:
     tried: Sequence[Tried]
     ended: str
 
-    def rows(self) -> list[Mapping[str, Any]]:
-        """The table's rows; columns of which every cell is empty are left out."""
-        rows = [one.row() for one in self.tried]
-        filled = [name for name in rows[0] if any(row[name] for row in rows)]
-        return [{name: row[name] for name in filled} for row in rows]
+    def rows(self) -> list[Mapping[str, str]]:
+        """The table's rows."""
+        return [one.row() for one in self.tried]
 
     def __str__(self) -> str:
         return f"{text(self.rows())}{self.ended}"

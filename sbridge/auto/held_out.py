@@ -16,12 +16,14 @@ from sbridge.fields import Field
 from sbridge.problem import FEWEST_POINTS, Problem
 from sbridge.weights import repeated
 
-__all__ = ["HeldOut"]
+__all__ = ["CARE", "HeldOut"]
+
+CARE = Care(8192, 500, 128, 32)
+"""For the potential of a network.  With less its errors are as large as what is at stake."""
 
 _LARGEST = 5000  # points a side that are held out, at most
 _SHARE = 0.1
-_QUICK = Care(8192, 500, 128, 32)  # for the potential of a network
-_FULL_CARE, _LEAST_CARE = 1000, 0.1  # held-out points from which on as much is spent, and the least share of it
+_FEW = 50
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class HeldOut:
 
     @staticmethod
     def of(problem: Problem, random_state: int) -> HeldOut:
-        """A tenth of the points of each end, from 10 to 5,000, drawn by the seed; repeated in proportion to weights.
+        """A tenth of the points of each end, at most 5,000, drawn by the seed; repeated in proportion to weights.
 
-        Of fewer than 20 points none can be spared: all are fitted to, and compared on.
+        Of fewer than 500 points it is a quarter, at most 50: the answer is fitted again to all.  Of fewer than 20 none can be spared: all are fitted to, and compared on.
         """
         generator = torch.Generator().manual_seed(random_state)
         sides = [_divided(x, w, generator) for x, w in zip((problem.x0, problem.x1), problem.weights, strict=True)]
@@ -57,9 +59,7 @@ class HeldOut:
 
     def dual(self, process: Bridge | WithPotential) -> Dual:
         """The dual value of a process on these points."""
-        share = min(1.0, max(_LEAST_CARE, min(map(len, self.ends)) / _FULL_CARE))
-        care = Care(round(share * _QUICK.paths), round(share * _QUICK.fitted_steps), _QUICK.starts, _QUICK.per_start)
-        return dual_of(process, *self.ends, self.random_state, care)
+        return dual_of(process, *self.ends, self.random_state, CARE)
 
     def check(self, field: Field) -> EndCheck:
         """Whether the ends of a process in closed form are those of the data."""
@@ -75,7 +75,8 @@ def _divided(
 ) -> tuple[tuple[Tensor, Tensor | None], Tensor]:
     """Points to fit to with their weights, and held-out points of equal weight."""
     order = torch.randperm(len(x), generator=generator).to(x.device)
-    cut = min(_LARGEST, max(FEWEST_POINTS, round(_SHARE * len(x))))
+    wanted = max(round(_SHARE * len(x)), min(_FEW, len(x) // 4))
+    cut = min(_LARGEST, max(FEWEST_POINTS, wanted))
     kept, out = (order[cut:], order[:cut]) if len(x) >= cut + FEWEST_POINTS else (order, order)
     held = repeated(x[out], None if weights is None else weights[out], 1, torch.Generator(x.device).manual_seed(0))
     return (x[kept], None if weights is None else weights[kept]), held

@@ -96,5 +96,5 @@ class _Fitting:
             self.run.write_history(self.training.history)
         self.run.keep(self.solver.name, bridge)
         if isinstance(bridge.tried, Account):
-            self.run.write_tried(bridge.tried.rows())
+            self.run.write_tried([one.numbers() for one in bridge.tried.tried])
             note(str(bridge.tried))

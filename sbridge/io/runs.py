@@ -165,11 +165,7 @@ class Run:
         Raises:
             InputError: history.csv is missing or damaged.
         """
-        path = self.path("history.csv")
-        try:
-            return pl.read_csv(path, glob=False)  # [ ] in the name of a run are no pattern
-        except (OSError, PolarsError) as error:
-            raise InputError(f"{path} is missing or damaged: {error}") from error
+        return self._table("history.csv")
 
     def once(self, stage: str, work: Callable[[], Any]) -> Any:
         """The result of a stage: the one that is kept, or the one that `work` gives, which is then kept.
@@ -212,19 +208,22 @@ class Run:
         content = {"refused": found} if isinstance(found, str) else {"certificate": found.content()}
         write_json(self.path("certificate.json"), content)
 
-    def tried(self) -> list[dict[str, str]] | None:
-        """The rows of tried.csv, every cell as its text; None where the fit did not choose.
+    def tried(self) -> pl.DataFrame | None:
+        """tried.csv: for each method that the fit tried, the nats it was behind, its seconds, and what was kept of it.
+
+        None where the fit did not choose.
 
         Raises:
             InputError: tried.csv is damaged.
         """
-        path = self.path("tried.csv")
-        if not path.exists():
-            return None
+        return self._table("tried.csv") if self.path("tried.csv").exists() else None
+
+    def _table(self, name: str) -> pl.DataFrame:
+        path = self.path(name)
         try:
-            return pl.read_csv(path, glob=False, infer_schema=False).fill_null("").to_dicts()
+            return pl.read_csv(path, glob=False)  # [ ] in the name of a run are no pattern
         except (OSError, PolarsError) as error:
-            raise InputError(f"{path} is damaged: {error}") from error
+            raise InputError(f"{path} is missing or damaged: {error}") from error
 
     def write_tried(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write tried.csv."""

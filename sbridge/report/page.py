@@ -23,12 +23,14 @@ from sbridge.report.movement import movement
 from sbridge.report.points import endpoints, trajectories
 from sbridge.report.recolouring import recolouring
 from sbridge.report.style import colours, png
+from sbridge.report.tried import tried
 from sbridge.report.words import comparison_rows, heads, question, verdict
 
 __all__ = ["SECTIONS", "build", "exhibits", "write_page"]
 
 SECTIONS: Sequence[Section] = (
     recolouring,
+    tried,
     training_curves,
     trajectories,
     partial(endpoints, direction="forward"),
