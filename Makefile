@@ -12,7 +12,7 @@ unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS VIRTU
 unexport PIP_BREAK_SYSTEM_PACKAGES PIP_DRY_RUN PIP_IGNORE_INSTALLED PIP_NO_BUILD_ISOLATION PIP_NO_DEPS PIP_PREFIX
 unexport PIP_PYTHON PIP_REQUIREMENT PIP_REQUIRE_HASHES PIP_ROOT PIP_TARGET PIP_USER
 
-.PHONY: demo test test-fast bench results lint clean
+.PHONY: demo test test-fast bench results docs lint clean
 .DELETE_ON_ERROR:
 
 # The run folder stays; a second `make demo` finds its stages finished and an interrupted one goes on.
@@ -33,7 +33,7 @@ bench: $(VENV)/installed-bench
 # Tables and figures of the documentation: days on two quiet cores.  A second call goes on.
 EXPERIMENTS := compare "ablation --seeds 0 --budgets 60" "cost step" "cost accuracy" "cost sinkhorn" "cost imports" few_points \
 	certificate real_data "scale throughput" "scale faults" "scale search" \
-	theory_control theory_likelihood theory_design theory_variance
+	robustness theory_control theory_likelihood theory_design theory_variance
 # `make results DATA=folder` has the tables of single cells too: eb/ and msci/ in that folder.
 EXPERIMENTS += $(if $(DATA),"cells $(DATA)")
 
@@ -42,13 +42,19 @@ results: $(VENV)/installed-dev
 		set -- $$words; name=$$1; shift; \
 		$(VENV)/bin/python experiments/$$name.py "$$@" || exit; \
 	done
+	$(VENV)/bin/python docs/results.py
 
-lint: $(VENV)/installed-dev
+# The documentation as a site: open site/index.html.  Nothing is fetched, and a broken link or name fails.
+docs: $(VENV)/installed-dev
+	$(VENV)/bin/python docs/figures.py
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+
+lint: docs
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf $(VENV) $(RUN)
+	rm -rf $(VENV) $(RUN) site docs/figures
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed; name it with PYTHON=…" >&2; exit 1; }

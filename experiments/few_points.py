@@ -7,18 +7,17 @@ every seed.  "No early stopping" is max–min with the last average of its weigh
 choose.  The figure has the mean over seeds, with the standard deviation as bars.
 """
 
-from collections.abc import Sequence
-from math import log
 from pathlib import Path
 
 import polars as pl
 import tyro
-from common import COLOURS, RESULTS, save
+from common import RESULTS, save
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sbridge import Independent, MaxMin, Regression
 from sbridge.bench import Entry, Finite, bench, cells_of, chosen
+from sbridge.report.style import canvas, colours, dashes, plain_powers, styled
 from sbridge.solvers.answer import Last
 
 KEYS = ["potential", "maxmin-potential", "maxmin", "whole-plan", "maxmin-product", "pot", "geomloss", "blockwise"]
@@ -43,47 +42,31 @@ def main(
     save(picture(table), out / "few_points.png")
 
 
+@styled
 def picture(table: pl.DataFrame) -> Figure:
-    """A panel for each dimension, with a labelled curve for each method."""
+    """A panel for each dimension, with a curve for each method."""
     panels = table.partition_by("dim", maintain_order=True)
-    figure = Figure(figsize=(5.2 * len(panels), 4.4), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    ends = [curves(ax, panel) for ax, panel in zip(axes, panels, strict=True)]
-    for ax, labels in zip(axes, ends, strict=True):  # after all curves, as the limits are shared
-        annotate(ax, labels)
-    axes[0].set_ylabel("path KL from the true bridge (nats)")
+    figure, axes = canvas(1, len(panels), (4.4, 3.8), sharey=True)
+    for ax, panel in zip(axes[0], panels, strict=True):
+        curves(ax, panel)
+    axes[0, 0].set_ylabel("path KL from the true bridge (nats)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2 * len(panels))
     return figure
 
 
-End = tuple[float, float, str, str]
-"""Where a curve ends on the right, n and nats; its name and colour."""
-
-
-def curves(ax: Axes, panel: pl.DataFrame) -> list[End]:
+def curves(ax: Axes, panel: pl.DataFrame) -> None:
     """The curves of one dimension."""
-    ends = []
-    for number, method in enumerate(ENTRIES):
-        rows = panel.filter(pl.col("method") == method.title).drop_nulls("path_kl").sort("points")
+    titles = [method.title for method in ENTRIES]
+    for title in titles:
+        rows = panel.filter(pl.col("method") == title).drop_nulls("path_kl").sort("points")
         n, nats, spread = (rows[name].to_list() for name in ("points", "path_kl", "path_kl_spread"))
-        colour, line = COLOURS[number % len(COLOURS)], "-" if number < len(COLOURS) else "--"
-        ax.errorbar(n, nats, [value or 0.0 for value in spread], color=colour, linestyle=line, marker="o", capsize=2)
-        ends += [(n[-1], nats[-1], method.title, colour)] if nats else []
+        look = {"color": colours(titles)[title], "linestyle": dashes(titles)[title], "marker": "o", "capsize": 2}
+        ax.errorbar(n, nats, [value or 0.0 for value in spread], label=title, **look)
     sizes = panel["points"].unique().sort().to_list()
     ax.set(xscale="log", yscale="log", title=f"{panel['dim'][0]} dimensions", xlabel="training points per side, n")
+    plain_powers(ax.yaxis)
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
     ax.minorticks_off()
-    return ends
-
-
-def annotate(ax: Axes, ends: Sequence[End]) -> None:
-    """Labels at the right ends of the curves, moved up where they would overlap."""
-    low, high = (log(limit) for limit in ax.get_ylim())
-    place = -1.0
-    for n, nats, label, colour in sorted(ends, key=lambda end: end[1]):
-        place = max((log(nats) - low) / (high - low), place + 0.045)
-        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5}
-        settings = {"textcoords": "axes fraction", "color": colour, "va": "center", "fontsize": 8, "arrowprops": line}
-        ax.annotate(label, (n, nats), (1.03, place), **settings)
 
 
 if __name__ == "__main__":  # every process of a benchmark imports this script

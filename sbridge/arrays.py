@@ -7,10 +7,11 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
+from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbridge.checks import Elsewhere, Seed, checked_value
+from sbridge.checks import Elsewhere, checked_value
 from sbridge.errors import InputError
 
 __all__ = ["Array", "RandomState", "as_tensor", "drawn_seed", "seed_of", "seeded"]
@@ -20,6 +21,7 @@ Array = TypeVar("Array")
 RandomState = Annotated[int | np.integer[Any] | np.random.RandomState | np.random.Generator | None, Elsewhere()]
 """What may seed random numbers, as in scikit-learn; None takes a new seed from the operating system."""
 
+_AnySeed = Annotated[int, Ge(0), Lt(2**63)]
 _REAL_NUMBERS = "biufO"  # NumPy's kinds: bool, integers, floats, objects
 
 
@@ -37,7 +39,7 @@ def seed_of(random_state: RandomState) -> int:
     if random_state is None:
         return torch.Generator().seed() % 2**32
     if isinstance(random_state, numbers.Integral):
-        return int(checked_value("random_state", Seed, random_state))
+        return int(checked_value("random_state", _AnySeed, random_state))
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31))
     if isinstance(random_state, np.random.Generator):

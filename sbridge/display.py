@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from math import ceil
 from time import perf_counter
 from typing import TypeVar
 
@@ -32,8 +33,9 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def note(text: str) -> None:
-    """Print a line to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line to stderr; characters that control a terminal, which a file may hold, become �."""
+    shown = "".join(mark if mark.isprintable() or mark in "\n\t" else "�" for mark in text)
+    print(shown, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -56,9 +58,17 @@ class Stages:
         self.titles, self.seconds = list(titles), dict[str, float]()
 
     @contextmanager
-    def stage(self, title: str, like: str = "", clock: bool = True) -> Iterator[None]:
-        """Show a stage while it runs; it is likely to take as long as the one before with the same word `like`."""
+    def stage(self, title: str, like: str = "", clock: bool = True, most: float | None = None) -> Iterator[None]:
+        """Show a stage while it runs.
+
+        Args:
+            title: the stage.
+            like: it is likely to take as long as the stage before with the same word.
+            clock: whether it has a clock on a terminal.
+            most: seconds that it takes at most.
+        """
         likely = f", about {self.seconds[like]:.0f} s" if like in self.seconds else ""
+        likely += f", at most about {ceil(most)} s" if most is not None else ""
         begin = perf_counter()
         with _shown(f"[{self.titles.index(title) + 1}/{len(self.titles)}] {title}{likely}", clock):
             yield

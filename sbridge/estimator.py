@@ -35,8 +35,9 @@ from sbridge.problem import Frame, Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.budget import Budget
+from sbridge.spread import warn_of_ends
 from sbridge.standardise import Standardise, as_fitted, places_as_fitted, standardised
-from sbridge.weights import effective_size, repeated
+from sbridge.weights import effective_size, repeated, thinned
 
 __all__ = ["SampleWeights", "SchrodingerBridge", "SolverParameters", "device_named"]
 
@@ -102,14 +103,15 @@ class SchrodingerBridge(SolverParameters):
             √(2ε) times each column's standard deviation is its noise (`sbridge.standardise`).
 
     Attributes:
-        bridge_: the fitted `sbridge.Bridge`, which also has everything below.
-        epsilon_: ε, as a number.
-        tried_: a table of what the solver tried and kept (`sbridge.auto.Account`); None where it does not choose.
-        history_: the values of each check during the training, one dictionary per check; empty without a training.
-        n_features_in_: dimension d of the data.
-        effective_sizes_: (Σw)²/Σw² on both sides, the numbers of points of equal weight that know as much of a mean;
-            printed where `verbose` is set and there are weights.
-        feature_names_in_: names of the d columns, where the data had some; columns are then matched by name.
+        bridge_ (Bridge): the fitted `sbridge.Bridge`, which also has everything below.
+        epsilon_ (float): ε, as a number.
+        tried_ (Account): a table of what the solver tried and kept (`sbridge.auto.Account`); None where it does not
+            choose.
+        history_ (list): the values of each check of the training, a dictionary for each; empty without a training.
+        n_features_in_ (int): dimension d of the data.
+        effective_sizes_ (list): (Σw)²/Σw² on both sides: so many points of equal weight know as much of a mean.
+            They are printed where `verbose` is set and there are weights.
+        feature_names_in_ (array): names of the d columns, where the data had some; columns are then matched by name.
     """
 
     bridge_: Bridge
@@ -153,6 +155,7 @@ class SchrodingerBridge(SolverParameters):
 
         Warns:
             DataWarning: the data or ε are likely to give a wrong or useless answer.
+            SpreadWarning: the paths of the fit end with another spread than the data.
         """
         checked_arguments(type(self), vars(self))
         device, solver = device_named(self.device), self._made_solver()
@@ -173,6 +176,7 @@ class SchrodingerBridge(SolverParameters):
         self.tried_: object = self.bridge_.tried
         if self.verbose and self.tried_ is not None:
             note(str(self.tried_))
+        warn_of_ends(self.bridge_, asked, stacklevel=3)  # this, `checked` and the caller
         return self
 
     def _inspect(self, problem: Problem, inside: Problem) -> None:
@@ -181,7 +185,7 @@ class SchrodingerBridge(SolverParameters):
         if self.verbose:
             note(str(found))
         for warning in found.warnings:
-            warnings.warn(warning, DataWarning, stacklevel=3)
+            warnings.warn(warning, DataWarning, stacklevel=4)  # fit, `checked` and the caller
 
     def _remember_samples(self, asked: Problem) -> None:
         self.n_features_in_, self.epsilon_ = asked.dim, asked.epsilon
@@ -203,14 +207,15 @@ class SchrodingerBridge(SolverParameters):
         if progress.values and progress.values not in self.history_[-1:]:
             self.history_.append(dict(progress.values))
 
-    def score(self, x0: Array, x1: Array) -> float:
+    def score(self, x0: Array, x1: Array, sample_weight: tuple[SampleWeights, SampleWeights] = (None, None)) -> float:
         """Goodness of fit: the dual value of the fit's potential on points x0 (n0, d) and x1 (n1, d), in nats.
 
         The higher, the better.  Only differences between fits on the same points have a meaning: by so many nats one is
-        nearer to the bridge of the data than the other (`sbridge.evaluation.certificate.duality`).
+        nearer to the bridge of the data than the other (`sbridge.evaluation.certificate.duality`).  Points with weights
+        (n0,), (n1,) are thinned to their effective number.
         """
         bridge = self._fitted()
-        start, end = (places_as_fitted(bridge, x) for x in (x0, x1))
+        start, end = _thinned([places_as_fitted(bridge, x) for x in (x0, x1)], sample_weight)
         return dual_of(as_fitted(bridge), start, end, seed_of(self.random_state)).value.value
 
     def transport(
@@ -268,13 +273,21 @@ class SchrodingerBridge(SolverParameters):
         """−E log ρ̂ over the law of the points x (n, d), in nats; arguments as in `log_prob`."""
         return self._fitted().cross_entropy(x, at, base=self._base(at) if base is None else base, **options)
 
-    def certificate(self, x0: Array, x1: Array, random_state: RandomState = None) -> Certificate:
+    def certificate(
+        self,
+        x0: Array,
+        x1: Array,
+        random_state: RandomState = None,
+        sample_weight: tuple[SampleWeights, SampleWeights] = (None, None),
+    ) -> Certificate:
         """How far the fit is from a Schrödinger bridge, in nats; arguments as in `Bridge.certificate`.
 
         Give it points that were not used in the fit.  There is no default, because on its training points the bridge
-        looks better than it is.
+        looks better than it is.  Points with weights (n0,), (n1,) are thinned to their effective number.
         """
-        return self._fitted().certificate(x0, x1, random_state)
+        bridge = self._fitted()
+        start, end = _thinned([bridge.question(x).values for x in (x0, x1)], sample_weight)
+        return bridge.certificate(start, end, random_state)
 
     def report(self, folder: str | Path, x0: Array, x1: Array) -> Path:
         """Write a run folder with a page about the fit on held-out points (n0, d), (n1, d); returns the page's path.
@@ -314,6 +327,12 @@ def _with_weights(x0: Points, x1: Points, weights: tuple[SampleWeights, SampleWe
     problem = Problem.of(x0, x1, 1.0)
     (start, w0), (end, w1) = (_weighted(x, w) for x, w in zip((problem.x0, problem.x1), weights, strict=True))
     return replace(problem, x0=start, x1=end, test0=start, test1=end, weights0=w0, weights1=w1)
+
+
+def _thinned(samples: Sequence[Tensor], weights: tuple[SampleWeights, SampleWeights]) -> list[Tensor]:
+    """Points of equal weight, as many as the weighted ones of both sides are worth, by a fixed seed."""
+    generator = torch.Generator(samples[0].device).manual_seed(0)
+    return [thinned(*_weighted(x, w), generator) for x, w in zip(samples, weights, strict=True)]
 
 
 def _weighted(x: Tensor, weights: SampleWeights) -> tuple[Tensor, Tensor | None]:

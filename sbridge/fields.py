@@ -68,21 +68,35 @@ class Drifts(Storable):
         raise NotImplementedError
 
 
-class Corrected(Drifts):
-    """Two known drifts and a correction that is added to them.
+class Beside(Drifts):
+    """Two drifts of a bridge as one module.
 
     Args:
-        known_forward, known_backward: b_F and b_B of another bridge.
+        there, back: b_F and b_B.
+    """
+
+    def __init__(self, there: Field, back: Field) -> None:
+        super().__init__()
+        self.there, self.back, self.dim = there, back, there.dim or 0
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([self.there(t, x), self.back(t, x)], dim=-1)
+
+
+class Corrected(Drifts):
+    """Known drifts and a correction that is added to them.
+
+    Args:
+        known: both drifts of another bridge.
         correction: what is added.
     """
 
-    def __init__(self, known_forward: Field, known_backward: Field, correction: Drifts) -> None:
+    def __init__(self, known: Drifts, correction: Drifts) -> None:
         super().__init__()
-        self.known_forward, self.known_backward, self.correction = known_forward, known_backward, correction
-        self.dim = correction.dim
+        self.known, self.correction, self.dim = known, correction, correction.dim
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        return torch.cat([self.known_forward(t, x), self.known_backward(t, x)], dim=-1) + self.correction(t, x)
+        return self.known(t, x) + self.correction(t, x)
 
 
 class Confined(Drifts):

@@ -27,6 +27,7 @@ _BEYOND = 1.1  # of √(2ε) over a spread: a tenth is left for the error of the
 _EXTREME = 10.0  # robust spreads from the median
 _RARE = 0.01  # of all rows: where more are extreme, that is the column's law
 _INFLATED = 1.5  # ratio of a column's spread with and without its extreme rows
+_FEW_PARTNERS = 20.0  # twice as many as the smallest recommended ε leaves
 _INDEPENDENT = 0.9  # share of all points that are partners
 _QUARTILE_ROWS, _PLAN_POINTS = 10_000, 500
 _ITERATIONS = 100  # of the plan, which need not be exact
@@ -46,6 +47,7 @@ class ColumnSummary:
         extreme: for each dataset, the rows that are more than ten robust spreads from the median.
         inflation: the largest ratio of a dataset's spread with and without those rows.
         farthest: distance of the most extreme row from the median, in robust spreads.
+        usual: share of the rows of both that have the median's value.
     """
 
     name: str
@@ -57,11 +59,22 @@ class ColumnSummary:
     extreme: tuple[tuple[int, ...], tuple[int, ...]]
     inflation: float
     farthest: float
+    usual: float
+
+    @property
+    def varies(self) -> bool:
+        """Whether more than a few rows differ from the others."""
+        return self.spread > 0 and self.usual < 1 - _RARE
 
     @property
     def spread(self) -> float:
         """The larger of both spreads."""
         return max(self.spread0, self.spread1)
+
+    @property
+    def size(self) -> float:
+        """The spread, of a column with one common value that of the others: a seldom lit pixel is no narrow column."""
+        return self.spread / sqrt(1 - self.usual)
 
     @property
     def where(self) -> str:
@@ -81,7 +94,7 @@ class ColumnSummary:
             "spread of x0": rounded(self.spread0),
             "spread of x1": rounded(self.spread1),
             "range": f"{rounded(self.low)} … {rounded(self.high)}",
-            "noise/spread": rounded(self.share) if self.spread else "constant",
+            "noise/spread": rounded(self.share) if self.varies else "nearly constant" if self.spread else "constant",
             "extreme rows": str(len(self.extreme[0]) + len(self.extreme[1])),
         }
 
@@ -111,8 +124,8 @@ class Inspection:
 
     @cached_property
     def varying(self) -> list[ColumnSummary]:
-        """The columns that are not constant, those with the most noise for their spread first."""
-        return sorted((column for column in self.columns if column.spread > 0), key=lambda column: -column.share)
+        """The columns that vary, those with the most noise for their spread first."""
+        return sorted((column for column in self.columns if column.varies), key=lambda column: -column.share)
 
     def __str__(self) -> str:
         """The table, and a line about the rows and ε."""
@@ -140,14 +153,15 @@ class Inspection:
         return [*self._unlike_scales(), *self._drowned(), *self._outliers(), *self._independent()]
 
     def _unlike_scales(self) -> Iterator[str]:
-        narrow, wide = self.varying[0], self.varying[-1]
-        if narrow.share > _UNLIKE * wide.share:
-            ratio = rounded(narrow.share / wide.share)
-            yield (
-                f"column {wide.name} (spread {rounded(wide.spread)}) is {ratio} times as wide as {narrow.name} "
-                f"({rounded(narrow.spread)}), and one ε does not suit both. Standardise them: --standardise columns, "
-                'in Python standardise="columns".'
-            )
+        ranked = sorted(self.varying, key=lambda column: column.size / column.noise)
+        for narrow, wide in zip(ranked[:1], ranked[-1:], strict=True):
+            ratio = (wide.size / wide.noise) / (narrow.size / narrow.noise)
+            if ratio > _UNLIKE:
+                yield (
+                    f"column {wide.name} (spread {rounded(wide.spread)}) is {rounded(ratio)} times as wide as "
+                    f"{narrow.name} ({rounded(narrow.spread)}), and one ε does not suit both. Standardise them: "
+                    '--standardise columns, in Python standardise="columns".'
+                )
 
     def _drowned(self) -> Iterator[str]:
         small = [column for column in self.varying if column.share > _BEYOND]
@@ -156,9 +170,18 @@ class Inspection:
             more = f" and {len(small) - 3} others" * (len(small) > 3)
             yield (
                 f"the noise (√(2ε) = {rounded(self.noise)}) is larger than the spread of column {names}{more}: there "
-                "the end of a path hardly depends on its start. Choose a smaller ε (sbridge epsilon shows its effect), "
-                "or standardise columns of unlike spreads."
+                f"the end of a path hardly depends on its start. {self._less_noise()}"
             )
+
+    def _less_noise(self) -> str:
+        """What to do about columns with more noise than spread."""
+        some, among = self.partners
+        if some < _FEW_PARTNERS:
+            return (
+                f"A smaller ε would leave a point too few partners (about {rounded(some)} among {among:,} now): leave "
+                "out columns that you do not need (--columns)."
+            )
+        return "Choose a smaller ε (sbridge epsilon shows its effect), or standardise columns of unlike spreads."
 
     def _outliers(self) -> Iterator[str]:
         found = [column for column in self.columns if column.inflation > _INFLATED and self._is_rare(column)]
@@ -191,7 +214,7 @@ def inspect_points(problem: Problem, inside: Problem | None = None) -> Inspectio
         inside: the same problem as it is fitted, where it is standardised.
     """
     x0, x1 = (x.detach().double().cpu() for x in (problem.x0, problem.x1))
-    scaled = inside is not None and inside is not problem
+    scaled = inside is not None and inside.x0 is not problem.x0
     listed = problem.columns or [f"c{k}" for k in range(problem.dim)]
     pairs = zip(listed, x0.T, x1.T, strict=True)
     columns = [_summary(name, first, second, problem.epsilon, scaled) for name, first, second in pairs]
@@ -221,7 +244,13 @@ def _summary(name: str, x0: Tensor, x1: Tensor, epsilon: float, scaled: bool) ->
         extreme=(rows[0], rows[1]),
         inflation=max(_inflation(x, away <= _EXTREME) for x, away in zip((x0, x1), distances, strict=True)),
         farthest=max(away.max().item() for away in distances),
+        usual=_usual(torch.cat([x0, x1])),
     )
+
+
+def _usual(x: Tensor) -> float:
+    """The share of the values (n,) that equal their median."""
+    return float((x == x.median()).double().mean())
 
 
 def _robust_distances(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,9 +23,10 @@ from sbridge.bridge import Bridge
 from sbridge.checks import Several, checked_value
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate, rounded
-from sbridge.points import points_of
+from sbridge.points import Points, loadings_of, points_of
 from sbridge.sampling import graded
-from sbridge.tables import html, markdown
+from sbridge.standardise import StandardisedBridge
+from sbridge.tables import html, markdown, write_csv
 
 __all__ = ["Movement", "Mover", "what_moves"]
 
@@ -41,7 +43,7 @@ class Mover:
         displacement: mean of X₁ − x0, in its own units.
         spread: standard deviation of its start.
         speed: root of E∫b_F²dt, in its own units: at least the size of the mean displacement.
-        share: of the energy of all columns.
+        share: of the energy of all columns, which is that of standardised columns in a standardised fit.
     """
 
     name: str
@@ -65,6 +67,18 @@ class Mover:
             "share of the energy": f"{100 * self.share:.1f} %",
         }
 
+    def figures(self) -> dict[str, str | float]:
+        """The same as numbers, for a file."""
+        return {
+            "name": self.name,
+            "displacement": self.displacement.value,
+            "displacement_se": self.displacement.standard_error,
+            "spread": self.spread,
+            "spreads": self.spreads,
+            "drift_rms": self.speed,
+            "energy_share": self.share,
+        }
+
 
 @dataclass(frozen=True)
 class Movement:
@@ -84,6 +98,10 @@ class Movement:
         """The table in Markdown."""
         return markdown(self.rows())
 
+    def to_csv(self, path: str | Path) -> None:
+        """Write the table with all digits; standard errors have a column of their own."""
+        write_csv(path, [mover.figures() for mover in self.movers])
+
     def _repr_html_(self) -> str:
         return html(self.rows(), "what moves")
 
@@ -92,7 +110,7 @@ def what_moves(
     bridge: Bridge,
     x0: Any,
     columns: Sequence[str] = (),
-    loadings: NDArray[Any] | Tensor | None = None,
+    loadings: NDArray[Any] | Tensor | str | None = None,
     random_state: RandomState = 0,
 ) -> Movement:
     """The displacement of the points x0 (n, d) from t = 0 to 1 and the drift along their paths.
@@ -101,22 +119,19 @@ def what_moves(
         bridge: moves the points.
         x0: points at t = 0, better not those of the fit; of more than 10,000 some are left out.
         columns: names of the columns, or of the rows of `loadings`; by default the bridge's names, or c0, c1, …
-        loadings: L (k, d), variables behind the columns: scanpy's `varm["PCs"]` for genes behind components.
+        loadings: L (k, d), variables behind the columns.  Where x0 is an AnnData (or `points_of` one), also a key of
+            its varm, such as "PCs" for the genes behind components; the names are then those of the genes.
         random_state: seed of the paths.
 
     Raises:
-        InputError: the loadings have another number of columns, or there are not as many names as variables.
+        InputError: there are no such loadings, they have another number of columns, or there are not as many names as
+            variables.
     """
-    points = bridge.tensor(x0).double()
+    asked = bridge.question(x0)
+    names, weights = _variables(bridge, asked, columns, loadings)
+    points = bridge.tensor(asked).double()
     checked_value("the number of points", Several, len(points))
     points = points[:: ceil(len(points) / _POINTS)]
-    if loadings is None:
-        weights = torch.eye(points.shape[1]).double()
-    else:
-        weights = points_of(loadings, label="the loadings").values.double().cpu()
-    known = () if loadings is not None else bridge.columns or ()
-    names = list(columns or known) or [f"c{k}" for k in range(len(weights))]
-    _check(weights, points.shape[1], names)
     times = _TIMES.tolist()
     paths = bridge.trajectories(points, times, random_state=random_state)
     moments = [_second_moment(bridge.forward_drift(t, x)) for t, x in zip(times, paths, strict=True)]
@@ -126,16 +141,39 @@ def what_moves(
     errors, spreads, speeds = (
         _sizes(weights, moment) for moment in (displacements.T.cov() / len(points), points.cpu().T.cov(), second)
     )
-    total = sum(speed**2 for speed in speeds)
+    columns_of = zip(names, means.tolist(), errors, spreads, speeds, _shares(bridge, weights, second), strict=True)
     found = [
-        Mover(name, Estimate(mean, error), spread, speed, speed**2 / total)
-        for name, mean, error, spread, speed in zip(names, means.tolist(), errors, spreads, speeds, strict=True)
+        Mover(name, Estimate(mean, error), spread, speed, share)
+        for name, mean, error, spread, speed, share in columns_of
     ]
     return Movement(tuple(sorted(found, key=lambda mover: -abs(mover.spreads))))
 
 
+def _variables(
+    bridge: Bridge, asked: Points, columns: Sequence[str], loadings: NDArray[Any] | Tensor | str | None
+) -> tuple[Sequence[str], Tensor]:
+    """The names (k) and loadings (k, d) of what moves."""
+    dim, known = asked.values.shape[1], bridge.columns or ()
+    if loadings is None:
+        weights = torch.eye(dim).double()
+    elif isinstance(loadings, str):
+        known, weights = loadings_of(asked, loadings)
+    else:
+        known, weights = (), points_of(loadings, label="the loadings").values.double().cpu()
+    names = columns or known or [f"c{k}" for k in range(len(weights))]
+    _check(weights, dim, names)
+    return names, weights
+
+
 def _second_moment(u: Tensor) -> Tensor:
     return (u.T @ u).cpu() / len(u)
+
+
+def _shares(bridge: Bridge, weights: Tensor, second: Tensor) -> list[float]:
+    """Of the energy in the coordinates of the fit: in standardised ones, unlike columns have one unit."""
+    inside = weights @ bridge.inverse.cpu() if isinstance(bridge, StandardisedBridge) else weights
+    squares = [size**2 for size in _sizes(inside, second)]
+    return [square / sum(squares) for square in squares]
 
 
 def _check(loadings: Tensor, dim: int, names: Sequence[str]) -> None:

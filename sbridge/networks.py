@@ -7,10 +7,10 @@ data in the coordinates of `sbridge.problem.Frame`: centred, and of about unit s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import pi, prod
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import MinLen
@@ -19,9 +19,12 @@ from torch import Tensor, nn
 from sbridge.checks import Checked, Count
 from sbridge.errors import InputError
 from sbridge.fields import Drifts
+from sbridge.storage import Storable
 
 __all__ = ["DriftPair", "NetworkFactory", "OwnDrifts", "ResidualMLP", "ResidualNetwork", "Shaped", "build_network"]
 __all__ += ["initialise", "time_features"]
+
+_GAIN = 2.5
 
 NetworkFactory = Callable[[int, float, float, float], nn.Module]
 """(dim, spread0, spread1, epsilon) → a module (t, x) ↦ both drifts; the spreads are standard deviations of the data."""
@@ -40,25 +43,32 @@ class ResidualMLP(nn.Module):
         inputs, outputs, width: sizes.
         depth: hidden layers.
         silent: start with an output of zero.
+        gain: on the first layer's weights at the start.  With 1 the layers are nearly linear in the input at first,
+            and see little of a target whose linear part is known.
     """
 
-    def __init__(self, inputs: int, outputs: int, width: int, depth: int, silent: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, width: int, depth: int, silent: bool = False, gain: float = 1.0
+    ) -> None:
         super().__init__()
-        self.first = nn.Linear(inputs, width)
-        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
-        self.last = nn.Linear(width, outputs)
+        with torch.random.fork_rng(devices=[]):  # layers draw weights from the global generator; ours are drawn below
+            self.first = nn.Linear(inputs, width)
+            self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+            self.last = nn.Linear(width, outputs)
         self.activation = nn.SiLU()
-        self.silent = silent
+        self.silent, self.gain = silent, gain
         self.initialise(torch.Generator())
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights from the generator, uniform in ±1/√fan-in; a silent network's output layer is zero."""
+        """Draw all weights uniformly in ±1/√fan-in, times the first layer's gain; a silent network's output is zero."""
         with torch.no_grad():
             for layer in self.modules():
                 if isinstance(layer, nn.Linear):
                     bound = layer.in_features**-0.5
                     layer.weight.uniform_(-bound, bound, generator=generator)
                     layer.bias.uniform_(-bound, bound, generator=generator)
+            self.first.weight.mul_(self.gain)
+            self.first.bias.mul_(self.gain)
         if self.silent:
             self.silence()
 
@@ -102,7 +112,8 @@ class DriftPair(Drifts):
         super().__init__()
         self.dim, self.width, self.depth = dim, width, depth
         self.spread0, self.spread1, self.epsilon = spread0, spread1, epsilon
-        self.body = ResidualMLP(dim + time_features(torch.zeros(1)).numel(), 2 * dim, width, depth)
+        inputs = dim + time_features(torch.zeros(1)).numel()
+        self.body = ResidualMLP(inputs, 2 * dim, width, depth, gain=_GAIN)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         r = 1 - t
@@ -176,15 +187,20 @@ class Shaped(Checked):
         if prod(self.shape) != dim:
             count = prod(self.shape)
             raise InputError(f"points of shape {self.shape} have {count} values, but the data have {dim} columns")
-        return _Flat(self.make(), self.shape)
+        flat = _Flat(self.make())
+        flat.shape = self.shape
+        return flat
 
 
-class _Flat(nn.Module):
-    """A module on shaped points, seen from flat ones."""
+class _Flat(Storable):
+    """A module on points of a `shape`, seen from flat ones."""
 
-    def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
+    kept: ClassVar[Mapping[str, Any]] = {"shape": list[int]}
+    shape: tuple[int, ...]
+
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module, self.shape = module, shape
+        self.module = module
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         points = x.reshape(-1, *self.shape)
@@ -210,7 +226,7 @@ def build_network(
         InputError: the module does not answer (..., 2d).
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not those of other devices, which would not be put back
         module = factory(dim, *spreads, epsilon)
     drifts = module if isinstance(module, DriftPair) else OwnDrifts(module, dim)
     initialise(drifts, torch.Generator().manual_seed(seed))

@@ -29,7 +29,8 @@ class Problem(Checked):
     Args:
         x0, x1: training points, (n0, d) and (n1, d), of one floating dtype and device.
         epsilon: ε of dX = u dt + √(2ε) dW, in squared units of the data.
-        test0, test1: held-out points; they default to the training points of problems too small to split.
+        test0, test1: held-out points of equal weight; they default to the training points of problems too small to
+            split.
         name: its name in tables.
         truth: the exact bridge, where it is known.
         weights0, weights1: of the training points, (n0,) and (n1,), positive; None means equal weights.

@@ -2,7 +2,7 @@
 
 Closed forms and plans use weights as they are.  A network sees points as often as their weights say: `repeated` gives
 each a number of copies in proportion to its weight, rounded at random without bias (systematic resampling; Douc, Cappé,
-Moulines, ISPA 2005).
+Moulines, ISPA 2005).  A test of two samples sees `thinned` ones, which know no more than the weighted ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sbridge.errors import InputError
 
-__all__ = ["check_weights", "drawn_rows", "effective_size", "repeated", "shares_of"]
+__all__ = ["check_weights", "drawn_rows", "effective_size", "repeated", "shares_of", "thinned"]
 
 
 def check_weights(label: str, weights: Tensor, x: Tensor) -> None:
@@ -49,7 +49,25 @@ def repeated(x: Tensor, weights: Tensor | None, copies: int, generator: torch.Ge
     """
     if weights is None:
         return x
-    count = copies * len(x)
+    return _resampled(x, weights, copies * len(x), generator)
+
+
+def thinned(x: Tensor, weights: Tensor | None, generator: torch.Generator) -> Tensor:
+    """As many points of equal weight as weighted points x (n, d) are worth, by their effective size; x itself for None.
+
+    What is computed of them has the standard errors of the weighted sample, which more copies would hide.
+
+    Raises:
+        InputError: there is not a positive weight for each point.
+    """
+    if weights is None:
+        return x
+    check_weights("the weights", weights, x)
+    return _resampled(x, weights, round(effective_size(weights)), generator)
+
+
+def _resampled(x: Tensor, weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` points of x (n, d), in their order, each in proportion to its weight."""
     levels = shares_of(x, weights).cumsum(0)
     uniform = torch.rand((), dtype=torch.float64, device=x.device, generator=generator)
     ticks = (torch.arange(count, device=x.device) + uniform) / count

@@ -14,7 +14,7 @@ import sbridge
 ROOT = Path(sbridge.__file__).parent
 LAYERS = ["errors", "checks", "estimates", "arrays", "weights", "points", "parameters", "files", "storage", "tables"]
 LAYERS += ["units", "fields", "networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives"]
-LAYERS += ["densities", "likelihood", "bridge", "problem", "inspection", "standardise", "movement", "solvers"]
+LAYERS += ["densities", "likelihood", "bridge", "problem", "inspection", "spread", "standardise", "movement", "solvers"]
 LAYERS += ["potentials", "baselines", "problems", "theory", "evaluation", "auto", "epsilon", "display", "estimator"]
 LAYERS += ["snapshots", "io", "report", "bench", "tuning", "cli", "__main__", "experiments"]
 LATE = {(name, late) for name in ("bridge", "standardise") for late in ("evaluation.certificate", "solvers.base")}

@@ -126,7 +126,7 @@ def test_a_run_leaves_everything(finished: Path, question: list[str]) -> None:
     files |= {"geomloss-sinkhorn.safetensors", "stages", "history.csv", "comparison.csv", "comparison.json"}
     files |= {"figures", "report.html", "certificate.json"}
     assert {path.name for path in finished.iterdir()} == files
-    assert list((finished / "figures").glob("*.png"))
+    assert list((finished / "figures").glob("*.svg"))
     run = Run.open(finished)
     comparison = run.comparison()
     assert comparison is not None
@@ -170,11 +170,11 @@ def test_progress_is_plain_and_sparse_where_there_is_no_terminal(whole: tuple[Pa
     lines = [line for line in asked.err.splitlines() if not line.startswith("max–min: step")]
     judging = ["evaluating two true samples", "measuring the distance to the Schrödinger bridge", "writing the report"]
     begin = lines.index("[1/9] max–min: fitting")
-    shown = [stage.partition(", about")[0] for stage in lines[begin:] if stage.startswith("[")]
+    shown = [re.sub(r",( at most)? about \d+ s$", "", stage) for stage in lines[begin:] if stage.startswith("[")]
     assert shown == [f"[{k}/9] {stage}" for k, stage in enumerate(["max–min: fitting", *stages, *judging], 1)]
     assert "no certificate: x0 has 20 points; a certificate needs at least 100 a side" in lines
-    assert "about" in lines[begin + 4]
-    table, counts = lines[: begin - 1], lines[begin - 1]
+    assert "at most about" in lines[begin + 1] and "about" in lines[begin + 4]
+    table, counts = lines[1 : begin - 1], lines[begin - 1]
     assert [line.split()[0] for line in table] == ["column", "x", "y"]
     assert counts.startswith("x0: 80 rows; x1: 64 rows. √(2ε) = 1; ")
 
@@ -303,8 +303,9 @@ def test_finished_stages_are_not_repeated(finished: Path, question: list[str], t
         asked = call("recover", *question, "--out", tmp_path, "--resume")
     judged = [f"{name}: evaluating on held-out points" for name in METHODS[1:]]
     wanted = [f"{METHODS[2]}: solving", *judged, "evaluating two true samples"]
-    shown = [re.sub(r"^\[\d/9\] |, about \d+ s$", "", line) for line in asked.err.splitlines()]
-    assert shown[: len(wanted)] == wanted
+    note, *lines = asked.err.splitlines()
+    shown = [re.sub(r"^\[\d/9\] |,( at most)? about \d+ s$", "", line) for line in lines]
+    assert "a.npy does not name its columns" in note and shown[: len(wanted)] == wanted
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in kept} == kept
     assert results(tmp_path) == results(finished)
 
@@ -321,17 +322,18 @@ def test_a_run_with_points_enough_is_certified_once(
     asked = call("recover", *question, "--out", tmp_path, "--resume")
     stages = ["[8/9] measuring the distance to the Schrödinger bridge", "[9/9] writing the report"]
     shown = [line for line in asked.err.splitlines() if not line.startswith("certificate: step")]
-    assert (asked.code, shown) == (0, stages)
+    assert (asked.code, shown[1:]) == (0, stages)  # the first line is about the columns
     found = Run.open(tmp_path).certificate()
     bridge = Bridge.load(tmp_path / "bridge.safetensors")
     assert found == bridge.certificate(cloud(120, 2), cloud(120, 3), random_state=0)
     assert "within" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert call("recover", *question, "--out", tmp_path, "--resume").err == ""
+    assert len(call("recover", *question, "--out", tmp_path, "--resume").err.splitlines()) == 1
 
 
 def test_nothing_is_left_to_do_for_a_finished_run(finished: Path, question: list[str], call: Call) -> None:
     asked = call("recover", *question, "--out", finished, "--resume")
-    assert (asked.code, asked.err) == (0, "")
+    (note,) = asked.err.splitlines()
+    assert asked.code == 0 and "a.npy does not name its columns" in note
     assert "energy distance" in asked.out
 
 
@@ -623,11 +625,35 @@ def test_the_page_is_rebuilt_without_the_data_files(finished: Path, tmp_path: Pa
     assert {path.name for path in (folder / "figures").iterdir()} == {p.name for p in (finished / "figures").iterdir()}
 
 
+def test_compare_shows_every_column_beside_the_data(finished: Path, call: Call) -> None:
+    asked = call("compare", finished, "--by-column")
+    assert (asked.code, asked.err) == (0, "")
+    heads, *rows = asked.out[asked.out.index("column  end") :].strip().splitlines()
+    assert "data" in heads and all(method in heads for method in METHODS)
+    ends = {tuple(row.split()[:2]) for row in rows}
+    assert ends == {(name, end) for name in "xy" for end in ("x0", "x1")}
+
+
+def test_moves_lists_the_columns_that_move_most(finished: Path, data: Path, tmp_path: Path, call: Call) -> None:
+    """By default those of held-out points; a file may be given, and another written."""
+    asked = call("moves", finished, "--top", 1)
+    assert asked.code == 0 and len(asked.out.strip().splitlines()) == 2 and "share of the energy" in asked.out
+    wanted = call("moves", finished, "--input", data / "a.npy", "--out", tmp_path / "moves.csv")
+    assert wanted.code == 0 and set(pl.read_csv(tmp_path / "moves.csv")["name"]) == {"x", "y"}
+    for words, message in (
+        (["--loadings", "PCs"], "give that too"),
+        (["--input", data / "a.npy", "--loadings", "PCs"], "only an AnnData"),
+        (["--out", tmp_path / "x.txt"], "must be a .csv file"),
+    ):
+        refused = call("moves", finished, *words)
+        assert refused.code == 2 and message in refused.err
+
+
 # Help
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["recover"], ["sample"], ["likelihood"], ["compare"], ["report"], ["bench"], ["epsilon"]]
+    "words", [[], ["recover"], ["sample"], ["likelihood"], ["compare"], ["report"], ["bench"], ["epsilon"], ["moves"]]
 )
 def test_every_command_has_help(words: list[str], call: Call) -> None:
     asked = call(*words, "--help")
@@ -648,7 +674,7 @@ def test_every_problem_explains_its_options(problem: str, call: Call) -> None:
 @pytest.mark.parametrize("command", ["recover", "epsilon", "tune"])
 def test_the_help_for_own_files_fits_a_screen(command: str, call: Call) -> None:
     shown = call(command, "--help").out
-    assert "--x0" in shown and "--columns" in shown
+    assert 0 < shown.index("--x0") < shown.index("--out") < shown.index("--columns")  # the files come first
     assert len(shown.splitlines()) <= 56
 
 

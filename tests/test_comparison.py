@@ -35,7 +35,7 @@ from sbridge.evaluation import (
 from sbridge.evaluation.table import Row
 from sbridge.fields import Field
 from sbridge.problem import Problem
-from sbridge.problems.gaussian import GaussianBridge
+from sbridge.problems.gaussian import GaussianBridge, ShiftedGaussian
 
 EPSILON = 0.3
 MEAN0, COV0 = torch.tensor([0.5, -1.0]), torch.tensor([[1.0, 0.4], [0.4, 0.7]])
@@ -372,3 +372,42 @@ def test_merging_refuses_what_was_judged_differently(comparison: Comparison) -> 
         merge([comparison, replace(comparison, epsilon=0.4, random_state=1)])
     with pytest.raises(InputError, match="no comparison to merge"):
         merge([])
+
+
+# Column by column
+
+
+def _wider(problem: Problem) -> Bridge:
+    """Ends at x1 with the second column twice as wide."""
+    law0, law1 = ((x.mean(0).double(), x.T.double().cov()) for x in (problem.x0, problem.x1))
+    scale = torch.diag(torch.tensor([1.0, 2.0]).double())
+    return GaussianBridge(*law0, law1[0], scale @ law1[1] @ scale, problem.epsilon)
+
+
+def test_the_table_by_column_shows_where_an_end_is_off(tmp_path: Path) -> None:
+    """Mean and spread of every end beside the data's; the worst column first, and its gap beside the floor."""
+    problem = replace(ShiftedGaussian(dim=2, samples=2000, test_samples=1000).build(), truth=None, columns=("a", "b"))
+    effort = replace(SMALL, points=1000)
+    compared = compare({"exact": _exact(problem), "wide": _wider(problem)}, problem, effort=effort)
+    compared.to_json(tmp_path / "x.json")
+    for found in (compared, Comparison.read(tmp_path / "x.json"), merge([compared])):
+        rows = found.by_column().rows()
+        assert (rows[0]["column"], rows[0]["end"]) == ("b", "x1") and len(rows) == 4
+        mean, spread = (float(part) for part in rows[0]["data"].rstrip(")").split(" ("))
+        end = Evaluator.of(problem, effort=effort).test[1][:, 1]
+        assert (mean, spread) == pytest.approx((float(end.mean()), float(end.std())), rel=0.01)
+        assert float(rows[0]["wide"].rstrip(")").split(" (")[1]) == pytest.approx(2 * spread, rel=0.1)
+        assert float(rows[0]["exact"].rstrip(")").split(" (")[1]) == pytest.approx(spread, rel=0.1)
+    gaps = {name: float(row["forward_column"]) for name, row in compared.rows.items()}
+    assert gaps["wide"] == pytest.approx(1, abs=0.15) and max(gaps["exact"], gaps[FLOOR]) < 0.15
+    assert "| b | x1 |" in compared.by_column().to_markdown() and "<td>b</td>" in compared.by_column()._repr_html_()
+
+
+def test_comparisons_without_ends_say_so() -> None:
+    with pytest.raises(InputError, match="compute it again"):
+        Comparison("p", 0.5, 2, 0, SMALL, {}).by_column()
+
+
+def _exact(problem: Problem) -> Bridge:
+    law0, law1 = ((x.mean(0).double(), x.T.double().cov()) for x in (problem.x0, problem.x1))
+    return GaussianBridge(*law0, *law1, problem.epsilon)

@@ -518,3 +518,20 @@ def test_the_faults_of_both_files_come_at_once(tmp_path: Path) -> None:
 def test_half_a_question_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         FileProblem(x0=write(tmp_path / "a.csv", "a", "1"), epsilon=1.0, **options).build()
+
+
+@pytest.mark.parametrize("named_first", [True, False])
+def test_a_file_without_names_is_matched_by_position_with_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], named_first: bool
+) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    pl.DataFrame(x, schema=["width", "height"]).write_csv(tmp_path / "named.csv")
+    np.save(tmp_path / "bare.npy", x + 1)
+    names = ["named.csv", "bare.npy"] if named_first else ["bare.npy", "named.csv"]
+    first, second = (str(tmp_path / name) for name in names)
+    problem = FileProblem(x0=first, x1=second, epsilon=0.1).build()
+    assert problem.columns == ("width", "height")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "bare.npy does not name its columns" in line and "named.csv, width, height" in line
+    FileProblem(x0=first, x1=first, epsilon=0.1).build()
+    assert capsys.readouterr().err == ""

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_architecture import LAYERS
 
+import sbridge
+from sbridge import Bridge, Problem
 from sbridge.cli.arguments import parse
+from sbridge.evaluation import Effort, Evaluator
+from sbridge.evaluation.certificate.duality import Care
+from sbridge.solvers import NetworkSolver
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
@@ -20,6 +28,12 @@ DOCUMENTS = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
+
+READ = {name: text for name, text in DOCUMENTS.items() if not name.startswith("docs/examples/")}
+"""Those whose blocks are tried here; tests/test_examples.py does what the examples say, in their order."""
+
+_STEPS = 20  # of a training
+_REGRESSION = (1024, 20, 64, 16)  # paths, steps, starts and paths of each, for a potential
 
 
 def blocks(text: str, *languages: str) -> list[str]:
@@ -53,13 +67,28 @@ def check(words: list[str]) -> None:
         assert program in ("git", "cd", "pip"), f"{program} comes from elsewhere"
 
 
+@pytest.fixture
+def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings, certificates and comparisons of a few steps: the examples are tried, not the fits."""
+    solve = NetworkSolver.solve
+
+    def solve_briefly(solver: NetworkSolver, problem: Problem, *settings: Any, **more: Any) -> Bridge:
+        return solve(replace(solver, steps=min(solver.steps, _STEPS)), problem, *settings, **more)
+
+    monkeypatch.setattr(NetworkSolver, "solve", solve_briefly)
+    monkeypatch.setattr(Care, "for_points", staticmethod(lambda count: Care(*_REGRESSION)))
+    small, of = Effort(200, 200, 32, 20, 8, 20, 20, *_REGRESSION[:2]), Evaluator.of
+    monkeypatch.setattr(Evaluator, "of", staticmethod(lambda problem, seed, _: of(problem, seed, small)))
+
+
 def _with_python() -> list[object]:
-    slow = {key: [pytest.mark.slow] for key in ("README.md", "docs/cluster.md")}  # the latter starts Ray
-    names = [name for name, text in DOCUMENTS.items() if blocks(text, "python")]
+    slow = {"docs/cluster.md": [pytest.mark.slow]}  # it starts Ray
+    names = [name for name, text in READ.items() if blocks(text, "python")]
     return [pytest.param(name, marks=slow.get(name, [])) for name in names]
 
 
 @pytest.mark.parametrize("name", _with_python())
+@pytest.mark.usefixtures("short_fits")
 def test_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All blocks of a document in their order, as one session."""
     monkeypatch.chdir(tmp_path)
@@ -73,7 +102,7 @@ def test_examples_are_short(code: str) -> None:
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 20
 
 
-@pytest.mark.parametrize("words", [words for text in DOCUMENTS.values() for words in commands(text)], ids=shlex.join)
+@pytest.mark.parametrize("words", [words for text in READ.values() for words in commands(text)], ids=shlex.join)
 def test_commands_exist(words: list[str]) -> None:
     check(words)
 
@@ -92,8 +121,27 @@ def test_continued_lines_are_one_command() -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_to_files(name: str) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", DOCUMENTS[name])
+    """Figures are drawn when the site is built; a strict build misses none of them."""
+    links = [link for link in re.findall(r"\]\((?!https?:)([^)#]+)", DOCUMENTS[name]) if "figures/" not in link]
     assert [link for link in links if not (ROOT / name).parent.joinpath(link).exists()] == []
+
+
+def test_every_figure_is_shown() -> None:
+    drawn = re.findall(r"^@figure\ndef (\w+)", (ROOT / "docs" / "figures.py").read_text(), flags=re.MULTILINE)
+    shown = {name for text in DOCUMENTS.values() for name in re.findall(r"figures/(\w+)\.svg", text)}
+    assert shown == set(drawn)
+
+
+def test_every_public_name_is_in_the_api_pages() -> None:
+    text = "".join(text for name, text in DOCUMENTS.items() if name.startswith("docs/api/"))
+    assert [name for name in sbridge.__all__ if not re.search(rf"^::: sbridge\.{name}$", text, re.MULTILINE)] == []
+
+
+def test_the_readme_is_short_and_its_table_is_that_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    text = DOCUMENTS["README.md"]
+    assert len(text.splitlines()) <= 120
+    assert importlib.import_module("results").filled(text) == text, "run python docs/results.py"
 
 
 def test_the_list_of_layers_is_that_of_the_imports() -> None:
@@ -119,3 +167,36 @@ def test_experiments_use_public_names_that_exist(path: Path) -> None:
     for module, name in _imported(path):
         assert not name.startswith("_")
         assert hasattr(importlib.import_module(module), name) or importlib.import_module(f"{module}.{name}")
+
+
+def test_tables_are_made_of_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    results = importlib.import_module("results")
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    assert "make results" in results.TABLES["results"]() and "make results" in results.TABLES["all"]()
+    folder = tmp_path / "compare" / "mixture"
+    folder.mkdir(parents=True)
+    (folder / "table.csv").write_text(
+        "case,method,path_kl,path_kl_se,path_kl_spread\n"
+        "mixture d=16 ε=0.5,max–min,0.0312,0.001,0.002\nmixture d=16 ε=0.5,floor (two true samples),0.0,,\n"
+    )
+    (folder / "table.md").write_text("| a table |\n")
+    few, everything = results.TABLES["results"](), results.TABLES["all"]()
+    assert "| max–min | 0.031 ± 0.002 |" in few and "path KL (nats):" in few
+    assert "in equal training time" in everything and "| a table |" in everything
+
+
+@pytest.mark.parametrize("name", ["docs/tutorial.md", "docs/how-to/judge.md"])
+def test_a_page_is_a_notebook(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    text = importlib.import_module("notebooks").notebook(DOCUMENTS[name])
+    cells = json.loads(text)["cells"]
+    assert [cell["source"] + "\n" for cell in cells if cell["cell_type"] == "code"] == blocks(DOCUMENTS[name], "python")
+    assert ".md)" not in text
+
+
+def test_one_version_everywhere() -> None:
+    places = {"pyproject.toml": 'version = "(.+)"', "CITATION.cff": "version: (.+)", "CHANGELOG.md": "## (.+)"}
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in places}
+    found = [re.findall(f"^{pattern}$", texts[name], re.MULTILINE)[0] for name, pattern in places.items()]
+    assert found == [sbridge.__version__] * len(places)

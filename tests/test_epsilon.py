@@ -80,7 +80,7 @@ def test_a_page_has_the_table_and_the_figure(swept: EpsilonSweep, tmp_path: Path
     page = write_epsilon_page(tmp_path, "clouds", swept, "sbridge epsilon …").read_text(encoding="utf-8")
     assert [row["ε"] for row in read_csv(tmp_path / "epsilon.csv")] == ["0.02", "0.2", "2"]
     assert "Recommended" in page and "straightness" in page
-    assert (tmp_path / "figures" / "epsilon.png").exists()
+    assert (tmp_path / "figures" / "epsilon-1.svg").exists()
 
 
 @pytest.mark.parametrize(

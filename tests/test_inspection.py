@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import exp, log, sqrt
 
 import pytest
@@ -100,3 +101,35 @@ def test_standardised_columns_are_not_unlike(kind: str) -> None:
     assert found.columns[1].spread0 == x0[:, 1].std().item()
     assert found.columns[1].noise == pytest.approx(400, rel=0.05)
     assert found.partners[0] > 5 * inspect_points(problem).partners[0]
+
+
+def test_the_advice_on_too_much_noise_depends_on_the_partners() -> None:
+    """With many points a smaller ε helps; with few points in many columns it would leave a matching of points."""
+    narrow = torch.tensor([1.0, 0.1]).double()
+    (warning,) = looked_at(cloud(0) * narrow, cloud(1) * narrow, 0.02).warnings
+    assert "column b (0.1)" in warning and "Choose a smaller ε" in warning
+    spreads = torch.cat([torch.ones(25), torch.tensor([0.5])]).double()
+    (warning,) = looked_at(cloud(0, 200, 26) * spreads, cloud(1, 200, 26) * spreads, 0.3).warnings
+    assert "column z (0.5)" in warning and "too few partners" in warning and "--columns" in warning
+
+
+@pytest.mark.parametrize("lit", [1, 30])
+def test_a_pixel_that_is_seldom_lit_is_no_narrow_column(lit: int) -> None:
+    """One ε serves all pixels of an image: nobody is told to standardise them."""
+    x0, x1 = cloud(0), cloud(1)
+    for x in (x0, x1):
+        x[:, 1] = 0.0
+    x1[:lit, 1] = 0.5
+    found = looked_at(x0, x1, 1e-4)
+    assert found.warnings == []
+    assert ("nearly constant" in str(found)) == (lit == 1)
+
+
+def test_standardised_columns_have_the_noise_of_their_scale_and_others_the_noise_of_epsilon() -> None:
+    """Also for copies of the problem with another ε, as in `sbridge epsilon`."""
+    scales = torch.tensor([1.0, 50.0]).double()
+    problem = Problem(cloud(0) * scales, cloud(1) * scales, 1.0, cloud(0) * scales, cloud(1) * scales)
+    for kind, noises in ((None, (0.4, 0.4)), ("columns", (0.4, 20.0))):
+        inside, _ = standardised(problem, kind)
+        found = inspect_points(replace(problem, epsilon=0.08), replace(inside, epsilon=0.08))
+        assert [column.noise for column in found.columns] == pytest.approx(list(noises))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from math import sqrt
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import sbridge
 from sbridge.errors import InputError
 from sbridge.movement import what_moves
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.report.movement import movement_figure
+from sbridge.standardise import StandardisedBridge
 
 EPSILON = 0.3
 MEANS = torch.tensor([[0.0, 1.0, 5.0], [2.0, 1.0, 4.0]]).double()
@@ -77,3 +80,45 @@ def test_the_table_and_the_picture_have_every_mover() -> None:
 def test_names_and_loadings_fit_the_data(columns: tuple[str, ...], loadings: Tensor | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         what_moves(BRIDGE, X0, columns, loadings)
+
+
+def test_the_energy_of_unlike_columns_is_shared_in_the_coordinates_of_the_fit() -> None:
+    """In other units of one column its share is the same, and so are all shares."""
+    units = torch.tensor([1.0, 1.0, 1000.0]).double()
+    scale = torch.diag(SPREADS[0])
+    own = StandardisedBridge(_inner(), MEANS[0], scale)
+    other = StandardisedBridge(_inner(), MEANS[0] * units, scale * units)
+    shares, others = (
+        {m.name: m.share for m in what_moves(b, x, NAMES).movers} for b, x in ((own, X0), (other, X0 * units))
+    )
+    assert shares == pytest.approx(others, rel=1e-6)
+    energies = {m.name: m.speed**2 for m in what_moves(_inner(), (X0 - MEANS[0]) / SPREADS[0], NAMES).movers}
+    assert shares == pytest.approx(
+        {name: energy / sum(energies.values()) for name, energy in energies.items()}, rel=1e-6
+    )
+
+
+def _inner() -> GaussianBridge:
+    """The bridge in spreads of x0."""
+    means, spreads = (MEANS - MEANS[0]) / SPREADS[0], SPREADS / SPREADS[0]
+    laws = [law for end in (0, 1) for law in (means[end], torch.diag(spreads[end] ** 2))]
+    return GaussianBridge(*laws, EPSILON)
+
+
+def test_genes_are_found_by_a_key_of_varm() -> None:
+    """In the order of the bridge's columns, of which the components may have more."""
+    anndata = pytest.importorskip("anndata")
+    loadings = np.random.default_rng(0).normal(size=(7, 5))
+    cells = anndata.AnnData(np.zeros((len(X0), 7), np.float32), obsm={"X_pca": np.zeros((len(X0), 5))})
+    cells.var_names = [f"gene{k}" for k in range(7)]
+    cells.obsm["X_pca"][:, [3, 0, 1]] = X0.numpy()
+    cells.varm["PCs"] = loadings
+    bridge = GaussianBridge(MEANS[0], torch.diag(SPREADS[0] ** 2), MEANS[1], torch.diag(SPREADS[1] ** 2), EPSILON)
+    bridge.columns = ("PC4", "PC1", "PC2")
+    asked = sbridge.points_of(cells, bridge.columns, rep="X_pca")
+    assert what_moves(bridge, asked, loadings="PCs") == what_moves(
+        bridge, X0, list(cells.var_names), loadings[:, [3, 0, 1]]
+    )
+    for wrong, key, message in ((asked, "PC", "it has PCs"), (X0, "PCs", "only an AnnData")):
+        with pytest.raises(InputError, match=message):
+            what_moves(bridge, wrong, loadings=key)

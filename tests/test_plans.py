@@ -120,7 +120,7 @@ def test_blocks_are_immaterial_and_never_exceeded(elements: int, monkeypatch: py
 
 def _changed_partners(ours: Plan, theirs: Plan) -> float:
     """Share of partners, drawn with the same seed, that differ: where the plans agree, those next to a border."""
-    drawn, again = (drawn_partners(p.x0, p.x1, p.g, p.epsilon, 50, _generator())[1] for p in (ours, theirs))
+    drawn, again = (drawn_partners(p.x0, p.x1, p.g, p.epsilon, 50, _generator()).rows for p in (ours, theirs))
     return float((drawn != again).float().mean())
 
 
@@ -215,8 +215,9 @@ def test_pairs_have_the_plans_joint_law() -> None:
 def test_a_plan_extended_to_its_own_points_is_itself() -> None:
     """Half a step from an exact plan's potential gives its other potential, and partners by the laws of its rows."""
     plan, uses = entropic_plan(*_samples(), EPSILON, 1e-9), 2000
-    potential, partners = drawn_partners(plan.x0, plan.x1, plan.g, EPSILON, uses, _generator())
+    potential, masses, partners = drawn_partners(plan.x0, plan.x1, plan.g, EPSILON, uses, _generator())
     torch.testing.assert_close(potential, plan.f, rtol=0, atol=1e-7)
+    torch.testing.assert_close(masses, torch.ones_like(masses), rtol=0, atol=1e-6)
     law = 130 * _matrix(plan)
     mean = law @ plan.x1
     spread = (law @ plan.x1.square() - mean.square()).sqrt()

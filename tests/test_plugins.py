@@ -108,6 +108,15 @@ def test_an_installed_package_announces_its_methods(package: Path) -> None:
     add_plugins(["theirs.mine"])  # twice is once
 
 
+def test_a_module_may_stand_in_the_current_folder(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(package)])
+    with pytest.raises(InputError, match=r"No module named .* in this folder"):
+        add_plugins(["theirs.mine"])
+    monkeypatch.chdir(package)
+    add_plugins(["theirs.mine"])
+    assert ENTRIES["affine"].title == "affine network"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

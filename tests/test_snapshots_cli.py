@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +49,45 @@ def test_a_table_and_files_give_the_times_and_a_chain(folder: Path, capsys: pyte
     assert [(row["from"], row["to"]) for row in legs] == [("0.0", "0.1"), ("0.1", "2.5")]
     assert all(abs(float(row[way])) < 0.4 for row in legs for way in ("forward", "backward"))
     assert {row["points from"] for row in legs} == {"240.0"}
+    assert Chain.load(folder / "table" / "chain.safetensors").legs[0].columns == ["a", "b"]
     (joint,) = read_csv(folder / "table" / "joints.csv")
     assert joint["time"] == "0.1" and float(joint["score gap"]) < float(joint["score"])
     left_out = read_csv(folder / "table" / "left_out.csv")
     assert {row["time"] for row in left_out} == {"0.1"} and "mixture potential" in {row["method"] for row in left_out}
     assert not (folder / "files" / "left_out.csv").exists()
+    shown = (folder / "table" / "chain.html").read_text(encoding="utf-8")
+    parts = ("animation", "question", "legs", "joints", "left_out")
+    assert re.findall('<section id="([a-z_]+)"', shown) == list(parts)
+    data = json.loads(re.findall('id="animation-data">(.*?)</script>', shown)[0])
+    assert [axis["name"] for axis in data["axes"]] == ["a", "b"] and set(TIMES) <= set(data["times"])
+    assert [sample["time"] for sample in data["samples"]] == list(TIMES) and "n = 60" in shown
     printed = capsys.readouterr()
-    assert "no certificate: it needs 100 held-out points" in printed.err and "| from | to |" in printed.out
+    assert "no certificate: x0 has 60 points" in printed.err and "| from | to |" in printed.out
+
+
+@pytest.mark.slow
+def test_cells_of_several_times_are_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Times in obs, coordinates in obsm; certificate and dual gap of each leg, with growth too."""
+    anndata = pytest.importorskip("anndata")
+    generator = np.random.default_rng(0)
+    days = np.repeat([2, 3, 7], 520)
+    cells = anndata.AnnData(np.zeros((len(days), 1), np.float32))
+    cells.obsm["X_pca"] = generator.normal(size=(len(days), 3)) + days[:, None]
+    cells.obs["day"] = [str(day) for day in days]  # as texts, which AnnData makes categories
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    words = ["recover", str(tmp_path / "cells.h5ad"), "--time-key", "day", "--rep", "X_pca", "--columns", "PC1..PC2"]
+    for growth, out in (([], "plain"), (["--growth", "100"], "grown")):
+        assert main([*words, *growth, *_options(tmp_path, out)]) == 0
+        chain = Chain.load(tmp_path / out / "chain.safetensors")
+        assert chain.times == (2.0, 3.0, 7.0) and list(chain.legs[0].columns or ()) == ["PC1", "PC2"]
+        legs = read_csv(tmp_path / out / "legs.csv")
+        assert all("±" in row["dual gap (nats)"] and row["certificate"].endswith(".") for row in legs)
+        assert abs(float(legs[0]["forward"])) < 0.2
+    capsys.readouterr()
+    table = tmp_path / "words.csv"
+    table.write_text("when,a\n" + "\n".join(f"day{k % 2},{k}" for k in range(50)))
+    assert main(["snapshots", str(table), "--time-column", "when", *_options(tmp_path, "words")]) == 2
+    assert "when must hold numbers, the times, but has 'day0'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

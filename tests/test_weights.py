@@ -17,13 +17,14 @@ from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotS
 from sbridge.baselines.torchcfm import TorchCfm
 from sbridge.epsilon import EpsilonRange
 from sbridge.estimates import Estimate
+from sbridge.evaluation import Evaluator
 from sbridge.plans import Plan, entropic_plan
 from sbridge.problem import Frame, Problem
 from sbridge.snapshots import growth_weights
 from sbridge.solvers.data import Data
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.standardise import Standardise, standardised
-from sbridge.weights import effective_size, repeated
+from sbridge.weights import effective_size, repeated, thinned
 
 FLOAT, EPSILON = torch.float64, 0.4
 CLOSED = [MixturePotential(3), FullMixturePotential(2), PotSinkhorn(), GeomlossSinkhorn(points=2048)]
@@ -190,8 +191,8 @@ def test_snapshots_take_weights_and_growth() -> None:
     assert crossed.double().mean() < 0.05 < crossed_plain.double().mean()
     (end, _), (plain_end, _) = (fitted.ends(snapshots, random_state=0) for fitted in (model, plain))
     assert abs(end["forward"]) < 0.05 > abs(end["backward"]) and abs(plain_end["forward"]) < 0.05
-    with pytest.raises(InputError, match="points of equal weight"):
-        model.certificates(snapshots)
+    held_out = [_two_clusters(share, 600, 10 + seed) for seed, share in enumerate((0.5, 0.2, 0.2))]
+    assert all(found.verdict.word != "do not trust" for found in model.certificates(held_out, random_state=0))
     given = Snapshots(0.05, MixturePotential(2)).fit(snapshots, sample_weight=[first, None, second])
     x = snapshots[0][:50]
     torch.testing.assert_close(given.chain_.forward_drift(0.3, x), model.chain_.forward_drift(0.3, x))
@@ -266,6 +267,43 @@ def test_repeated_points_have_the_weighted_law() -> None:
     torch.testing.assert_close(means.mean(0), w / w.sum(), atol=4e-4, rtol=0)
     even = repeated(x, torch.full((50,), 3.0), 2, _generator())
     assert torch.equal(even, x.repeat_interleave(2, 0))
+
+
+def test_thinned_points_have_the_weighted_law_and_its_size() -> None:
+    x, w = _normal(4000, 2), (2 * _normal(4000, seed=1)).exp()
+    few = thinned(x + w[:, None], w, _generator())
+    assert len(few) == round(effective_size(w)) < 400
+    means = torch.stack([thinned(x, w, _generator(seed)).mean(0) for seed in range(300)])
+    torch.testing.assert_close(means.mean(0), (w / w.sum()) @ x, atol=0.02, rtol=0)
+    assert thinned(x, None, _generator()) is x
+    with pytest.raises(InputError, match="one weight for each point"):
+        thinned(x, w[:7], _generator())
+
+
+@pytest.mark.slow
+def test_certificates_and_scores_see_the_weights() -> None:
+    """Held-out points stand for another law by their weights alone."""
+    x0, x1, w0, w1 = (torch.as_tensor(x).double() for x in _samples(2000))
+    held0, held1, v0, v1 = x0[1::2], x1[1::2], w0[1::2], w1[1::2]
+    right, wrong = (
+        SchrodingerBridge(EPSILON, FullMixturePotential(3)).fit(x0[::2], x1[::2], sample_weight=weights)
+        for weights in ((w0[::2], w1[::2]), (None, None))
+    )
+    words = [model.certificate(held0, held1, 0, sample_weight=(v0, v1)).verdict.word for model in (right, wrong)]
+    assert words[0] != "do not trust" and words[1] == "do not trust"
+    assert right.certificate(held0, held1, 0).verdict.word == "do not trust"
+    good, bad = (model.score(held0, held1, sample_weight=(v0, v1)) for model in (right, wrong))
+    assert good > bad
+
+
+def test_the_floor_of_a_comparison_sees_the_weights() -> None:
+    """Two true samples are one of the held-out points and one of the weighted training points."""
+    x0, x1, w0, w1 = _samples(2000)
+    test0, test1 = (repeated(x[1::2], w[1::2].double(), 1, _generator()) for x, w in ((x0, w0), (x1, w1)))
+    weights = {"weights0": w0[::2].double(), "weights1": w1[::2].double()}
+    floors = [Evaluator.of(Problem(x0[::2], x1[::2], EPSILON, test0, test1, **more)).floor() for more in (weights, {})]
+    weighted, plain = (float(floor["forward_energy"]) for floor in floors)
+    assert abs(weighted) < 0.02 < plain
 
 
 def test_weighted_means_and_their_errors() -> None:

@@ -18,6 +18,7 @@ __all__ = ["DIMENSION", "NUMBER_OF_POINTS", "TIME", "Abscissa", "figures", "meth
 _LABELS = {"case": "{}", "family": "{}", "epsilon": "ε = {:g}", "dim": "d = {}", "points": "n = {}"}
 _MARKERS = "osD^vP*X<>hd8"
 _WIDE = 3  # panels in a row
+_LABEL_WIDTH = 1.8  # inches, of a name in the legend
 _NARROW = 4  # least ratio of the ends of an axis of x
 
 
@@ -38,8 +39,8 @@ class Abscissa:
     least: int = 2
 
 
-TIME = Abscissa("fit_seconds", "fit (s)", ("case",), least=1)
-DIMENSION = Abscissa("dim", "dimension d", ("family", "epsilon", "points"))
+TIME = Abscissa("fit_seconds", "time of the fit (s)", ("case",), least=1)
+DIMENSION = Abscissa("dim", "dimension", ("family", "epsilon", "points"))
 NUMBER_OF_POINTS = Abscissa("points", "training points per side", ("family", "epsilon", "dim"))
 
 
@@ -72,7 +73,7 @@ def method_curves(table: pl.DataFrame, column: Column, abscissa: Abscissa) -> Fi
     found = table.filter((pl.col(column.name) > 0) & (pl.col("method") != TRUTH))
     methods = [method for method in found["method"].unique(maintain_order=True) if method != FLOOR]
     parts = found.partition_by(abscissa.fixed, maintain_order=True)
-    panels = [part for part in parts if part.filter(pl.col("method") != FLOOR)[abscissa.x].n_unique() >= abscissa.least]
+    panels = [part for part in parts if _says_something(part.filter(pl.col("method") != FLOOR), abscissa)]
     if not (panels and methods):
         return None
     rows = -(-len(panels) // _WIDE)
@@ -82,8 +83,14 @@ def method_curves(table: pl.DataFrame, column: Column, abscissa: Abscissa) -> Fi
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     handles = {label: line for ax in axes.flat for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    columns = int(figure.get_figwidth() // _LABEL_WIDTH)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
     return figure
+
+
+def _says_something(rows: pl.DataFrame, abscissa: Abscissa) -> bool:
+    """Whether a panel has enough values of x, and more than one point."""
+    return len(rows) > 1 and rows[abscissa.x].n_unique() >= abscissa.least
 
 
 def _panel(ax: Axes, panel: pl.DataFrame, column: Column, abscissa: Abscissa, methods: Sequence[str]) -> None:
@@ -95,7 +102,7 @@ def _panel(ax: Axes, panel: pl.DataFrame, column: Column, abscissa: Abscissa, me
         ax.errorbar([row[abscissa.x] for row in rows], values, errors, label=method, markersize=4, capsize=2, **style)
     _floor(ax, panel.filter(pl.col("method") == FLOOR), column, abscissa)
     title = ", ".join(_LABELS[name].format(panel[name][0]) for name in abscissa.fixed if panel[name][0] is not None)
-    ax.set(xscale="log", yscale="log", xlabel=abscissa.title, ylabel=column.heading, title=title)
+    ax.set(xscale="log", yscale="log", xlabel=abscissa.title, ylabel=_in_words(column), title=title)
     ax.grid(alpha=0.25)
     _widen(ax)
     plain_powers(ax.xaxis)
@@ -104,6 +111,12 @@ def _panel(ax: Axes, panel: pl.DataFrame, column: Column, abscissa: Abscissa, me
         values = panel[abscissa.x].drop_nulls().unique().sort().to_list()
         ax.set_xticks(values, [f"{value:,}" for value in values])
         ax.minorticks_off()
+
+
+def _in_words(column: Column) -> str:
+    """The label of an axis."""
+    heading = column.heading.replace("→", "forward").replace("←", "backward")
+    return heading.replace("(x)", "(units of the data)")
 
 
 def _widen(ax: Axes) -> None:

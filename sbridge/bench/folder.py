@@ -1,8 +1,8 @@
 """A benchmark's folder: the finished cells, and the computation of the others.
 
-    cells/*.json                 a record for each finished cell: its settings, its rows, versions and machine
-    table.csv, .json, .md        one row for each case, method and budget
-    *.png                        figures
+cells/*.json                 a record for each finished cell: its settings, its rows, versions and machine
+table.csv, .json, .md        one row for each case, method and budget
+*.png                        figures
 """
 
 from __future__ import annotations

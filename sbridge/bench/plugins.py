@@ -1,7 +1,8 @@
 """Methods and suites of other packages.
 
 A plugin is a module with `ENTRIES`, a sequence of `Entry`, or `SUITES`, a sequence of classes of `Suite`, or both.  It
-is named by its dotted name, or announces itself by an entry point of the group `sbridge.plugins` in its package:
+is named by its dotted name and may stand in the current folder, or announces itself by an entry point of the group
+`sbridge.plugins` in its package:
 
     [project.entry-points."sbridge.plugins"]
     mine = "mypackage.mymodule"
@@ -9,9 +10,11 @@ is named by its dotted name, or announces itself by an entry point of the group 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from sbridge.bench.entries import ENTRIES
@@ -29,16 +32,22 @@ def add_plugins(names: Sequence[str]) -> None:
     Raises:
         InputError: a module cannot be imported, has neither ENTRIES nor SUITES, or uses a name that is taken.
     """
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
     announced = [point.value for point in entry_points(group=GROUP)]
     for name in dict.fromkeys([*announced, *names]):
         _add(name)
 
 
 def _add(name: str) -> None:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise InputError(f"--plugin {name}: this is no name of a module, such as mypackage.mymodule")
     try:
         module = import_module(name)
     except ImportError as error:
-        raise InputError(f"--plugin {name}: {error}; it must be installed, or its folder in PYTHONPATH") from error
+        raise InputError(
+            f"--plugin {name}: {error}; it must be installed, in this folder, or in one of PYTHONPATH"
+        ) from error
     entries, suites = getattr(module, "ENTRIES", ()), getattr(module, "SUITES", ())
     if not (entries or suites):
         raise InputError(f"--plugin {name}: the module has neither ENTRIES nor SUITES")

@@ -187,9 +187,7 @@ class Finite:
         """A case for each dimension and number of points."""
         effort = Effort(points=2000, matched=1000, starts=50)
         return [
-            _mixture(f"finite d={dim} n={n}", dim, self.epsilon, effort, n)
-            for dim in self.dims
-            for n in self.points
+            _mixture(f"finite d={dim} n={n}", dim, self.epsilon, effort, n) for dim in self.dims for n in self.points
         ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import field, make_dataclass
+from dataclasses import field, make_dataclass, replace
 from functools import reduce
 from itertools import pairwise
 from operator import or_
@@ -15,6 +15,7 @@ from sbridge.bench import SUITES, add_plugins
 from sbridge.cli.bench import Bench
 from sbridge.cli.commands import Compare, Likelihood, Report, Sample
 from sbridge.cli.epsilon import Epsilon
+from sbridge.cli.moves import Moves
 from sbridge.cli.question import Files, in_our_epsilon
 from sbridge.cli.recover import Recover
 from sbridge.cli.snapshots import SnapshotsCommand
@@ -26,7 +27,16 @@ from sbridge.problems import PROBLEMS
 __all__ = ["Command", "parse"]
 
 Command = (
-    Recover[Any] | Tune[Any] | Epsilon[Any] | SnapshotsCommand | Sample | Likelihood | Compare | Report | Bench[Any]
+    Recover[Any]
+    | Tune[Any]
+    | Epsilon[Any]
+    | SnapshotsCommand
+    | Sample
+    | Moves
+    | Likelihood
+    | Compare
+    | Report
+    | Bench[Any]
 )
 _DESCRIPTION = (
     "Schrödinger bridges between two datasets, found by max–min over stochastic interpolants. "
@@ -47,15 +57,24 @@ def parse(words: Sequence[str]) -> Command:
         InputError: there is no problem of that name.
         SystemExit: the words are not a command (code 2), or ask for help (code 0).
     """
-    asked = in_our_epsilon(words)
+    asked = _of_several_times(in_our_epsilon(words))
     if asked[:1] == ["bench"]:
         add_plugins(_plugins(asked))
     commands = _commands(_names_no_problem(asked))
     with _comma_lists():
-        command: Command = tyro.cli(
+        found: Any = tyro.cli(
             commands, prog="sbridge", description=_DESCRIPTION, args=asked, config=_STYLE, compact_help=True
         )
+    command: Command = found.whole() if isinstance(found, _Parts) else found
     return command
+
+
+class _Parts:
+    """A command in two parts: its `problem`, and the command without it as `options`."""
+
+    def whole(self) -> Any:
+        parts: Any = self
+        return replace(parts.options, problem=parts.problem)
 
 
 def _commands(own: bool) -> Any:
@@ -63,14 +82,27 @@ def _commands(own: bool) -> Any:
     bundled = {name: _with_data_seed(family) for name, family in PROBLEMS.items()}
     problems = Files if own else _choice({Files.name: Files, **bundled})
     unset = _without_epsilon(Files) if own else _choice({Files.name: _without_epsilon(Files), **bundled})
-    recover: Any = Recover
-    tune: Any = Tune
-    epsilon: Any = Epsilon
     benchmark: Any = Bench
-    fits = {"recover": recover[problems], "epsilon": epsilon[unset], "tune": tune[problems]}
-    fits = {**fits, "snapshots": SnapshotsCommand}
-    finished = {"sample": Sample, "likelihood": Likelihood, "compare": Compare, "report": Report}
+    more = f" Give your files, or name one of these problems: {', '.join(bundled)}." if own else ""
+    fits = {
+        "recover": _problem_first(Recover, problems, more),
+        "epsilon": _problem_first(Epsilon, unset, more),
+        "tune": _problem_first(Tune, problems, more),
+        "snapshots": SnapshotsCommand,
+    }
+    finished = {"sample": Sample, "moves": Moves, "likelihood": Likelihood, "compare": Compare, "report": Report}
     return _choice({**fits, **finished, "bench": benchmark[_choice({**SUITES})]})
+
+
+def _problem_first(command: Any, problems: Any, more: str) -> Any:
+    """A command as two parts, its problem and its other options: the help shows one after the other."""
+    hidden = ("problem", tyro.conf.Suppress[str], field(default=""))
+    words = {"__doc__": f"{_first_line(command)}{more}"}
+    generic = {**words, "__orig_bases__": (command[str],)}
+    options = make_dataclass(command.__name__, [hidden], bases=(command,), frozen=True, namespace=generic)
+    unnamed = [Annotated[part, tyro.conf.arg(name="")] for part in (problems, options)]
+    parts = zip(("problem", "options"), unnamed, strict=True)
+    return make_dataclass(command.__name__, parts, bases=(_Parts,), frozen=True, namespace=words)
 
 
 def _with_data_seed(family: type[Any]) -> type[Any]:
@@ -108,6 +140,12 @@ def _names_no_problem(words: Sequence[str]) -> bool:
     if not name.startswith("-"):
         raise InputError(f"there is no problem {name!r}; choose {', '.join(PROBLEMS)}, or give --x0 and --x1")
     return True
+
+
+def _of_several_times(words: Sequence[str]) -> list[str]:
+    """`recover cells.h5ad --time-key day` asks for the bridge through all times of a file: `snapshots`."""
+    timed = any(word.partition("=")[0] in ("--time-key", "--time-column") for word in words)
+    return ["snapshots", *words[1:]] if timed and words[0] == "recover" else list(words)
 
 
 def _plugins(words: Sequence[str]) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 import tyro
@@ -13,25 +13,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbridge.bridge import Bridge
+from sbridge.checks import Count, NotNegative, Seed, Time
+from sbridge.cli.options import Options
 from sbridge.cli.tables import print_comparison
 from sbridge.densities import Density, as_density
 from sbridge.display import note, tracked
 from sbridge.errors import InputError
 from sbridge.evaluation import FLOOR, TRUTH, Comparison, merge
+from sbridge.evaluation.by_column import DATA
 from sbridge.io import Answer, Reading, Run, check_writable, read_points, write_answer
 from sbridge.likelihood import LogDensity, bits_per_dimension, cross_entropy
 from sbridge.points import Points
 from sbridge.sampling import Simulation, through
+from sbridge.tables import text
 
-__all__ = ["Compare", "Likelihood", "Report", "Sample"]
+__all__ = ["Compare", "Likelihood", "Report", "Sample", "asked_points", "fitted_bridge"]
 
+
+T = TypeVar("T")
 
 _POINTS_PER_BAR_STEP = 50
 _OWN = "(default: the run's ε, whose paths are the bridge's)"
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Options):
     """Move new points with a run's bridge, to the other end or to times between."""
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -42,18 +48,18 @@ class Sample:
     """File to write, of any of these kinds."""
     direction: Literal["forward", "backward"] = "forward"
     """forward: the points stand at t = 0 and move to 1; backward: from t = 1 to 0."""
-    times: tuple[float, ...] = ()
+    times: tuple[Time, ...] = ()
     """Times in [0, 1] at which to write the points, in the order of the direction; by default only the end."""
     ode: bool = False
     """Move without noise, along the probability flow."""
-    diffusion: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint=_OWN)] = ()
+    diffusion: Annotated[tuple[NotNegative, ...], tyro.conf.arg(help_behavior_hint=_OWN)] = ()
     """D ≥ 0 of the noise √(2D) dW, in squared units of the data: one number, or several that D(t) goes through at
     equally spaced times, such as 0,0.5,0.  The law at every time is the same for all D."""
     quiet_end: bool = False
     """Follow the probability flow in the last step, so that no noise is added there."""
-    steps: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 100, more for a large ε)")] = None
+    steps: Annotated[Count | None, tyro.conf.arg(help_behavior_hint="(default: 100, more for a large ε)")] = None
     """Steps from one end to the other, shorter near both."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the noise."""
     group: str | None = None
     """Group of --groupby to take; all points by default."""
@@ -68,8 +74,8 @@ class Sample:
         simulation = self._simulation()
         check_writable(self.out)
         run = Run.open(self.folder)
-        bridge = _fitted(run)
-        points = _points(run, bridge, self.input, self.reading, self.group)
+        bridge = fitted_bridge(run)
+        points = asked_points(run, bridge, self.input, self.reading, self.group)
         states = self._move(bridge, points.values.numpy(), simulation)
         values, end = (states if self.times else states[-1]), "t1" if self.direction == "forward" else "t0"
         write_answer(self.out, Answer(values, _names(points, bridge), self.times or None, points, end))
@@ -88,7 +94,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class Likelihood(Options):
     """Log-densities of points under a run's bridge, and their cross-entropy."""
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -102,7 +108,7 @@ class Likelihood:
     method: Literal["ode", "sde", "feynman-kac", "tilted-bound"] = "ode"
     """ode: the probability flow; sde: importance-weighted paths of the noisy process; feynman-kac: its plain average;
     tilted-bound: a lower bound on its log-density."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the paths."""
     group: str | None = None
     """Group of --groupby to take; all points by default."""
@@ -117,8 +123,8 @@ class Likelihood:
         if self.out:
             check_writable(self.out)
         run = Run.open(self.folder)
-        bridge = _fitted(run)
-        points = _points(run, bridge, self.input, self.reading, self.group)
+        bridge = fitted_bridge(run)
+        points = asked_points(run, bridge, self.input, self.reading, self.group)
         base = run.problem.x0 if self.at == "x1" else run.problem.x1
         found = self._log_density(bridge, points.values, as_density(base, points.values))
         if self.out:
@@ -147,6 +153,8 @@ class Compare:
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folders of the runs; runs of the same problem, seed and sizes share one table."""
+    by_column: bool = False
+    """Show every column of the data too: mean and standard deviation of each method's ends beside the data's."""
 
     def run(self, command: str) -> None:
         """Print the tables.
@@ -158,6 +166,8 @@ class Compare:
             raise InputError("name at least one run folder")
         for comparison in _merged([_comparison(folder, len(self.folders) > 1) for folder in self.folders]):
             print_comparison(comparison)
+            if self.by_column:
+                print(text(comparison.by_column().rows()))
 
 
 @dataclass(frozen=True)
@@ -175,12 +185,15 @@ class Report:
         """
         from sbridge.report.page import build  # here, because matplotlib takes long to import
 
-        print(f"report: {build(Run.open(self.folder))}")
+        run = Run.open(self.folder)
+        if run.stages.folder.exists() and not run.path("history.csv").exists():
+            note(f"{run.path('history.csv')} is missing: the report has no curves of the training")
+        print(f"report: {build(run)}")
 
 
-def _points(run: Run, bridge: Bridge, file: str, reading: Reading, group: str | None) -> Points:
+def asked_points(run: Run, bridge: Bridge, file: str, reading: Reading, group: str | None) -> Points:
     points = read_points(file, reading, bridge.columns, f"those of {run.folder}", group)
-    for remark in points.remarks:
+    for remark in (*points.remarks, *points.matched_by_position(bridge.columns, str(run.folder))):
         note(remark)
     if points.values.shape[1] != run.problem.dim:
         raise InputError(
@@ -194,7 +207,7 @@ def _names(points: Points, bridge: Bridge) -> Sequence[str]:
     return points.columns or bridge.columns or [f"c{place}" for place in range(points.values.shape[1])]
 
 
-def _fitted(run: Run) -> Bridge:
+def fitted_bridge(run: Run) -> Bridge:
     path = run.path("bridge.safetensors")
     if not path.exists():
         raise InputError(f"{run.folder} has no bridge yet; continue with: {run.config['command']} --resume")
@@ -208,8 +221,13 @@ def _comparison(folder: Path, several: bool) -> Comparison:
         raise InputError(f"{folder} has no comparison yet; continue its run with --resume")
     if not several:
         return comparison
-    rows = {name if name in (FLOOR, TRUTH) else f"{folder.name}: {name}": row for name, row in comparison.rows.items()}
-    return replace(comparison, rows=rows)
+
+    def named(found: Mapping[str, T]) -> dict[str, T]:
+        shared = (FLOOR, TRUTH, DATA)
+        return {name if name in shared else f"{folder.name}: {name}": value for name, value in found.items()}
+
+    rows, duals, ends = named(comparison.rows), named(comparison.duals), named(comparison.ends)
+    return replace(comparison, rows=rows, duals=duals, ends=ends)
 
 
 def _merged(comparisons: Sequence[Comparison]) -> list[Comparison]:

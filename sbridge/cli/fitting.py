@@ -14,6 +14,7 @@ from sbridge.problem import Problem
 from sbridge.solvers.base import Progress
 from sbridge.solvers.budget import paced
 from sbridge.solvers.network_solver import NetworkSolver
+from sbridge.spread import warn_of_ends
 
 __all__ = ["fit"]
 
@@ -57,7 +58,8 @@ class _Fitting:
         self, run: Run, solver: NetworkSolver | Auto, problem: Problem, seed: int, budget: float | None
     ) -> None:
         self.begin = perf_counter()
-        self.run, self.solver, self.training = run, solver, solver.start(problem, seed)
+        self.run, self.solver, self.problem = run, solver, problem
+        self.training = solver.start(problem, seed)
         self.checkpoint, self.budget = run.path("checkpoint.pt"), budget
         if self.checkpoint.exists():
             self.begin = perf_counter() - load_training(self.checkpoint, self.training)["seconds"]
@@ -98,3 +100,4 @@ class _Fitting:
         if isinstance(bridge.tried, Account):
             self.run.write_tried([one.numbers() for one in bridge.tried.tried])
             note(str(bridge.tried))
+        warn_of_ends(bridge, self.problem)

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from sbridge.checks import Positive
 from sbridge.display import note
 from sbridge.epsilon import AUTO, with_epsilon
 from sbridge.io import FileProblem
 from sbridge.problem import Problem
-from sbridge.problems import PROBLEMS, Family
+from sbridge.problems import Family
 from sbridge.standardise import Standardise
 from sbridge.units import epsilon_named
 
@@ -24,10 +25,10 @@ _HELP = (
 )
 Files: Any = make_dataclass(
     FileProblem.__name__,
-    [("epsilon", Annotated[float | Literal["auto"], tyro.conf.arg(help=_HELP)], field(kw_only=True))],
+    [("epsilon", Annotated[Positive | Literal["auto"], tyro.conf.arg(help=_HELP)], field(kw_only=True))],
     bases=(FileProblem,),
     frozen=True,
-    namespace={"__doc__": f"{FileProblem.__doc__} Or name a problem instead: {', '.join(PROBLEMS)}."},
+    namespace={"__doc__": FileProblem.__doc__},
 )
 """`FileProblem` whose ε may be "auto"."""
 

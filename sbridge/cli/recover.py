@@ -10,9 +10,10 @@ import torch
 import tyro
 
 from sbridge.auto import SOLVERS, Auto
-from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
-from sbridge.checks import checked_value
+from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn, Sinkhorn
+from sbridge.checks import Count, NotNegative, Seed, Threads, checked_value
 from sbridge.cli import stages
+from sbridge.cli.options import Options
 from sbridge.cli.question import built
 from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
@@ -21,11 +22,10 @@ from sbridge.couplings import COUPLINGS
 from sbridge.errors import InputError
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.interpolants import GAMMAS, INTERPOLANTS, ClosedForm
-from sbridge.io import Run, check_vacant
+from sbridge.io import Run, check_vacant, owned
 from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Frame, Problem
 from sbridge.problems import Family
-from sbridge.sampling import through
 from sbridge.solvers import Solver
 from sbridge.solvers.budget import Budget
 from sbridge.solvers.maxmin import MaxMin
@@ -34,7 +34,11 @@ from sbridge.standardise import standardised
 
 __all__ = ["Recover"]
 
-_BASELINES: dict[str, Solver] = {"pot": PotSinkhorn(), "geomloss": GeomlossSinkhorn(), "blockwise": BlockwiseSinkhorn()}
+_BASELINES: dict[str, Sinkhorn] = {
+    "pot": PotSinkhorn(),
+    "geomloss": GeomlossSinkhorn(),
+    "blockwise": BlockwiseSinkhorn(),
+}
 _POTENTIALS: dict[str, Solver] = {name: SOLVERS[name] for name in ("potential", "full-potential")}
 _OF_NETWORKS = ("budget", "steps", "learn", "interpolant", "gamma", "coupling", "prior")  # options
 _PRIORS: dict[str, Solver | None] = {"none": None, "potential": MixturePotential()}
@@ -43,7 +47,7 @@ F = TypeVar("F", bound=Family)
 
 
 @dataclass(frozen=True)
-class Recover(Generic[F]):
+class Recover(Options, Generic[F]):
     """Find the bridge between two datasets, compare it with Sinkhorn's on held-out points, and write a run folder.
 
     Give a bundled problem's name, or your own files: sbridge recover --x0 FILE --x1 FILE --epsilon NUMBER
@@ -60,7 +64,7 @@ class Recover(Generic[F]):
     network with a fixed one.  The options of the network, --steps to --prior, are also those of auto's."""
     budget: Annotated[str | None, tyro.conf.arg(metavar="TIME", help_behavior_hint="(optional)")] = None
     """Wall time for the fit, such as 90s, 2min or 1h, for auto, maxmin and fixed; networks train for as long."""
-    steps: int = Regression.steps
+    steps: Count = Regression.steps
     """Gradient steps of the network."""
     learn: Literal["mean", "gamma", "both", "none"] = "mean"
     """Part of the interpolant x_t = I(t, x0, x1) + γ(t) z that is learned: its mean I, its noise γ, both or none."""
@@ -86,19 +90,19 @@ class Recover(Generic[F]):
     baselines: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: pot,geomloss)")] = ()
     """Methods to compare with, of pot, geomloss and blockwise (Sinkhorn by POT, by GeomLoss and for many points), or
     none."""
-    diffusion: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: ε)")] = ()
+    diffusion: Annotated[tuple[NotNegative, ...], tyro.conf.arg(help_behavior_hint="(default: ε)")] = ()
     """D ≥ 0 of the noise √(2D) dW in the simulation of held-out points, in squared units of the data: one number, or
     several values of D(t) at equally spaced times, such as 0,0.5,0."""
     standardise: Literal["none", "columns", "whiten"] = "none"
     """columns: divide each column by its standard deviation before the fit; whiten: remove the correlations too.
     Answers stay in the units of the data, but ε is then in squared standard deviations."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the fit, of the baselines and of the evaluation."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to compute."""
-    threads: int = 1
+    threads: Threads = 1
     """CPU threads; results are equal to the last bit only for the same number."""
-    checkpoint_seconds: float = 10.0
+    checkpoint_seconds: NotNegative = 10.0
     """Seconds between two checkpoints of the fit; --resume continues an interrupted run from the last one."""
 
     def run(self, command: str) -> None:
@@ -116,16 +120,23 @@ class Recover(Generic[F]):
         torch.set_num_threads(self.threads)
         try:
             run = self._start(folder, command)
-            stages.work(run, self._solver(), self._baselines(), self.checkpoint_seconds, self._seconds())
+            self._work(run)
         except Stopped as stop:
             again = command if self.resume else f"{command} --resume"
             raise Stopped(stop.signal, f"go on with: {again}") from None
         _show(run)
 
+    def _work(self, run: Run) -> None:
+        """A run that is refused before anything was finished leaves no folder."""
+        try:
+            with owned(run.folder):
+                stages.work(run, self._solver(), self._baselines(), self.checkpoint_seconds, self._seconds())
+        except InputError:
+            if not self.resume:
+                run.withdraw()
+            raise
+
     def _check(self) -> None:
-        if min(self.steps, self.threads) < 1 or self.checkpoint_seconds < 0:
-            raise InputError("--steps and --threads must be at least 1, --checkpoint-seconds not negative")
-        through(self.diffusion)
         self._baselines()
         self._seconds()
         if self.method in _POTENTIALS:
@@ -153,7 +164,7 @@ class Recover(Generic[F]):
         show_data(problem, inside)
         return Run.create(folder, config, problem)
 
-    def _baselines(self) -> list[Solver]:
+    def _baselines(self) -> list[Sinkhorn]:
         names = [] if self.baselines == ("none",) else self.baselines or ("pot", "geomloss")
         unknown = [name for name in names if name not in _BASELINES]
         if unknown:

@@ -12,10 +12,16 @@ import tyro
 from torch import Tensor
 
 from sbridge.auto import SOLVERS, Auto
+from sbridge.checks import Count, Fraction, Positive, Seed
+from sbridge.cli.options import Options
 from sbridge.display import note
 from sbridge.errors import InputError
 from sbridge.estimates import rounded
+from sbridge.evaluation.certificate.statement import Certificate
+from sbridge.files import made_folder
+from sbridge.io import Reading
 from sbridge.io.snapshots import read_snapshots
+from sbridge.points import Points
 from sbridge.snapshots import Snapshots, leave_one_out
 from sbridge.snapshots.left_out import check_left_out
 from sbridge.solvers import Solver
@@ -24,38 +30,35 @@ from sbridge.tables import markdown, write_csv
 
 __all__ = ["SnapshotsCommand"]
 
-_LEAST_FOR_CERTIFICATE = 100  # points
-
 
 @dataclass(frozen=True)
-class SnapshotsCommand:
+class SnapshotsCommand(Options):
     """Find the bridge through samples of several times, and say how good each leg of it is."""
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """A file of points for each time, .npy, .npz, .csv or .parquet; or one table with --time-column."""
-    epsilon: float
+    """A file of points for each time, as in `sbridge recover`; or one table or .h5ad file with --time-column."""
+    epsilon: Positive
     """ε per unit of time, in squared units of the data: over a time T the noise spreads a point by √(2εT)."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
-    """Folder to write: chain.safetensors (for sbridge.Chain.load), legs.csv, joints.csv, left_out.csv."""
-    time_column: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
-    """Column of the table that has the time of each row."""
+    """Folder to write: chain.safetensors (for sbridge.Chain.load), chain.html, legs.csv, joints.csv, left_out.csv."""
+    time_column: Annotated[str | None, tyro.conf.arg(aliases=["--time-key"], help_behavior_hint="(optional)")] = None
+    """Column of the table, or of obs of the .h5ad file, that has the time of each row."""
     times: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: 0,1,2,…)")] = ()
     """Times of the files, rising."""
-    columns: tuple[str, ...] = ()
-    """Columns to take from .csv and .parquet files (all by default)."""
     method: Literal["auto", "potential", "full-potential", "maxmin"] = "auto"
     """Solver of each leg: the best of several on held-out points, a mixture potential with diagonal or full
     covariances, or a network by max–min."""
-    steps: int = 6000
+    steps: Count = 6000
     """Most steps of each network."""
-    growth: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
+    growth: Annotated[Positive | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
     """ρ in squared units of the data: give the points weights by unbalanced transport to the next time."""
     leave_out: Annotated[str | None, tyro.conf.arg(metavar="TIME|each", help_behavior_hint="(optional)")] = None
     """Leave a time out, or each in turn, and compare the bridge between its neighbours with the points there."""
-    held_out: float = 0.2
+    held_out: Fraction = 0.2
     """Fraction of each sample that is held out of the fit, to evaluate the legs on."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything."""
+    reading: Reading = Reading()
 
     def run(self, command: str) -> None:
         """Fit, evaluate and write.
@@ -68,26 +71,33 @@ class SnapshotsCommand:
             raise InputError(f"{self.out} is not empty; choose another folder")
         if self.growth is not None and self.leave_out is not None:
             raise InputError("--leave-out compares bridges without growth; leave out --growth")
-        if not 0 < self.held_out < 1:
-            raise InputError(f"--held-out must lie between 0 and 1, not {self.held_out}")
         files = [str(file) for file in self.files]
-        times, samples = read_snapshots(files, self.time_column, self.times, self.columns)
+        if self.reading.groupby is not None:
+            raise InputError("--groupby is for two groups; the times are those of --time-column")
+        from sbridge.report.chain import ChainTables, write_chain_page  # here, because matplotlib takes long to import
+
+        times, points = read_snapshots(files, self.time_column, self.times, self.reading)
+        for remark in dict.fromkeys(remark for one in points for remark in one.remarks):
+            note(remark)
+        names, samples = points[0].columns, [one.values for one in points]
         left_out = self._left_out(times)
         generator = torch.Generator().manual_seed(self.seed)
         fitted, tests = zip(*(_split(x, self.held_out, generator) for x in samples), strict=True)
         model = Snapshots(self.epsilon, self._solver(), self.seed, verbose=True, growth=self.growth)
-        model.fit(fitted, times)
-        self.out.mkdir(parents=True, exist_ok=True)
+        model.fit([Points(x, names) for x in fitted], times)
+        made_folder(self.out)
         model.save(self.out / "chain.safetensors")
-        self._show("legs", _legs(model, tests, self.seed))
-        self._show("joints", [_joint_row(joint) for joint in model.joints(tests)])
-        if left_out:
-            solvers = {self._solver().name: self._solver()}
-            tables = [
-                leave_one_out(samples, times, self.epsilon, solvers, time, random_state=self.seed) for time in left_out
-            ]
-            self._show("left_out", [dict(row) for table in tables for row in table.rows])
-        print(f"chain: {self.out / 'chain.safetensors'}")
+        certificates = _certificates(model, tests, self.seed)
+        legs = self._show("legs", _legs(model, tests, certificates, self.seed, names or ()))
+        joints = self._show("joints", [_joint_row(joint) for joint in model.joints(tests)])
+        solvers = {self._solver().name: self._solver()}
+        tables = [
+            leave_one_out(samples, times, self.epsilon, solvers, time, random_state=self.seed) for time in left_out
+        ]
+        left = self._show("left_out", [dict(row) for table in tables for row in table.rows])
+        found = ChainTables(legs, joints, left, certificates)
+        page = write_chain_page(self.out, model.chain_, tests, names, found, command)
+        print(f"chain: {self.out / 'chain.safetensors'}\npage: {page}")
 
     def _solver(self) -> Solver:
         network = MaxMin(steps=self.steps)
@@ -107,22 +117,36 @@ class SnapshotsCommand:
         check_left_out(times, time)
         return [time]
 
-    def _show(self, name: str, rows: Sequence[dict[str, float | str]]) -> None:
+    def _show(self, name: str, rows: list[dict[str, float | str]]) -> list[dict[str, float | str]]:
+        """Write and print a table, if it has rows, and return them."""
         if rows:
             write_csv(self.out / f"{name}.csv", rows)
             print(markdown([{key: _text(cell) for key, cell in row.items()} for row in rows]))
+        return rows
 
 
-def _legs(model: Snapshots, tests: Sequence[Tensor], seed: int) -> list[dict[str, float | str]]:
-    """Both ends of each leg by energy distance, its certificate in nats, and the effective sizes of its samples."""
+def _certificates(model: Snapshots, tests: Sequence[Tensor], seed: int) -> list[Certificate]:
+    """The certificate of each leg; none where the held-out points do not allow it."""
+    try:
+        return model.certificates(tests, seed)
+    except InputError as error:
+        note(f"no certificate: {error}")
+        return []
+
+
+def _legs(
+    model: Snapshots, tests: Sequence[Tensor], certificates: Sequence[Certificate], seed: int, names: Sequence[str]
+) -> list[dict[str, float | str]]:
+    """Both ends of each leg by energy distance, the effective sizes of its samples, its dual gap and its certificate.
+
+    The dual gap is by how many nats a mixture potential, fitted to half of the held-out points, is ahead on the others.
+    """
     rows: list[dict[str, float | str]] = [{**row} for row in model.ends(tests, seed)]
     for row, leg in zip(rows, model.legs_, strict=True):
         row["points from"], row["points to"] = leg.effective_sizes_
-    if min(map(len, tests)) < _LEAST_FOR_CERTIFICATE or model.growth is not None:
-        note(f"no certificate: it needs {_LEAST_FOR_CERTIFICATE} held-out points of every time, and no growth")
-        return rows
-    for row, found in zip(rows, model.certificates(tests, seed), strict=True):
-        row["certificate"] = found.sentence
+    for row, found in zip(rows, certificates, strict=False):  # one for each leg, or none
+        row["dual gap (nats)"] = str(found.forward.behind)
+        row["certificate"] = str(found.verdict_for(names))
     return rows
 
 

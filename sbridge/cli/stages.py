@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from sbridge.auto import Auto
+from sbridge.baselines.sinkhorn import Sinkhorn
 from sbridge.bridge import Bridge
 from sbridge.cli.fitting import fit
 from sbridge.display import Stages, note, training_display
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evaluation import Effort, Evaluator
+from sbridge.evaluation.by_column import DATA
 from sbridge.evaluation.table import Row
 from sbridge.io import Run
 from sbridge.problem import Frame
@@ -30,7 +33,7 @@ _REPORT = "writing the report"
 
 
 def work(
-    run: Run, solver: Solver, baselines: Sequence[Solver], checkpoint_seconds: float, budget: float | None = None
+    run: Run, solver: Solver, baselines: Sequence[Sinkhorn], checkpoint_seconds: float, budget: float | None = None
 ) -> None:
     """Do the stages of a run that are not finished.
 
@@ -50,7 +53,7 @@ def work(
     if isinstance(solver, NetworkSolver | Auto):
         facts = {solver.name: working.fit(solver, checkpoint_seconds, budget)}
     else:
-        facts = {solver.name: working.solve(solver, "fitting")}
+        facts = {solver.name: working.fit_at_once(solver)}
     facts |= {baseline.name: working.solve(baseline) for baseline in baselines}
     if run.comparison() is None:
         working.evaluate(facts)
@@ -87,13 +90,26 @@ class _Working:
         self.run.path("checkpoint.pt").unlink(missing_ok=True)
         return facts
 
-    def solve(self, baseline: Solver, what: str = "solving") -> Row:
-        """The seconds that a method without a training took, or a remark that says why it failed."""
+    def fit_at_once(self, solver: Solver) -> Row:
+        """The seconds that a method without a training took."""
+
+        def solved() -> Row:
+            begin = perf_counter()
+            with self.stages.stage(f"{solver.name}: fitting"):
+                bridge = solver.solve(self.problem, self.seed)
+            self.run.keep(solver.name, bridge)
+            return {"fit_seconds": perf_counter() - begin}
+
+        facts: Row = self.run.once(f"fit {solver.name}", solved)
+        return facts
+
+    def solve(self, baseline: Sinkhorn) -> Row:
+        """The seconds that a baseline took, or a remark that says why it failed."""
 
         def solved() -> Row:
             begin = perf_counter()
             try:
-                with self.stages.stage(f"{baseline.name}: {what}"):
+                with self.stages.stage(f"{baseline.name}: solving", most=baseline.most_seconds(self.problem)):
                     bridge = baseline.solve(self.problem, self.seed)
             except (InputError, DivergenceError) as error:
                 return {"remark": f"failed: {error}"}
@@ -108,23 +124,28 @@ class _Working:
         diffusion = tuple(self.run.config["settings"]["diffusion"])
         steps = steps_for(self.problem.epsilon, Frame.of(self.problem).scale)
         evaluator = Evaluator.of(self.problem, self.seed, Effort(steps=steps, diffusion=diffusion))
-        found = {name: self.run.once(f"row {name}", partial(self._row, evaluator, name)) for name in facts}
+        own = replace(evaluator, problem=self.run.problem.to(self.problem.x0.device))  # in the user's units
+        found = {name: self.run.once(f"row {name}", partial(self._row, evaluator, own, name)) for name in facts}
         found |= {"references": self.run.once("references", partial(self._references, evaluator))}
         rows = {name: {**found[name]["row"], **facts[name]} for name in facts}
         duals = {name: found[name]["dual"] for name in facts}
+        ends = {name: found[name]["ends"] for name in facts if found[name]["ends"]}
         rows |= found["references"]["rows"]
-        comparison = evaluator.table(rows, duals | found["references"]["dual"])
+        comparison = evaluator.table(rows, duals | found["references"]["dual"], {DATA: own.data_ends(), **ends})
         comparison.to_csv(self.run.path("comparison.csv"))
         comparison.to_json(self.run.path("comparison.json"))
 
-    def _row(self, evaluator: Evaluator, name: str) -> dict[str, Any]:
-        """The row of a method and its dual values."""
+    def _row(self, evaluator: Evaluator, own: Evaluator, name: str) -> dict[str, Any]:
+        """The row of a method, its dual values, and its ends by column in the user's units."""
         path = self.run.path(self.run.config["methods"][name])
         with self.stages.stage(f"{name}: {_ROW}", like=_ROW):
             if not path.exists():
-                return {"row": {}, "dual": []}
+                return {"row": {}, "dual": [], "ends": {}}
             row, bridge = evaluator.examined(self._bridge(path))
-            return {"row": row, "dual": [] if bridge is None else evaluator.dual(bridge)}
+            if bridge is None:
+                return {"row": row, "dual": [], "ends": {}}
+            outside = Bridge.load(path).to(self.problem.x0.device)
+            return {"row": row, "dual": evaluator.dual(bridge), "ends": own.ends(outside)}
 
     def _references(self, evaluator: Evaluator) -> dict[str, Any]:
         """The rows of the floor and of the exact bridge, and the dual values of that one."""

@@ -12,11 +12,11 @@ from torch import Tensor
 from sbridge.checks import Named
 from sbridge.couplings.base import Coupling, Independent
 from sbridge.couplings.minibatch import MinibatchSinkhorn
-from sbridge.couplings.online import OnlineSinkhorn
+from sbridge.couplings.online import Ends, OnlineSinkhorn
 from sbridge.couplings.self_consistent import SelfConsistent
 from sbridge.couplings.whole import WholePlan
 
-__all__ = ["COUPLINGS", "Coupling", "Independent", "MakeCoupling", "MinibatchSinkhorn", "OnlineSinkhorn"]
+__all__ = ["COUPLINGS", "Coupling", "Ends", "Independent", "MakeCoupling", "MinibatchSinkhorn", "OnlineSinkhorn"]
 __all__ += ["SelfConsistent", "WholePlan"]
 
 COUPLINGS: dict[str, type[Coupling]] = {

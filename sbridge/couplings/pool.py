@@ -46,8 +46,8 @@ class Pool(nn.Module):
         Returns:
             The potential (n,), and rows of both datasets for `uses` partners of each point, (n uses, 2).
         """
-        potential, partners = drawn_partners(x, self.points, self.potential, epsilon, uses, generator)
-        return potential, torch.stack([rows.repeat_interleave(uses), self.rows[partners.flatten()]], dim=1)
+        drawn = drawn_partners(x, self.points, self.potential, epsilon, uses, generator)
+        return drawn.potential, torch.stack([rows.repeat_interleave(uses), self.rows[drawn.rows.flatten()]], dim=1)
 
     def join(self, rows: Tensor, potential: Tensor) -> None:
         """Replace as many of the oldest rows by these."""

@@ -22,7 +22,9 @@ from sbridge.checks import Seed, checked
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation import metrics
+from sbridge.evaluation.by_column import DATA, ColumnEnds, end_moments
 from sbridge.evaluation.certificate.duality import Care
+from sbridge.evaluation.certificate.ends import widest_gap
 from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.distances import energy_distance, energy_p_value, sliced_wasserstein, wasserstein
 from sbridge.evaluation.table import FLOOR, TRUTH, Comparison, Effort, Row, unique, with_gaps
@@ -76,8 +78,10 @@ def compare(
     evaluator = Evaluator.of(problem, random_state, effort or Effort())
     examined = {name: evaluator.examined(method) for name, method in named.items()}
     rows = {**{name: row for name, (row, _) in examined.items()}, **evaluator.references()}
-    duals = {name: evaluator.dual(bridge) for name, (_, bridge) in examined.items() if bridge is not None}
-    return evaluator.table(rows, duals | evaluator.true_dual())
+    bridges = {name: bridge for name, (_, bridge) in examined.items() if bridge is not None}
+    duals = {name: evaluator.dual(bridge) for name, bridge in bridges.items()}
+    ends = {DATA: evaluator.data_ends(), **{name: evaluator.ends(bridge) for name, bridge in bridges.items()}}
+    return evaluator.table(rows, duals | evaluator.true_dual(), ends)
 
 
 def _named(methods: Sequence[Candidate] | Mapping[str, Candidate]) -> dict[str, Candidate]:
@@ -129,11 +133,16 @@ class Evaluator:
         """The held-out points of x0 and x1 that are moved and compared."""
         return self._draw(self.problem.test0), self._draw(self.problem.test1)
 
-    def table(self, rows: Mapping[str, Row], duals: Mapping[str, Sequence[float]] | None = None) -> Comparison:
-        """The rows as a comparison, with the dual gaps of those whose `dual` is given."""
+    def table(
+        self,
+        rows: Mapping[str, Row],
+        duals: Mapping[str, Sequence[float]] | None = None,
+        ends: Mapping[str, ColumnEnds] | None = None,
+    ) -> Comparison:
+        """The rows as a comparison, with the dual gaps of those whose `dual` is given, and the methods' `ends`."""
         problem, known = self.problem, {name: dual for name, dual in (duals or {}).items() if dual}
         about = (problem.name, problem.epsilon, problem.dim, self.random_state, self.effort)
-        return Comparison(*about, with_gaps(rows, known), known)
+        return Comparison(*about, with_gaps(rows, known), known, ends or {}, problem.columns or ())
 
     def row(self, candidate: Candidate) -> Row:
         """The row of one method; an InputError or DivergenceError becomes its remark."""
@@ -148,6 +157,16 @@ class Evaluator:
         except (InputError, DivergenceError) as error:
             return {**row, "remark": f"failed: {error}"}, None
         return row, bridge
+
+    def ends(self, bridge: Bridge) -> ColumnEnds:
+        """Mean and standard deviation of every column of the held-out points, moved both ways."""
+        generator, (x0, x1) = self._generator(), self.test
+        there, back = self._move(bridge, x0, "forward", generator), self._move(bridge, x1, "backward", generator)
+        return {"forward": end_moments(there), "backward": end_moments(back)}
+
+    def data_ends(self) -> ColumnEnds:
+        """The same of the held-out points at either end."""
+        return {"forward": end_moments(self.test[1]), "backward": end_moments(self.test[0])}
 
     def dual(self, bridge: Bridge) -> list[float]:
         """D(ψ) of the bridge's potential on blocks of the held-out points, in nats.
@@ -201,8 +220,9 @@ class Evaluator:
             remark = "no distances: the held-out points are the training points"
         else:
             remark = ""
-            row |= self._distances("forward", self._draw(problem.x1), self.test[1], generator)
-            row |= self._distances("backward", self._draw(problem.x0), self.test[0], generator)
+            start, end = problem.equal_points()
+            row |= self._distances("forward", self._draw(end), self.test[1], generator)
+            row |= self._distances("backward", self._draw(start), self.test[0], generator)
         if problem.truth is not None:
             row |= self._sampled_truth(problem.truth, generator)
         return _settled(row, remark)
@@ -232,6 +252,7 @@ class Evaluator:
             f"{label}_p": energy_p_value(moved, true, self._generator()),
             f"{label}_sliced": sliced_wasserstein(moved, true, self.effort.projections, generator),
             f"{label}_wasserstein": wasserstein(moved[:matched], true[:matched]),
+            f"{label}_column": widest_gap(true, moved).size,
         }
 
     def _energy(self, energy: Estimate) -> dict[str, float]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sbridge.arrays import drawn_seed
 from sbridge.bridge import Bridge, Direction, ExactBridge
 from sbridge.errors import DivergenceError
 from sbridge.estimates import Estimate
@@ -121,7 +122,7 @@ def move(
     Raises:
         DivergenceError: a moved point has infinite or NaN coordinates.
     """
-    seed = int(torch.randint(2**62, (), device=generator.device, generator=generator))
+    seed = drawn_seed(generator)
     moved = bridge.transport(x, direction, simulation, seed, batch=_BATCH)
     lost = int((~torch.isfinite(moved)).any(-1).sum())
     if lost:
@@ -133,7 +134,7 @@ def own_paths(
     bridge: Bridge, x0: Tensor, generator: torch.Generator, times: int = 20, simulation: Simulation = Simulation()
 ) -> Tensor:
     """Simulated forward paths from x0 (n, d) at times 0, 1/times, …, 1: (times + 1, n, d)."""
-    seed = int(torch.randint(2**62, (), device=generator.device, generator=generator))
+    seed = drawn_seed(generator)
     grid = [k / times for k in range(times + 1)]
     return bridge.trajectories(x0, grid, simulation, seed, batch=_BATCH)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
-from sbridge.checks import Checked, Count, NotNegative
+from typing_extensions import TypedDict
+
+from sbridge.checks import Checked, Count, NotNegative, made_of
 from sbridge.errors import InputError
 from sbridge.estimates import rounded, with_error
-from sbridge.files import write_text
+from sbridge.evaluation.by_column import DATA, ColumnEnds, ColumnTable
+from sbridge.files import read_json, write_json
 from sbridge.sampling import Simulation, through
 from sbridge.tables import html, markdown, write_csv
 
@@ -75,6 +78,13 @@ def _distances(direction: str, short: str, end: str) -> list[Column]:
         ),
         Column(f"{direction}_sliced", f"sliced W2 {short}", "x", f"W2 along random directions (their RMS) {moved}."),
         Column(f"{direction}_wasserstein", f"W2 {short}", "x", f"Exact W2 {moved}."),
+        Column(
+            f"{direction}_column",
+            f"worst column {short}",
+            "spreads",
+            f"What mean or standard deviation miss in the column where they miss most, {moved}; by column they are in "
+            "`by_column()` and `sbridge compare --by-column`.",
+        ),
     ]
 
 
@@ -198,6 +208,8 @@ class Comparison:
         rows: by the methods' names; rows[FLOOR] holds each metric between two true samples, and rows[TRUTH] the exact
             bridge evaluated like every method, where it is known.  Values that a row does not have are absent.
         duals: the dual value of each method on equal blocks of the held-out points, in nats, where it was measured.
+        ends: mean and standard deviation of every column of each method's moved points, and of the data.
+        names: of the columns, where they have some.
     """
 
     problem: str
@@ -207,6 +219,18 @@ class Comparison:
     effort: Effort
     rows: Mapping[str, Row]
     duals: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    ends: Mapping[str, ColumnEnds] = field(default_factory=dict)
+    names: Sequence[str] = ()
+
+    def by_column(self) -> ColumnTable:
+        """Every column by itself: mean and standard deviation of each method's ends beside those of the data.
+
+        Raises:
+            InputError: the ends were not measured, as in comparisons of earlier versions.
+        """
+        if DATA not in self.ends:
+            raise InputError("this comparison has no figures of single columns; compute it again")
+        return ColumnTable(self.ends, self.names)
 
     @property
     def columns(self) -> list[Column]:
@@ -222,8 +246,7 @@ class Comparison:
     def to_json(self, path: str | Path) -> None:
         """Write everything, with the columns' meanings, to a file that `read` reads."""
         content = {**asdict(self), "columns": [asdict(column) for column in COLUMNS]}
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        write_text(Path(path), text)
+        write_json(Path(path), content)
 
     def to_markdown(self) -> str:
         """A table in Markdown with a line for each method."""
@@ -245,13 +268,17 @@ class Comparison:
         Raises:
             InputError: the file is missing, damaged or holds something else.
         """
+        content = read_json(Path(path), _Content)
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            del content["columns"]
-            effort = Effort(**{**content["effort"], "diffusion": tuple(content["effort"].get("diffusion", ()))})
-            return Comparison(**{**content, "effort": effort})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            return made_of("it", Comparison, {**content, "effort": Effort(**content["effort"])})
+        except (InputError, TypeError) as error:
             raise InputError(f"{path} is not a comparison written by sbridge, or it is damaged: {error}") from error
+
+
+class _Content(TypedDict):
+    """Of a comparison's file: fields that are not named here are checked by the dataclass."""
+
+    effort: dict[str, Any]
 
 
 def merge(comparisons: Sequence[Comparison]) -> Comparison:
@@ -272,7 +299,10 @@ def merge(comparisons: Sequence[Comparison]) -> Comparison:
     found = [one.duals.get(name) for one in comparisons for name in one.rows if name not in (FLOOR, TRUTH)]
     duals = {name: dual for name, dual in zip(names, found, strict=True) if dual is not None}
     duals |= {name: first.duals[name] for name in references if name in first.duals}
-    return replace(first, rows=with_gaps(rows, duals), duals=duals)
+    moved = [one.ends.get(name) for one in comparisons for name in one.rows if name not in (FLOOR, TRUTH)]
+    measured = {name: ends for name, ends in zip(names, moved, strict=True) if ends is not None}
+    data = {DATA: first.ends[DATA]} if DATA in first.ends else {}
+    return replace(first, rows=with_gaps(rows, duals), duals=duals, ends=data | measured)
 
 
 def with_gaps(rows: Mapping[str, Row], duals: Mapping[str, Sequence[float]]) -> Mapping[str, Row]:
@@ -286,7 +316,7 @@ def with_gaps(rows: Mapping[str, Row], duals: Mapping[str, Sequence[float]]) -> 
 
 
 def _check_alike(first: Comparison, other: Comparison) -> None:
-    one, two = ({**asdict(each), "rows": None, "duals": None} for each in (first, other))
+    one, two = ({**asdict(each), "rows": None, "duals": None, "ends": None} for each in (first, other))
     differing = [f"{key} ({one[key]} and {two[key]})" for key in one if one[key] != two[key]]
     if differing:
         rule = "only comparisons of the same problem, seed and sizes can be merged"

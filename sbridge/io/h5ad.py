@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ def read_h5ad_file(path: Path, reading: Reading, wanted: Sequence[str] | None, w
     Raises:
         InputError: anndata is not installed, or a group, representation or column is unknown.
     """
-    data = _library().read_h5ad(path)
+    data = _read(path)
     rows = np.arange(data.n_obs)
     if reading.groupby is not None and group is not None:
         rows = np.flatnonzero(_labels(data, reading.groupby, str(path)) == group)
@@ -35,6 +36,12 @@ def read_h5ad_file(path: Path, reading: Reading, wanted: Sequence[str] | None, w
     columns = wanted if wanted is not None else expanded(reading.columns) or None
     points = points_of(data, columns, str(path), whose, reading.rep)
     return replace(points, carried=_carried(data), rows=rows)
+
+
+def _read(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of old files, whose entries anndata moves
+        return _library().read_h5ad(path)
 
 
 def write_h5ad_file(file: BinaryIO, data: Any) -> None:

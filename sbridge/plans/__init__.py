@@ -13,8 +13,10 @@ points, where there are any, stand in the place of 1/n0 and 1/n1.
 from sbridge.plans.cost import scaled_cost
 from sbridge.plans.iteration import annealed_potential
 from sbridge.plans.plan import (
+    Drawn,
     Plan,
     drawn_partners,
+    effective_partners,
     entropic_plan,
     entropic_plans,
     extended,
@@ -22,5 +24,5 @@ from sbridge.plans.plan import (
     refined,
 )
 
-__all__ = ["Plan", "annealed_potential", "drawn_partners", "entropic_plan", "entropic_plans", "extended"]
-__all__ += ["plan_energy", "refined", "scaled_cost"]
+__all__ = ["Drawn", "Plan", "annealed_potential", "drawn_partners", "effective_partners", "entropic_plan"]
+__all__ += ["entropic_plans", "extended", "plan_energy", "refined", "scaled_cost"]

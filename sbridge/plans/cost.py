@@ -67,16 +67,30 @@ class Cost:
             totals = kernel.sum(1)
             masses += (weights / totals) @ kernel
             logs.append(largest + totals.log())
-        return self._potential(logs, mean), masses * (len(g) / len(self.x)) / self.column_weights
+        return self._potential(logs, mean), self._masses(masses)
 
-    def half_step_with_partners(self, g: Tensor, uses: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The f (n0,) with exact rows for g (n1,), and `uses` columns drawn from the law of each row, (n0, uses)."""
+    def half_step_with_partners(
+        self, g: Tensor, uses: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The answers of `half_step`, and columns drawn from the law of each row, (n0, uses)."""
         bias, mean = self._bias(g)
-        logs, columns = [], []
-        for kernel, largest in self._kernels(bias):
-            logs.append(largest + kernel.sum(1).log())
+        masses, logs, columns = torch.zeros_like(g), [], []
+        blocks = zip(self._kernels(bias), self._row_weights_in_blocks(), strict=True)
+        for (kernel, largest), weights in blocks:
+            totals = kernel.sum(1)
+            masses += (weights / totals) @ kernel
+            logs.append(largest + totals.log())
             columns.append(_drawn_columns(kernel, uses, generator))
-        return self._potential(logs, mean), torch.cat(columns)
+        return self._potential(logs, mean), self._masses(masses), torch.cat(columns)
+
+    def mean_entropy(self, g: Tensor) -> float:
+        """The mean entropy of the rows' laws for g (n1,), in nats."""
+        bias, _ = self._bias(g)
+        found = []
+        for kernel, _ in self._kernels(bias):
+            totals = kernel.sum(1)
+            found.append(totals.log() + torch.special.entr(kernel).sum(1) / totals)
+        return float(torch.cat(found).mean())
 
     def refined(self, g: Tensor, iterations: int) -> Tensor:
         """g (n1,) after some Sinkhorn iterations on exponentials that are computed once and held, (n0, n1).
@@ -116,6 +130,10 @@ class Cost:
         """g − columns (n1,) in the precision of the points, less its mean for the sake of precision, and the mean."""
         bias = g + self.column_weights.log() - self.columns
         return (bias - bias.mean()).to(self.x), bias.mean()
+
+    def _masses(self, sums: Tensor) -> Tensor:
+        """Masses of the columns, each over that of its weight, from sums over the rows, (n1,)."""
+        return sums * (len(self.y) / len(self.x)) / self.column_weights
 
     def _potential(self, logs: list[Tensor], mean: Tensor) -> Tensor:
         """f (n0,) from the logarithms of the rows' sums."""

@@ -16,16 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from math import log, pi
+from math import exp, log, pi
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sbridge.plans.cost import Cost, scaled_cost
+from sbridge.plans.cost import Cost
 from sbridge.plans.iteration import annealed_potential, sinkhorn
 from sbridge.weights import drawn_rows, shares_of
 
-__all__ = ["Plan", "drawn_partners", "entropic_plan", "entropic_plans", "extended", "plan_energy", "refined"]
+__all__ = ["Drawn", "Plan", "drawn_partners", "effective_partners", "entropic_plan", "entropic_plans", "extended"]
+__all__ += ["plan_energy", "refined"]
 
 _ANNEALED_POINTS = 256  # at most, of a sample that starts by annealing; larger ones start from fewer points
 _THINNING = 4  # times fewer
@@ -82,19 +84,26 @@ class Plan:
         return 2 * self.epsilon * float(cost.transport_cost(self.g))
 
     def partners(self) -> float:
-        """The effective number of points of x1 that share a point of x0, from 1 to n1; memory grows with n0 n1.
+        """The effective number of points of x1 that share a point of x0, from 1 to n1.
 
         It is exp H, with H the mean entropy of x1 given x0 under the plan; over n1 it is exp(−I), with I the mutual
         information of both ends.
         """
-        shares = torch.softmax(self.g - scaled_cost(self.x0, self.x1, self.epsilon), dim=1)
-        return float(torch.special.entr(shares).sum(1).mean().exp())
+        return effective_partners(self.x0, self.x1, self.g, self.epsilon)
 
     def pairs(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """n independent pairs from the plan, each (n, d)."""
         rows = drawn_rows(self.x0, self.weights0, n, generator)
-        _, partners = drawn_partners(self.x0[rows], self.x1, self.g, self.epsilon, 1, generator, self.weights1)
-        return self.x0[rows], self.x1[partners[:, 0]]
+        drawn = drawn_partners(self.x0[rows], self.x1, self.g, self.epsilon, 1, generator, self.weights1)
+        return self.x0[rows], self.x1[drawn.rows[:, 0]]
+
+
+class Drawn(NamedTuple):
+    """The potential f (n,), y's masses times their number (m,), and rows of y drawn for each point, (n, uses)."""
+
+    potential: Tensor
+    masses: Tensor
+    rows: Tensor
 
 
 def entropic_plan(
@@ -148,9 +157,14 @@ def drawn_partners(
     uses: int,
     generator: torch.Generator,
     weights: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`extended`, and partners of x (n, d): rows of y drawn from the plan's law of y given x, (n, uses)."""
-    return Cost.between(x, y, epsilon, None, weights).half_step_with_partners(g, uses, generator)
+) -> Drawn:
+    """`extended`, and `uses` partners of each of x (n, d), drawn from the plan's law of y given x."""
+    return Drawn(*Cost.between(x, y, epsilon, None, weights).half_step_with_partners(g, uses, generator))
+
+
+def effective_partners(x: Tensor, y: Tensor, g: Tensor, epsilon: float) -> float:
+    """exp of the mean entropy of y given x, under the plan of the potential g (m,) at y (m, d); x is (n, d)."""
+    return exp(Cost.between(x, y, epsilon).mean_entropy(g))
 
 
 def refined(x0: Tensor, x1: Tensor, g: Tensor, epsilon: float, iterations: int) -> Tensor:

@@ -19,7 +19,7 @@ from sbridge.errors import InputError
 from sbridge.points.names import listed, places_of
 from sbridge.points.points import Points
 
-__all__ = ["AnnotatedTable", "points_of_annotated"]
+__all__ = ["AnnotatedTable", "loadings_of", "points_of_annotated"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,29 @@ def points_of_annotated(
     taken = tuple(names[place] for place in order)
     values = as_tensor(_array(data, found)).double()[:, order]
     return Points(values, taken, label, AnnotatedTable(data, found, taken))
+
+
+def loadings_of(points: Points, key: str) -> tuple[tuple[str, ...], Tensor]:
+    """Names (k) and loadings (k, d) of the variables behind points of an AnnData, such as the genes behind components.
+
+    Args:
+        points: of an AnnData (n, d).
+        key: of varm, such as PCs: a row for each variable, a column for each of the representation's.
+
+    Raises:
+        InputError: the points came from elsewhere, or there are no such loadings.
+    """
+    kind = points.kind
+    if not isinstance(kind, AnnotatedTable):
+        raise InputError(f"{points.label}: loadings {key!r} are an entry of varm, and only an AnnData has one")
+    names, known = _names(kind.data, kind.rep, points.label), list(kind.data.varm.keys())
+    if key not in known:
+        raise InputError(f"{points.label} has no loadings {key!r} in varm; it has {listed(known) or 'none'}")
+    held = as_tensor(np.asarray(kind.data.varm[key])).double()
+    if held.shape[1] != len(names):
+        raise InputError(f"the loadings {key!r} have {held.shape[1]} columns, but {kind.rep} has {len(names)}")
+    places = places_of(names, points.columns or names, points.label)
+    return tuple(map(str, kind.data.var_names)), held[:, places]
 
 
 def _key(data: Any, columns: Sequence[str] | None, label: str, whose: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["NO_LABEL", "Points"]
 
 NO_LABEL = "the points"
+_CHECKED_AT_ONCE = 32_768  # rows
 _DOUBLES = Arrays(np.dtype(np.float64))
 
 
@@ -84,6 +86,19 @@ class Points:
             )
         return replace(self, values=self.values[:, order], columns=columns)
 
+    def matched_by_position(self, columns: Sequence[str] | None, whose: str) -> list[str]:
+        """What to say where only this side or the other names its columns, a sentence or nothing.
+
+        Args:
+            columns: the names of the other side.
+            whose: whose they are.
+        """
+        if (self.columns is None) == (columns is None):
+            return []
+        named, other = (whose, self.label) if self.columns is None else (self.label, whose)
+        names = columns if self.columns is None else self.columns
+        return [f"{other} does not name its columns: they are taken in the order of {named}, {listed(names or ())}"]
+
     def where(self, keep: NDArray[np.bool_]) -> Points:
         """The points of the rows that are kept, (n,)."""
         carried = None if self.carried is None else self.carried.filter(keep)
@@ -96,9 +111,9 @@ class Points:
         Raises:
             InputError: there is one; the message names row and column of the first.
         """
-        bad = ~self.values.isfinite()
-        if not bad.any():
+        if all(part.isfinite().all() for part in self.values.split(_CHECKED_AT_ONCE)):
             return
+        bad = ~self.values.isfinite()
         row, column = (int(place) for place in bad.nonzero()[0])
         name = self.columns[column] if self.columns else f"{column} counting from 0"
         raise InputError(

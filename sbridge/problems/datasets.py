@@ -58,7 +58,7 @@ class Photos(Checked):
         """The problem; its truth is not known."""
         generator = torch.Generator().manual_seed(self.seed)
         (x0, test0), (x1, test1) = (self._pixels(picture, generator) for picture in self.pictures())
-        return Problem(x0, x1, self.epsilon, test0, test1, self.name)
+        return Problem(x0, x1, self.epsilon, test0, test1, self.name, columns=("red", "green", "blue"))
 
     def _pixels(self, picture: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         colours, wanted = picture.reshape(-1, 3), self.samples + self.test_samples

@@ -10,19 +10,11 @@ from matplotlib.figure import Figure
 
 from sbridge.estimates import Estimate, rounded
 from sbridge.evaluation.certificate.statement import Certificate, Passage
-from sbridge.io import Run
+from sbridge.report.coordinates import columns_of
 from sbridge.report.material import Exhibit, Material
-from sbridge.report.style import GREY, WIDTH, canvas, colours, styled
+from sbridge.report.style import GREY, colours, panel, styled
 
-__all__ = ["certificate", "certified"]
-
-
-def certified(run: Run) -> list[str]:
-    """The verdict in one line, or the reason why there is none."""
-    found = run.certificate()
-    if isinstance(found, Certificate):
-        return [str(found.verdict_for(run.problem.columns or ()))]
-    return [f"No certificate: {found}."] if found else []
+__all__ = ["certificate"]
 
 
 def certificate(material: Material) -> Exhibit | None:
@@ -30,53 +22,54 @@ def certificate(material: Material) -> Exhibit | None:
     found = material.run.certificate()
     if not isinstance(found, Certificate):
         return None
-    figure = _figure(found, colours([material.fitted])[material.fitted])
-    caption = " ".join([*_both(found), _READING])
-    return Exhibit("certificate", "How far from the Schrödinger bridge", figure, caption, _rows(found))
+    names = [column.name for column in columns_of(material.run.problem)]
+    figures = _figures(found, colours([material.fitted])[material.fitted])
+    caption = " ".join([*_both(found, names), _READING])
+    return Exhibit("certificate", "How far from the Schrödinger bridge", caption, figures, _rows(found, names))
 
 
 _READING = (
-    "The true bridge is not needed. A potential is learned from the fit's own paths; it defines an exact Schrödinger "
-    "bridge, and the distance to that one is known. That one may lead to another end than your data: this is checked "
-    "by nearest neighbours, and by the dual value of a mixture potential fitted to half of the held-out points. Bars "
-    "are ± 2 standard errors; the dashed lines are floors, which 19 of 20 pairs of samples of one law stay below."
+    "How it is measured: a potential is learned from the fit's own paths. It defines an exact Schrödinger bridge, and "
+    "the distance to that one is known. But that one may have another end than your data, so the end is checked too: "
+    "by nearest neighbours, and by a mixture potential that is fitted to half of the held-out points. Bars are two "
+    "standard errors on each side. A dashed line is the floor: 19 of 20 pairs of samples of one law stay below."
 )
 
 
-def _both(found: Certificate) -> list[str]:
+def _both(found: Certificate, names: Sequence[str]) -> list[str]:
     both = {"Forward": found.forward, "Backward": found.backward}
-    return [f"{name}: {one.verdict()} Power: {one.ends.power}." for name, one in both.items()]
+    return [f"{name}: {one.verdict(names)} The check of its end: {one.ends.power}." for name, one in both.items()]
 
 
-def _rows(found: Certificate) -> list[dict[str, str]]:
+def _rows(found: Certificate, names: Sequence[str]) -> list[dict[str, str]]:
     both = (found.forward, found.backward)
     lines: dict[str, list[str]] = {
         "verdict": [one.verdict().word for one in both],
-        "from the bridge of the data (nats)": [str(one.divergence) for one in both],
-        "from an exact bridge to its own end (nats)": [str(one.distance) for one in both],
-        "half of the paths change it by": [str(one.fewer_paths) for one in both],
-        "half of the steps change it by": [str(one.fewer_steps) for one in both],
-        "regression: residual on its paths, on others (nats)": [_residual(one) for one in both],
+        "distance from the bridge of your data (nats)": [str(one.divergence) for one in both],
+        "distance from an exact bridge to its own end (nats)": [str(one.distance) for one in both],
+        "change of that with half of the paths": [str(one.fewer_paths) for one in both],
+        "change of that with half of the steps": [str(one.fewer_steps) for one in both],
+        "residual of the regression, on its paths and on others (nats)": [_residual(one) for one in both],
         "dual value of the potential (nats)": [str(one.dual) for one in both],
-        "behind a mixture potential's (nats)": [str(one.behind) for one in both],
-        "potential at its end less at your data (nats)": [str(one.end_error) for one in both],
+        "by how much a mixture potential's is larger (nats)": [str(one.behind) for one in both],
+        "potential at its end, less that at your data (nats)": [str(one.end_error) for one in both],
         "its end from your data, by nearest neighbours": [str(one.ends) for one in both],
-        "power of that check": [one.ends.power for one in both],
-        "most wrong at the end": [_column(one) for one in both],
-        "predictable change of the drift": [_share(one.hjb, one.turning) for one in both],
-        "curl of the drift": [_share(one.curl, one.turning) for one in both],
+        "what that check would have seen": [one.ends.power for one in both],
+        "the column that is most wrong at the end": [_column(one, names) for one in both],
+        "predictable part of the drift's change, 0 for a bridge": [_share(one.hjb, one.turning) for one in both],
+        "curl of the drift, 0 for a bridge": [_share(one.curl, one.turning) for one in both],
     }
-    return [{"": name, "forward": cells[0], "backward": cells[1]} for name, cells in lines.items()]
+    return [{"measure": name, "forward": cells[0], "backward": cells[1]} for name, cells in lines.items()]
 
 
 def _residual(one: Passage) -> str:
     if one.residual.held_out == 0:
-        return "none: its own potential"
+        return "none: the potential is its own"
     return f"{rounded(one.residual.fitted)}, {rounded(one.residual.held_out)}"
 
 
-def _column(one: Passage) -> str:
-    return f"{one.column.sentence()} ({rounded(one.column.seen)} would be certain)"
+def _column(one: Passage, names: Sequence[str]) -> str:
+    return f"{one.column.sentence(names)}; from {rounded(one.column.seen)} on it is certain"
 
 
 def _share(part: Estimate, whole: Estimate) -> str:
@@ -84,22 +77,22 @@ def _share(part: Estimate, whole: Estimate) -> str:
 
 
 @styled
-def _figure(found: Certificate, colour: str) -> Figure:
-    """Divergences in nats, and the checks of the ends with their floors."""
-    figure, axes = canvas(1, 2, (WIDTH / 2, WIDTH / 3.2))
+def _figures(found: Certificate, colour: str) -> list[Figure]:
+    """Distances in nats, and the checks of the ends with their floors."""
     nats: dict[str, Estimate] = {}
     ends: dict[str, Estimate] = {}
-    floors: list[float] = []
-    for arrow, one in {"→": found.forward, "←": found.backward}.items():
-        nats |= {f"bridge of the data {arrow}": one.divergence, f"exact bridge {arrow}": one.distance}
-        ends[f"ends {arrow}"] = one.ends.divergence
-        floors.append(one.ends.floor)
-    _dots(axes[0, 0], nats, colour)
-    axes[0, 0].set(title="distance from", xlabel="nats")
-    _dots(axes[0, 1], ends, colour)
-    axes[0, 1].vlines(floors, [-0.4, 0.6], [0.4, 1.4], color=GREY, linestyle="--", linewidth=1)
-    axes[0, 1].set(title="ends from the data", xlabel="nats")
-    return figure
+    for name, one in {"forward": found.forward, "backward": found.backward}.items():
+        nats |= {f"{name}, of your data": one.divergence, f"{name}, to its own end": one.distance}
+        ends[name] = one.ends.divergence
+    distances, left = panel()
+    _dots(left, nats, colour)
+    left.set(title="distance from the Schrödinger bridge", xlabel="nats")
+    checks, right = panel()
+    _dots(right, ends, colour)
+    floors = [found.forward.ends.floor, found.backward.ends.floor]
+    right.vlines(floors, [-0.4, 0.6], [0.4, 1.4], color=GREY, linestyle="--", linewidth=1)
+    right.set(title="distance of the end from your data", xlabel="nats")
+    return [distances, checks]
 
 
 def _dots(ax: Axes, values: Mapping[str, Estimate], colour: str) -> None:

@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 
 from sbridge.epsilon import EpsilonSweep
 from sbridge.estimates import rounded
+from sbridge.files import made_folder
 from sbridge.io.settings import environment
 from sbridge.report.material import Exhibit
-from sbridge.report.page import write_page
-from sbridge.report.style import BLUE, GREEN, GREY, ORANGE, WIDTH, canvas, plain_powers, styled
+from sbridge.report.page import Origin, write_page
+from sbridge.report.style import BLUE, GREEN, GREY, ORANGE, panel, plain_powers, styled
 from sbridge.tables import write_csv
 
-__all__ = ["epsilon_figure", "write_epsilon_page"]
+__all__ = ["epsilon_figures", "write_epsilon_page"]
 
 _CAPTION = (
     "What changes with ε. Partners: points of x1 that share a point of x0, with the limits of the recommended range "
@@ -29,22 +30,26 @@ _CAPTION = (
 
 def write_epsilon_page(folder: Path, name: str, found: EpsilonSweep, command: str) -> Path:
     """Write epsilon.csv, epsilon.html and the figure into a folder, and return the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     write_csv(folder / "epsilon.csv", found.rows())
-    exhibit = Exhibit("epsilon", "The effect of ε", epsilon_figure(found), _CAPTION, found.rows())
+    exhibit = Exhibit("epsilon", "The effect of ε", _CAPTION, epsilon_figures(found), found.rows())
     question = ["Which ε? It is part of the question: no ε is the right one, but a sample cannot support all of them."]
-    path, settings = folder / "epsilon.html", {"spread": rounded(found.recommended.spread)}
+    path, origin = (
+        folder / "epsilon.html",
+        Origin(command, environment(), {"spread": rounded(found.recommended.spread)}),
+    )
     asked = [*question, f"The ε that auto chooses is {found.recommended}"]
-    write_page(path, f"{name}: ε", asked, [exhibit], command=command, environment=environment(), settings=settings)
+    write_page(path, f"{name}: ε", asked, [exhibit], origin)
     return path
 
 
 @styled
-def epsilon_figure(found: EpsilonSweep) -> Figure:
+def epsilon_figures(found: EpsilonSweep) -> list[Figure]:
     """Partners, energy, ends and straightness against ε."""
-    figure, axes = canvas(2, 2, (WIDTH / 2, WIDTH / 3))
-    (partners, energy), (ends, straight) = axes
-    epsilons, fits, range_ = [fit.epsilon for fit in found.fits], found.fits, found.recommended
+    fits, range_ = found.fits, found.recommended
+    epsilons = [fit.epsilon for fit in fits]
+    drawn = [panel() for _ in range(4)]
+    partners, energy, ends, straight = (ax for _, ax in drawn)
     partners.plot(epsilons, [fit.partners for fit in fits], "o-", color=BLUE)
     for level, style in ((range_.fewest, ":"), (range_.among / 2, ":"), (range_.among, "--")):
         partners.axhline(level, color=GREY, linestyle=style, linewidth=1)
@@ -53,16 +58,16 @@ def epsilon_figure(found: EpsilonSweep) -> Figure:
     ends.axhline(found.floor, color=GREY, linestyle="--", linewidth=1)
     straight.plot(epsilons, [fit.straightness for fit in fits], "o-", color=BLUE)
     partners.set(ylabel="partners of a point", yscale="log")
-    energy.set(ylabel="energy (x²)")
-    ends.set(ylabel="energy distance of the ends (x)")
+    energy.set(ylabel="energy (squared units of the data)")
+    ends.set(ylabel="energy distance of the ends")
     straight.set(ylabel="straightness of the flow", ylim=(0, 1.05))
-    for ax in axes.flat:
-        ax.set(xscale="log", xlabel="ε (x²)", xlim=(epsilons[0] / 1.2, epsilons[-1] * 1.2))
+    for _, ax in drawn:
+        ax.set(xscale="log", xlabel="ε (squared units of the data)", xlim=(epsilons[0] / 1.2, epsilons[-1] * 1.2))
         plain_powers(ax.xaxis)
         ax.axvspan(range_.low, range_.high, color=GREEN, alpha=0.12)
         ax.axvline(range_.choice, color=GREEN, linewidth=1)
     plain_powers(partners.yaxis)
-    return figure
+    return [figure for figure, _ in drawn]
 
 
 def _bars(ax: Any, epsilons: list[float], curves: Mapping[str, Any]) -> None:

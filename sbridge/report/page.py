@@ -3,43 +3,82 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from sbridge.estimates import rounded
-from sbridge.files import write_bytes, write_text
+from sbridge.evaluation import Comparison
+from sbridge.files import subfolder, write_text
 from sbridge.inspection import inspect_points
 from sbridge.io import Run
-from sbridge.report.certificate import certificate, certified
+from sbridge.report.animation import animation
+from sbridge.report.certificate import certificate
+from sbridge.report.ends import ends
 from sbridge.report.fit import drift_error, interpolant, training_curves
+from sbridge.report.headline import Headline, caution, headline, sizes
 from sbridge.report.material import Exhibit, Material, Section
 from sbridge.report.movement import movement
-from sbridge.report.points import endpoints, trajectories
 from sbridge.report.recolouring import recolouring
-from sbridge.report.style import colours, png
+from sbridge.report.style import VARIABLES, WIDTH, colours, inline, svg
 from sbridge.report.tried import tried
-from sbridge.report.words import comparison_rows, heads, question, verdict
+from sbridge.report.words import LEAD, comparison_rows, heads, main_rows, question, verdict
 
-__all__ = ["SECTIONS", "build", "exhibits", "write_page"]
+__all__ = ["SECTIONS", "Origin", "Top", "build", "exhibits", "write_page"]
 
 SECTIONS: Sequence[Section] = (
     recolouring,
+    movement,
+    ends,
+    certificate,
     tried,
     training_curves,
-    trajectories,
-    partial(endpoints, direction="forward"),
-    partial(endpoints, direction="backward"),
-    movement,
-    certificate,
     interpolant,
     drift_error,
 )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How to make a page again.
+
+    Args:
+        command: as it was typed.
+        environment: versions and machine.
+        settings: printed as JSON.
+    """
+
+    command: str
+    environment: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Top:
+    """What the page of a run has above its exhibits, and other pages do not.
+
+    Args:
+        lead: the question in a sentence.
+        sizes: how many points there are.
+        caution: a warning where they are few.
+        headline: whether to trust the fit.
+        animation: content for page.js.
+        comparison: the methods, as the template needs them.
+    """
+
+    lead: str = ""
+    sizes: str = ""
+    caution: str = ""
+    headline: Headline | None = None
+    animation: Mapping[str, Any] | None = None
+    comparison: Mapping[str, Any] | None = None
 
 
 def build(run: Run, sections: Sequence[Section] = SECTIONS) -> Path:
@@ -49,10 +88,18 @@ def build(run: Run, sections: Sequence[Section] = SECTIONS) -> Path:
         InputError: a file of the run is missing or damaged.
     """
     material, path = Material(run), run.path("report.html")
-    config = {name: run.config[name] for name in ("command", "environment", "settings")}
-    shown = exhibits(material, sections)
+    moving = animation(material)
+    top = Top(
+        LEAD,
+        sizes(run.problem),
+        caution(run.problem),
+        headline(material),
+        None if moving is None else moving.content(),
+        None if material.comparison is None else _comparison(material.comparison, list(material.methods)),
+    )
+    origin = Origin(run.config["command"], run.config["environment"], run.config["settings"])
     asked = [*question(material.problem), *_units(run)]
-    write_page(path, material.problem.name, asked, shown, **config, **_comparison(material))
+    write_page(path, run.problem.name, asked, exhibits(material, sections), origin, top)
     return path
 
 
@@ -64,9 +111,8 @@ def _units(run: Run) -> list[str]:
     columns = inspect_points(run.problem, run.fitted_problem).columns
     noise = ", ".join(f"{column.name} {rounded(column.noise)}" for column in columns)
     return [
-        f"Before the fit every column was {how}. ε and all figures on this page, other than those of single columns, "
-        f"are in these standardised units. In the units of the data √(2ε) is: {noise}. The points that this bridge "
-        "moves are in the units of the data."
+        f"Before the fit every column was {how}. ε, distances and energies on this page are in these standardised "
+        f"units; points and columns are in the units of the data. There the noise √(2ε) of each column is: {noise}."
     ]
 
 
@@ -75,62 +121,77 @@ def exhibits(material: Material, sections: Sequence[Section] = SECTIONS) -> list
     return [exhibit for section in sections if (exhibit := section(material)) is not None]
 
 
-def _comparison(material: Material) -> dict[str, Any]:
-    comparison = material.comparison
-    if comparison is None:
-        return {}
+def _comparison(comparison: Comparison, methods: Sequence[str]) -> dict[str, Any]:
+    measures = comparison_rows(comparison)
     return {
-        "comparison": comparison,
-        "verdict": [*certified(material.run), *verdict(comparison)],
+        "verdict": verdict(comparison),
         "heads": heads(comparison),
-        "table": comparison_rows(comparison),
-        "colours": colours(list(material.methods)),
+        "measures": measures,
+        "main": main_rows(measures),
+        "colours": {name: VARIABLES[colour] for name, colour in colours(methods).items()},
+        "remarks": {name: row.get("remark") for name, row in comparison.rows.items()},
+        "effort": comparison.effort,
     }
 
 
 def write_page(
-    path: Path,
-    name: str,
-    question: Sequence[str],
-    exhibits: Sequence[Exhibit],
-    *,
-    command: str,
-    environment: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    **comparison: Any,
+    path: Path, name: str, question: Sequence[str], exhibits: Sequence[Exhibit], origin: Origin, top: Top = Top()
 ) -> None:
     """Write a page, and its figures to the folder figures/ beside it.
 
     Args:
         path: of the page.
         name: its heading.
-        question: its first paragraphs.
+        question: paragraphs that say what was asked.
         exhibits: its sections.
-        command, environment, settings: how to reproduce what it shows; `settings` is printed as JSON.
-        comparison: the table of a comparison and its verdict, as the template needs them.
+        origin: how to make it again.
+        top: what the page of a run has in addition.
     """
-    (path.parent / "figures").mkdir(exist_ok=True)
-    images = {exhibit.slug: _save(exhibit, path.parent / "figures") for exhibit in exhibits}
+    folder = subfolder(path.parent, "figures")
     pages = Environment(
-        loader=PackageLoader("sbridge.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("sbridge.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    html = pages.get_template("template.html.j2").render(
+    html = pages.get_template("page.html.j2").render(
+        **vars(top),
         name=name,
         question=question,
         exhibits=exhibits,
-        images=images,
-        command=command,
-        facts={key: value for key, value in settings.items() if not isinstance(value, dict | list)},
-        environment=environment,
-        settings=json.dumps(settings, indent=2, ensure_ascii=False),
+        drawings={exhibit.slug: _drawings(exhibit, folder) for exhibit in exhibits if exhibit.figures},
+        command=origin.command,
+        facts={key: value for key, value in origin.settings.items() if not isinstance(value, dict | list)},
+        environment=origin.environment,
+        settings=json.dumps(origin.settings, indent=2, ensure_ascii=False),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        **{"comparison": None, **comparison},
+        style=_asset("page.css"),
+        script=_asset("page.js"),
     )
     write_text(path, html)
 
 
-def _save(exhibit: Exhibit, folder: Path) -> str:
-    """Write the figure as a file, and return it in base64."""
-    image = png(exhibit.figure)
-    write_bytes(folder / f"{exhibit.slug}.png", image)
-    return b64encode(image).decode()
+def _asset(name: str) -> Markup:
+    return Markup(files("sbridge.report").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _drawings(exhibit: Exhibit, folder: Path) -> list[Markup]:
+    """Write the figures as files, and return them as parts of the page."""
+    several = len(exhibit.figures) > 1
+    names = [f"{exhibit.slug}-{k}" if several else exhibit.slug for k in range(1, len(exhibit.figures) + 1)]
+    return [_drawing(name, figure, exhibit.title, folder) for name, figure in zip(names, exhibit.figures, strict=True)]
+
+
+def _drawing(name: str, figure: Figure, title: str, folder: Path) -> Markup:
+    drawing = svg(figure, name)
+    write_text(folder / f"{name}.svg", drawing)
+    kind = "wide" if figure.get_figwidth() > 0.7 * WIDTH else "small"
+    about = Markup('<svg class="{}" role="img" aria-label="{}"').format(kind, _description(figure, title))
+    return about + Markup(inline(drawing).removeprefix("<svg"))
+
+
+def _description(figure: Figure, title: str) -> str:
+    """For readers who do not see the figure: what is drawn against what."""
+    panels = [f"{ax.get_title()}: {ax.get_ylabel()} against {ax.get_xlabel()}" for ax in figure.axes if ax.get_xlabel()]
+    return "; ".join([title, *panels])

@@ -26,12 +26,11 @@ _FLOW_STEPS = 12  # of Heun: within 2/255 of the limit for 99 % of colours
 _PROCESS_STEPS = 16  # of Euler–Maruyama
 _BATCH = 8192  # pixels; larger batches leave a processor's cache and take twice as long
 _READING = (
-    "Above: on the way, along the probability-flow ODE of the fitted bridge. At every time it has the bridge's "
-    "distribution of colours. It is deterministic: equal colours stay equal, so there is no grain. Below, at the "
-    "other end: by the process itself, whose noise is independent for each pixel and shows as grain; and by the mean "
-    "endpoint of each colour, which has no grain but less contrast than the other picture. The baselines are shown by "
-    "their means, for which their drift is evaluated only once for each colour. Values outside [0, 1] are clipped for "
-    "display only."
+    "Above: on the way, along the probability flow of the fitted bridge, which has the bridge's colours at every time. "
+    "It has no noise: equal colours stay equal. Below, at the other end. Process: each pixel has noise of its own, "
+    "which shows as grain. Mean: each colour goes to the mean of its ends, which has no grain, but less contrast than "
+    "the other picture. The baselines are shown by their means, which are quick to compute. Colours out of range are "
+    "clipped, only to show them."
 )
 
 
@@ -56,7 +55,7 @@ def recolouring(material: Material, pictures: Callable[[], Pictures] = Photos.pi
         pictures: gives the two pictures whose pixels are the data, (height, width, 3) with values in [0, 1].
     """
     problem = material.run.config["settings"].get("problem", {})
-    if problem.get("class") != Photos.__name__ or not material.methods:
+    if problem.get("class") != Photos.__name__ or material.fitted not in material.bridges:
         return None
     both, name = pictures(), material.fitted
     moving = _both(flow, material.bridges[name], both)
@@ -68,13 +67,12 @@ def recolouring(material: Material, pictures: Callable[[], Pictures] = Photos.pi
     return Exhibit(
         "recolouring",
         "The pictures, recoloured",
-        _figure(moving, arrived, f"{name}: flow"),
-        f"All {pixels:,} pixels of the two pictures, each a point in the space of colours, moved. {_READING}",
+        f"All {pixels:,} pixels of the two pictures, each a point in the space of colours, were moved. {_READING}",
+        [_figure(moving, arrived, f"{name}: flow")],
         [
             {"to move all pixels of both pictures": way, "seconds": f"{sum(one.seconds for one in found):.1f}"}
             for way, found in ways.items()
         ],
-        "picture",
     )
 
 

@@ -9,14 +9,17 @@ from math import hypot, sqrt
 from sbridge.evaluation import COLUMNS, FLOOR, TRUTH, Column, Comparison
 from sbridge.problem import Problem
 
-__all__ = ["Finding", "Measure", "comparison_rows", "findings", "heads", "question", "ties", "verdict"]
+__all__ = ["LEAD", "Finding", "Measure", "comparison_rows", "findings", "heads", "main_rows", "question", "ties"]
+__all__ += ["verdict"]
 
+LEAD = "How do the points of x0 become the points of x1, by a random process that is as close as possible to diffusion?"
 _SUBJECTS = {
-    "path_kl": "The law of the whole path",
-    "cbw_uvp": "The endpoint given the start (the coupling)",
-    "forward_energy": "The endpoint of the forward process",
-    "backward_energy": "The endpoint of the backward process",
+    "path_kl": "Whole paths",
+    "cbw_uvp": "The end of a path, given its start",
+    "forward_energy": "Where forward paths end",
+    "backward_energy": "Where backward paths end",
 }  # the columns that the verdict uses → what each measures; the other columns measure the same in other ways
+_MAIN = (*_SUBJECTS, "forward_wasserstein", "backward_wasserstein", "dual_gap", "fit_seconds")
 
 
 def question(problem: Problem) -> list[str]:
@@ -25,14 +28,13 @@ def question(problem: Problem) -> list[str]:
     noise = sqrt(2 * problem.epsilon)
     share = 200 * noise / (spread0 + spread1)
     return [
-        f"Two datasets of points in {problem.dim} dimension{'s' * (problem.dim > 1)}: x0 with {len(problem.x0):,} "
-        f"training points and {len(problem.test0):,} held-out points, x1 with {len(problem.x1):,} and "
-        f"{len(problem.test1):,}. Which random process moves x0 at t = 0 to x1 at t = 1, and x1 back to x0, and stays "
-        "as close as possible to pure diffusion? That process is the Schrödinger bridge.",
-        f"It is dX = u dt + √(2ε) dW with ε = {problem.epsilon:.4g} in squared units of the data. Over unit time the "
-        f"the noise moves a point by about √(2ε) = {noise:.3g} in each coordinate. The points of x0 spread by "
-        f"{spread0:.3g} and those of x1 by {spread1:.3g} (standard deviation, root mean square over coordinates), so "
-        f"the noise is {share:.0f} % of the spread. With a smaller ε the start determines the endpoint more closely.",
+        "There are two sets of points, x0 and x1. Which random process takes the points of x0 at t = 0 to those of x1 "
+        "at t = 1, and those of x1 back to x0, and is as close as possible to pure diffusion? This process is the "
+        "Schrödinger bridge.",
+        f"It is dX = u dt + √(2ε) dW with ε = {problem.epsilon:.4g}, in squared units of the data. From t = 0 to t = 1 "
+        f"the noise moves a point by about √(2ε) = {noise:.3g} in each column. The standard deviation of a column is "
+        f"{spread0:.3g} in x0 and {spread1:.3g} in x1 (root mean square over the columns), so the noise is "
+        f"{share:.0f} % of it. With a smaller ε the start of a path says more about its end.",
     ]
 
 
@@ -62,8 +64,8 @@ class Finding:
     @property
     def sentence(self) -> str:
         figures = [f"{name} ({value:.3g})" for name, value in self.values.items()]
-        first = f"{_listed(figures[: self.ties])} {'tie' if self.ties > 1 else 'is closest to the floor'}"
-        behind = f", ahead of {_listed(figures[self.ties :])}" if figures[self.ties :] else ""
+        first = f"{_listed(figures[: self.ties])} {'cannot be told apart' if self.ties > 1 else 'is best'}"
+        behind = f", before {_listed(figures[self.ties :])}" if figures[self.ties :] else ""
         return f"{self.subject}, by {self.column.heading}: {first}{behind}. The floor is {self.floor:.3g}."
 
 
@@ -91,6 +93,12 @@ def comparison_rows(comparison: Comparison) -> list[Measure]:
     """The comparison with a row for each measure and a column for each head, without the remarks."""
     columns = [column for column in comparison.columns if column.name != "remark"]
     return [Measure(column, _cells(comparison, column)) for column in columns]
+
+
+def main_rows(measures: Sequence[Measure]) -> list[Measure]:
+    """The rows that the verdict uses, the distances that are easiest to read, and the time."""
+    named = {row.column.name: row for row in measures}
+    return [named[name] for name in _MAIN if name in named]
 
 
 def _cells(comparison: Comparison, column: Column) -> dict[str, tuple[str, str]]:
@@ -149,14 +157,13 @@ def verdict(comparison: Comparison) -> list[str]:
     if len(names) > 1 and found:
         counts = {name: sum(name in finding.best for finding in found) for name in names}
         score = _listed([f"{name} on {counts[name]}" for name in sorted(counts, key=lambda name: -counts[name])])
-        sentences.insert(0, f"Best or tied with the best, of {len(found)} measure{'s' * (len(found) > 1)}: {score}.")
-        sentences.append("Differences within the floor, or within two standard errors, count as ties.")
+        sentences.insert(0, f"Best, or not distinguishable from the best, of {len(found)} measures: {score}.")
     remarks = {name: comparison.rows[name].get("remark") for name in names}
     sentences += [f"Note on {name}: {remark}." for name, remark in remarks.items() if remark]
     if TRUTH not in comparison.rows:
         sentences.append(
-            "The true bridge is not known here: these figures tell whether the endpoints are right, not whether the "
-            "process between them is."
+            "The true bridge is not known here. So this table tells whether paths end in the right places, not whether "
+            "the process between the ends is right."
         )
     return sentences
 

@@ -20,7 +20,6 @@ from sbridge.standardise import Standardise, as_fitted
 __all__ = ["write_report"]
 
 
-
 def write_report(
     methods: Mapping[str, Bridge | Fitted],
     problem: Problem,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from sbridge.snapshots.chain import Chain, check_times
 from sbridge.snapshots.growth import growth_weights
 from sbridge.snapshots.joints import Joint
 from sbridge.solvers.base import Listener, Solver
+from sbridge.weights import thinned
 
 __all__ = ["Snapshots"]
 
@@ -45,10 +47,10 @@ class Snapshots(SolverParameters):
             law on the two sides of a snapshot: before it that of the points, after it that of the weighted points.
 
     Attributes:
-        chain_: the fitted `Chain`, which also has everything below.
-        legs_: the fitted `SchrodingerBridge` of each pair of neighbours, in unit time, with its `effective_sizes_`.
-        growth_: with `growth`, the weights (n_k,) of each snapshot but the last, with the mean one.
-        n_features_in_: dimension d of the data.
+        chain_ (Chain): the fitted `Chain`, which also has everything below.
+        legs_ (list): the fitted `SchrodingerBridge` of each pair of neighbours, in unit time.
+        growth_ (list): with `growth`, the weights (n_k,) of each snapshot but the last, with the mean one.
+        n_features_in_ (int): dimension d of the data.
     """
 
     chain_: Chain
@@ -147,21 +149,32 @@ class Snapshots(SolverParameters):
             base = self.legs_[-1].sample("x1") if at == chain.times[0] else self.legs_[0].sample("x0")
         return chain.log_prob(x, at, base=base, **options)
 
-    def certificates(self, snapshots: Sequence[Array], random_state: RandomState = None) -> list[Certificate]:
+    def certificates(
+        self,
+        snapshots: Sequence[Array],
+        random_state: RandomState = None,
+        sample_weight: Sequence[SampleWeights] | None = None,
+    ) -> list[Certificate]:
         """How far each leg is from a Schrödinger bridge, in nats: `Bridge.certificate` of every leg.
 
         Args:
-            snapshots: points (n, d) of each snapshot that were not used in the fit, at least 100, of equal weight.
+            snapshots: points (n, d) of each snapshot that were not used in the fit.
             random_state: seed of the reference bridges and of the paths.
+            sample_weight: weights (n,) of the points.  With them, and with growth, points are thinned to their
+                effective number, of which at least 100 are needed.
 
         Raises:
-            InputError: the fit has growth, so that its legs do not start from points of equal weight, or as in
-                `Bridge.certificate`.
+            InputError: as in `Bridge.certificate`.
         """
-        if self.growth is not None:
-            raise InputError("a certificate needs points of equal weight; there is none for a fit with growth")
-        seed = seed_of(random_state)
-        return [leg.certificate(x0, x1, seed) for leg, x0, x1 in self._fitted().pairs(snapshots)]
+        seed, weights = seed_of(random_state), _for_each(snapshots, sample_weight)
+        found = []
+        for k, (leg, x0, x1) in enumerate(self._fitted().pairs(snapshots)):
+            start, end = leg.tensor(x0), leg.tensor(x1)
+            own = self._grown(leg.epsilon, start, end, weights[k], weights[k + 1])
+            generator = torch.Generator(start.device).manual_seed(seed)
+            few0, few1 = (thinned(x, w, generator) for x, w in zip((start, end), own, strict=True))
+            found.append(leg.certificate(few0, few1, seed))
+        return found
 
     def ends(
         self,

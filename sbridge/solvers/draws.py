@@ -10,7 +10,7 @@ from torch import Tensor
 from sbridge.couplings import Coupling
 from sbridge.times import TimeDensity
 
-__all__ = ["Draw", "draw"]
+__all__ = ["Draw", "draw", "noise_like", "times_like"]
 
 
 class Draw(NamedTuple):
@@ -29,15 +29,23 @@ class Draw(NamedTuple):
 def draw(
     coupling: Coupling, times: TimeDensity, batches: int, groups: int, pairs: int, generator: torch.Generator
 ) -> Draw:
-    """Ingredients of that many batches, each of `groups` groups of `pairs` pairs.
+    """Ingredients of that many batches, each of `groups` groups of `pairs` pairs."""
+    x0, x1 = (x.view(batches * groups, pairs, -1) for x in coupling.pairs(batches * groups * pairs, generator))
+    return Draw(times_like(x0, times, batches, generator), x0, x1, noise_like(x0, generator))
+
+
+def times_like(x0: Tensor, times: TimeDensity, batches: int, generator: torch.Generator) -> Tensor:
+    """A time for each group of x0 (groups, pairs, d): (groups, 1, 1).
 
     The times of every batch, and of all together, are stratified.
     """
-    total = batches * groups
-    x0, x1 = (x.view(total, pairs, -1) for x in coupling.pairs(total * pairs, generator))
+    total = len(x0)
     uniform = torch.rand(total, generator=generator, dtype=x0.dtype, device=x0.device)
     order = torch.randperm(batches, generator=generator, device=x0.device)
-    strata = torch.arange(total, device=x0.device).view(groups, batches).T[order].reshape(-1)
-    t = times.quantile((strata + uniform) / total)
-    z = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
-    return Draw(t.view(-1, 1, 1), x0, x1, z)
+    strata = torch.arange(total, device=x0.device).view(-1, batches).T[order].reshape(-1)
+    return times.quantile((strata + uniform) / total).view(-1, 1, 1)
+
+
+def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of x's shape."""
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)

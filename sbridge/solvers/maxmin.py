@@ -19,7 +19,9 @@ import torch
 from torch.optim import Optimizer
 
 from sbridge.checks import Count, Positive
+from sbridge.couplings import Coupling, OnlineSinkhorn
 from sbridge.errors import InputError
+from sbridge.fields import Drifts
 from sbridge.interpolants import (
     Brownian,
     GammaKind,
@@ -36,12 +38,21 @@ from sbridge.solvers.force import hjb_force
 from sbridge.solvers.held_out import antithetic_path, bridge_pairs
 from sbridge.solvers.method import Batch, Draws, Method, TrainingState
 from sbridge.solvers.network_solver import MakeOptimiser, NetworkSolver
-from sbridge.solvers.regression import InterpolantRegression, base_interpolant, check_gamma, check_groups
+from sbridge.solvers.regression import (
+    InterpolantRegression,
+    Regression,
+    base_interpolant,
+    check_gamma,
+    check_groups,
+    regression_on,
+)
 from sbridge.solvers.soap import Soap
 from sbridge.solvers.training import Schedule
-from sbridge.times import TimesKind, Uniform
+from sbridge.times import Arcsine, TimesKind
 
-__all__ = ["MaxMin", "MaxMinMethod"]
+__all__ = ["MaxMin", "MaxMinMethod", "settled"]
+
+_MANY_PARTNERS = 16
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,7 @@ class MaxMin(NetworkSolver):
     round_steps: Count = 5
     interpolant: InterpolantKind = Linear
     gamma: GammaKind = Brownian
-    times: TimesKind = Uniform
+    times: TimesKind = Arcsine
     group: Count = 16
     learn_mean: bool = True
     learn_gamma: bool = False
@@ -83,11 +94,14 @@ class MaxMin(NetworkSolver):
         if not (self.learn_mean or self.learn_gamma):
             raise InputError("max–min needs something to learn, the mean or γ; for a fixed interpolant use Regression")
 
-    def method(self, data: Data) -> MaxMinMethod:
-        """Regression on the learned interpolant, and the player that moves it."""
-        learned = data.seeded(self._learned(base_interpolant(self.interpolant, self.gamma, data), data))
+    def method(self, data: Data) -> Method:
+        """Regression on the learned interpolant, and the player that moves it; regression alone where `settled`."""
+        base = base_interpolant(self.interpolant, self.gamma, data)
+        learned = data.seeded(self._learned(base, data))
         draws = Draws(data, self.coupling, self.times(learned), self.batch // self.group, self.group // 2)
         linear, brownian = self.interpolant is Linear, self.gamma is Brownian
+        if linear and brownian and not self.learn_gamma and settled(draws.coupling, data.generator):
+            return regression_on(base, draws, Regression.round_steps, linear, brownian, data.generator)
         inner = InterpolantRegression(learned, draws, self.round_steps, linear, brownian)
         outer = self.outer_optimiser(learned.parameters(), lr=self.outer_rate)
         return MaxMinMethod(inner, outer, self.outer_rate, self.schedule)
@@ -96,6 +110,17 @@ class MaxMin(NetworkSolver):
         size = (self.outer_width, self.outer_depth)
         learned = LearnedMean(base, data.dim, *data.spreads, *size) if self.learn_mean else base
         return LearnedGamma(learned) if self.learn_gamma else learned
+
+
+def settled(coupling: Coupling, generator: torch.Generator) -> bool:
+    """Whether pairs are so near to those of the bridge that the linear interpolant is already the saddle point.
+
+    The pairs of an entropic plan between samples are biased by about one over the effective number of partners.  The
+    outer player mends that bias; where there is hardly any, its steps are noise and cost time.
+    """
+    if not isinstance(coupling, OnlineSinkhorn):
+        return False
+    return coupling.effective_partners(generator) > _MANY_PARTNERS
 
 
 class MaxMinMethod(Method):
@@ -129,6 +154,10 @@ class MaxMinMethod(Method):
         self.outer.zero_grad()
         (-(self.draws.times.per_time(path.t) * force * path.x).sum(-1).mean()).backward()
         self.outer.step()
+
+    def known_drifts(self, data: Data) -> Drifts | None:
+        """The inner player's, for the interpolant that the outer player starts from."""
+        return self.inner.known_drifts(data)
 
     def check_path(self, training: TrainingState) -> Path:
         return self.inner.check_path(training)

@@ -23,8 +23,10 @@ from sbridge.solvers.held_out import POINTS, antithetic_path, drift_losses, drif
 from sbridge.times import TimeDensity
 
 __all__ = ["CHECK_BATCHES", "Batch", "Draws", "MakeCoupling", "Method", "TrainingState", "drift_batches"]
+__all__ += ["target_batches"]
 
 CHECK_BATCHES = 8  # held-out points of a check, in batches
+_POWER = 0.25  # of the time left, in the weight of the losses
 
 
 class TrainingState(Protocol):
@@ -65,9 +67,39 @@ def drift_batches(
     path: Path, epsilon: float, groups: int, losses: Callable[..., Tensor] = drift_losses
 ) -> Iterator[Batch]:
     """Batches of `groups` groups of a path, with losses(drifts, target=…, epsilon=…); by default the quadratic one."""
-    parts = (path.t, path.x, drift_targets(path, epsilon))
-    for t, x, target in zip(*(part.split(groups) for part in parts), strict=True):
-        yield Batch(t, x, partial(losses, target=target, epsilon=epsilon))
+    return target_batches(path.t, path.x, drift_targets(path, epsilon), epsilon, groups, losses)
+
+
+def target_batches(
+    t: Tensor,
+    x: Tensor,
+    target: Tensor,
+    epsilon: float,
+    groups: int,
+    losses: Callable[..., Tensor] = drift_losses,
+    power: float = _POWER,
+) -> Iterator[Batch]:
+    """The same of times (n, 1, 1), points (n, points, d) and targets of both drifts (n, points, 2d).
+
+    The forward drift's loss has the weight ∝ (1−t)^power and the backward drift's ∝ t^power.  The variance of the
+    targets grows like 1/(1−t) and 1/t, and with equal weights the noise of the last times disturbs the fit at all
+    others.
+    """
+    for one, place, aim in zip(*(part.split(groups) for part in (t, x, target)), strict=True):
+        root = _root_weight(one, aim, power)
+        yield Batch(one, place, partial(_weighted, losses, root=root, target=aim, epsilon=epsilon))
+
+
+def _root_weight(t: Tensor, target: Tensor, power: float) -> Tensor:
+    """Square roots of the weights, whose means over t are one: (groups, 1, 2d)."""
+    half = target.shape[-1] // 2
+    forward, backward = (((1 + power) * share**power).sqrt() for share in (1 - t, t))
+    return torch.cat([forward.expand(-1, -1, half), backward.expand(-1, -1, half)], dim=-1)
+
+
+def _weighted(losses: Callable[..., Tensor], drifts: Tensor, root: Tensor, target: Tensor, epsilon: float) -> Tensor:
+    """Losses that are quadratic in drifts and targets together, with the weight root²."""
+    return losses(root * drifts, target=root * target, epsilon=epsilon)
 
 
 class Draws:
@@ -119,6 +151,10 @@ class Method(ABC):
 
     def after_round(self, training: TrainingState) -> None:  # noqa: B027
         """Act between two rounds, which most methods do not."""
+
+    def known_drifts(self, data: Data) -> Drifts | None:
+        """Drifts that the network corrects; none by default."""
+        return None
 
     def check_path(self, training: TrainingState) -> Path:
         """Fresh points of the process between held-out data, in groups, (groups, points, d), for a check."""

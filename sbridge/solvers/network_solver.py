@@ -14,7 +14,7 @@ from sbridge.bridge import Bridge
 from sbridge.checks import Checked, Count, Positive, Seed, Share, checked
 from sbridge.couplings import OnlineSinkhorn
 from sbridge.errors import InputError
-from sbridge.fields import Corrected, Drifts, Reversed
+from sbridge.fields import Beside, Corrected, Drifts, Reversed
 from sbridge.networks import NetworkFactory, ResidualNetwork, build_network
 from sbridge.problem import FEWEST_POINTS, Problem
 from sbridge.solvers.answer import LatestNotWorse, MakeRule
@@ -78,7 +78,8 @@ class NetworkSolver(Checked, ABC):
             InputError: ε is too small, or the network or the interpolant does not fit the data.
         """
         data = Data.of(problem, random_state)
-        method, drifts = self.method(data), self._drifts(data)
+        method = self.method(data)
+        drifts = self._drifts(data, method)
         optimiser = self.optimiser(drifts.parameters(), lr=self.rate)
         return Training(data, method, drifts, optimiser, self.schedule, self.answer, self.steps, self.memory)
 
@@ -97,17 +98,23 @@ class NetworkSolver(Checked, ABC):
                 hear(progress)
         return training.bridge()
 
-    def _drifts(self, data: Data) -> Drifts:
-        """The network, or its sum with the prior's drifts on the training points."""
+    def _drifts(self, data: Data, method: Method) -> Drifts:
+        """The network, or its sum with drifts that are known: the prior's, or else the method's own."""
         network = build_network(self.network, data.dim, data.spreads, data.epsilon, data.random_state).to(data.x0)
-        if self.prior is None:
+        known = method.known_drifts(data) if self.prior is None else _solved(self.prior, data)
+        if known is None:
             return network
-        _check_enough_for_prior(data)
         network.silence()
-        problems = (data.problem, data.problem.exchanged())
-        both = (self.prior.solve(one, data.random_state).to(data.x0) for one in problems)
-        there, back = (bridge.forward_field for bridge in both)
-        return Corrected(there, Reversed(back), network)
+        return Corrected(known, network)
+
+
+def _solved(prior: Solver, data: Data) -> Drifts:
+    """The prior's drifts on the training points."""
+    _check_enough_for_prior(data)
+    problems = (data.problem, data.problem.exchanged())
+    both = (prior.solve(one, data.random_state).to(data.x0) for one in problems)
+    there, back = (bridge.forward_field for bridge in both)
+    return Beside(there, Reversed(back))
 
 
 def _check_enough_for_prior(data: Data) -> None:

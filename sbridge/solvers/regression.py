@@ -18,6 +18,7 @@ import torch
 
 from sbridge.checks import Count
 from sbridge.errors import InputError
+from sbridge.fields import Drifts
 from sbridge.interpolants import (
     Brownian,
     ClosedForm,
@@ -31,11 +32,14 @@ from sbridge.interpolants import (
 )
 from sbridge.solvers.data import Data
 from sbridge.solvers.draws import Draw
+from sbridge.solvers.linear import linear_drifts
 from sbridge.solvers.method import Batch, Draws, Method, TrainingState, drift_batches
 from sbridge.solvers.network_solver import NetworkSolver
-from sbridge.times import TimesKind, Uniform
+from sbridge.solvers.smoothed import SmoothedRegression, smoothing_pays
+from sbridge.times import Arcsine, TimesKind
 
 __all__ = ["InterpolantRegression", "Regression", "base_interpolant", "check_gamma", "check_groups"]
+__all__ += ["regression_on"]
 
 
 @dataclass(frozen=True)
@@ -63,18 +67,28 @@ class Regression(NetworkSolver):
 
     interpolant: InterpolantKind = Linear
     gamma: GammaKind = Brownian
-    times: TimesKind = Uniform
+    times: TimesKind = Arcsine
     group: Count = 16
 
     def validate(self) -> None:
         check_gamma(self.interpolant, self.gamma)
         check_groups(self.batch, self.group)
 
-    def method(self, data: Data) -> InterpolantRegression:
-        """Regression on the interpolant as it is."""
+    def method(self, data: Data) -> Method:
+        """Regression on the interpolant as it is, with smoothed targets where a plan gives points many partners."""
         base = base_interpolant(self.interpolant, self.gamma, data)
         draws = Draws(data, self.coupling, self.times(base), self.batch // self.group, self.group // 2)
-        return InterpolantRegression(base, draws, self.round_steps, self.interpolant is Linear, self.gamma is Brownian)
+        linear, brownian = self.interpolant is Linear, self.gamma is Brownian
+        return regression_on(base, draws, self.round_steps, linear, brownian, data.generator)
+
+
+def regression_on(
+    base: Interpolant, draws: Draws, round_steps: int, linear: bool, brownian: bool, generator: torch.Generator
+) -> Method:
+    """Regression on a fixed interpolant, with smoothed targets where they exist and have less noise."""
+    if linear and brownian and smoothing_pays(draws.coupling, generator):
+        return SmoothedRegression(base, draws, round_steps)
+    return InterpolantRegression(base, draws, round_steps, linear, brownian)
 
 
 def check_gamma(interpolant: type[ClosedForm], gamma: type[Gamma]) -> None:
@@ -123,6 +137,10 @@ class InterpolantRegression(Method):
     def batches_of(self, draw: Draw, epsilon: float) -> Iterator[Batch]:
         """The batches that a draw gives."""
         return drift_batches(self.path(draw), epsilon, self.draws.groups)
+
+    def known_drifts(self, data: Data) -> Drifts | None:
+        """The best linear drifts of the interpolant as it is."""
+        return linear_drifts(self.interpolant, self.draws.coupling, data)
 
     def check_path(self, training: TrainingState) -> Path:
         return self.path(self.draws.held_out(training))

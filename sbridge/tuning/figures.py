@@ -44,7 +44,7 @@ def parallel(study: Study, space: Space) -> list[Exhibit]:
         {"hyperparameter": name, "best trial": _setting(value), "solver's own": _setting(own[name])}
         for name, value in study.best.settings.items()
     ]
-    return [Exhibit("trials", "All trials", _parallel_figure(study, space.varied()), caption, best)]
+    return [Exhibit("trials", "All trials", caption, [_parallel_figure(study, space.varied())], best)]
 
 
 def trial_curves(study: Study) -> list[Exhibit]:
@@ -55,7 +55,7 @@ def trial_curves(study: Study) -> list[Exhibit]:
         f"The criterion ({study.criterion}) of each trial after equal shares of its training; the best trial is "
         "orange. A line that ends early was stopped by the scheduler or by a failure."
     )
-    return [Exhibit("curves", "Criterion during the training", _curve_figure(study), caption)]
+    return [Exhibit("curves", "Criterion during the training", caption, [_curve_figure(study)])]
 
 
 def importance_bars(study: Study, space: Space) -> list[Exhibit]:
@@ -68,7 +68,7 @@ def importance_bars(study: Study, space: Space) -> list[Exhibit]:
         "analysis of variance of a random forest). With few trials this is a rough estimate."
     )
     table = [{"hyperparameter": name, "share": f"{share:.2f}"} for name, share in found.items()]
-    return [Exhibit("importances", "Which hyperparameter matters", _bar_figure(found), caption, table)]
+    return [Exhibit("importances", "Which hyperparameter matters", caption, [_bar_figure(found)], table)]
 
 
 def importances(study: Study, space: Space) -> dict[str, float]:
