@@ -10,7 +10,7 @@ The second is the right one where the law at the start of the other direction is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -29,8 +29,6 @@ _FULL_DIM = 10  # largest d for mixtures with full covariances
 _GAUSSIAN_DIM = 500  # for one of them
 
 _REVERSAL = "its time reversal"
-
-Components = tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -51,18 +49,16 @@ class Found:
     """What a family found on some points.
 
     Args:
-        components: of the two directions' fits.
         contenders: both directions by the contender's name.
         reversals: which of them are time reversals, and of which.
     """
 
-    components: Components
     contenders: Mapping[str, tuple[KnownProcess, KnownProcess]]
     reversals: Mapping[str, str] = field(default_factory=dict)
 
 
-FitClosed = Callable[[Problem, int, Components], Found]
-"""Fits to a problem from a seed; with components given, it does not choose their number."""
+FitClosed = Callable[[Problem, int], Found]
+"""Fits to a problem from a seed."""
 
 
 def families(dim: int) -> list[FitClosed]:
@@ -97,7 +93,7 @@ def _both(bridge: PotentialBridge) -> tuple[KnownProcess, KnownProcess]:
     )
 
 
-def _straight(problem: Problem, random_state: int, components: Components) -> Found:
+def _straight(problem: Problem, random_state: int) -> Found:
     """Brownian motion along the mean displacement: the potential of S = I, r = 0."""
     frame = Frame.of(problem)
     like = problem.x0
@@ -105,22 +101,21 @@ def _straight(problem: Problem, random_state: int, components: Components) -> Fo
     still = MixtureDrift(zero[:, 0], zero, torch.full_like(zero, 2 * level), level)
     shifts = (frame.shift0, frame.shift1, frame.scale)
     there, back = Framed(still, *shifts), Framed(Reversed(still), *shifts)
-    bridge = PotentialBridge(there, back, problem.epsilon, like[:4096], 0.0, 0.0)
-    return Found(None, {"no drift": _both(bridge)})
+    dual = float((frame.shift1 - frame.shift0).square().sum() / 2)
+    bridge = PotentialBridge(there, back, problem.epsilon, like[:4096], dual, 0.0)
+    return Found({"no drift": _both(bridge)})
 
 
-def _full(solver: FullMixturePotential, problem: Problem, random_state: int, components: Components) -> Found:
+def _full(solver: FullMixturePotential, problem: Problem, random_state: int) -> Found:
     """Both directions have fits of their own, in one call."""
     bridge = solver.solve(problem, random_state)
     name = "Gaussian" if solver.components == 1 else solver.name
-    return Found(components, {name: _both(bridge)})
+    return Found({name: _both(bridge)})
 
 
-def _mixture(problem: Problem, random_state: int, components: Components) -> Found:
+def _mixture(problem: Problem, random_state: int) -> Found:
     solver = MixturePotential()
-    counts = components or (None, None)
-    both = zip((problem, problem.exchanged()), counts, strict=True)
-    there, back = (replace(solver, components=count).solve(one, random_state) for one, count in both)
+    there, back = (solver.solve(one, random_state) for one in (problem, problem.exchanged()))
     (forward, to_start), (backward, to_end) = _both(there), _both(back)
     contenders = {solver.name: (forward, backward), _REVERSAL: (to_end, to_start)}
-    return Found((there.components, back.components), contenders, {_REVERSAL: solver.name})
+    return Found(contenders, {_REVERSAL: solver.name})

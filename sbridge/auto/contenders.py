@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
 
-from sbridge.auto.closed import Components, FitClosed, turned
+from sbridge.auto.closed import FitClosed, turned
 from sbridge.auto.held_out import HeldOut
 from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
@@ -15,9 +15,8 @@ from sbridge.evaluation.certificate.duality import Dual
 from sbridge.evaluation.certificate.estimate import WithPotential
 from sbridge.fields import Field
 from sbridge.potentials.bridge import PotentialBridge
-from sbridge.problem import Problem
 
-__all__ = ["Contender", "Sides", "Way", "best_in", "best_of", "bridge_of", "fitted", "judged"]
+__all__ = ["Contender", "Sides", "Way", "best_in", "bridge_of", "fitted", "judged"]
 
 _SURE = 2.0  # standard errors
 
@@ -62,7 +61,6 @@ class Contender:
         name: in tables.
         ways: forward, and backward in reversed time.
         seconds: of the fit.
-        family, components: by which a closed form can be fitted again.
         reversal_of: the name of the contender that it is the time reversal of.
         bridge: of the network.
     """
@@ -70,24 +68,20 @@ class Contender:
     name: str
     ways: tuple[Way, Way]
     seconds: float
-    family: FitClosed | None = None
-    components: Components = None
     reversal_of: str = ""
     bridge: Bridge | None = None
 
 
-def fitted(
-    family: FitClosed, problem: Problem, sides: Sides, random_state: int, components: Components = None
-) -> list[Contender]:
-    """The closed forms of a family, fitted to a problem."""
+def fitted(family: FitClosed, sides: Sides, random_state: int) -> list[Contender]:
+    """The closed forms of a family."""
     begin = perf_counter()
-    found = family(problem, random_state, components)
+    found = family(sides[0].fitted, random_state)
     seconds = perf_counter() - begin
     contenders = []
     for name, both in found.contenders.items():
         there, back = (Way(one.field, one.potential, side) for side, one in zip(sides, both, strict=True))
         source = found.reversals.get(name, "")
-        contenders.append(Contender(name, (there, back), seconds, family, found.components, source))
+        contenders.append(Contender(name, (there, back), seconds, source))
     return contenders
 
 
@@ -128,12 +122,6 @@ def _certainly(one: Way, other: Way) -> bool:
     """Whether it is ahead of the other by more than the noise."""
     gain = one.ahead_of(other)
     return gain.value > _SURE * gain.standard_error
-
-
-def best_of(way: int, old: Contender, new: Sequence[Contender]) -> Contender:
-    """The contender as fitted again to all points, unless that is certainly worse: fits may end in a poor maximum."""
-    again = next((one for one in new if one.name == old.name), old)
-    return old if _certainly(old.ways[way], again.ways[way]) else again
 
 
 def bridge_of(there: Contender, back: Contender) -> Bridge:

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from sbridge.auto.account import Account, Tried
-from sbridge.auto.closed import FitClosed, families
-from sbridge.auto.contenders import Contender, best_in, best_of, bridge_of, fitted, judged
+from sbridge.auto.closed import families
+from sbridge.auto.contenders import Contender, best_in, bridge_of, fitted, judged
 from sbridge.auto.held_out import HeldOut
 from sbridge.bridge import Bridge
 from sbridge.errors import DivergenceError
@@ -59,11 +59,11 @@ class Contest:
     account: Account
 
     def __init__(self, network: NetworkSolver, budget: float | None, problem: Problem, random_state: int) -> None:
-        self.began, self.budget, self.problem, self.random_state = perf_counter(), budget, problem, random_state
+        self.began, self.budget, self.columns = perf_counter(), budget, problem.columns
         self.generator = torch.Generator(problem.x0.device).manual_seed(random_state)
         out = HeldOut.of(problem, random_state)
         self.sides = out, out.exchanged()
-        fits = (fitted(family, out.fitted, self.sides, random_state) for family in families(problem.dim))
+        fits = (fitted(family, self.sides, random_state) for family in families(problem.dim))
         self.closed = [one for fit in fits for one in fit]
         self.checks = [side.check(best_in(k, self.closed).ways[k].field) for k, side in enumerate(self.sides)]
         self.most = max(1, _PASSES * min(len(out.fitted.x0), len(out.fitted.x1)) // network.batch)
@@ -72,7 +72,6 @@ class Contest:
         self.kept_step, self._kept = 0, None if self.training is None else self.training.answer.kept
         self.network_seconds, self.stopped = 0.0, ""
         self._judged: tuple[int, list[Contender]] = 0, []
-        self._again: dict[FitClosed, list[Contender]] = {}
 
     @property
     def step(self) -> int:
@@ -116,8 +115,8 @@ class Contest:
         contenders = self.contenders()
         kept = [best_in(k, contenders) for k in (0, 1)]
         self.account = Account(self._tried(contenders, kept), self._ended())
-        answer = bridge_of(*(self._with_all_points(k, one) for k, one in enumerate(kept)))
-        answer.columns, answer.tried = self.problem.columns, self.account
+        answer = bridge_of(*kept)
+        answer.columns, answer.tried = self.columns, self.account
         return answer
 
     def contenders(self) -> list[Contender]:
@@ -167,15 +166,6 @@ class Contest:
         except DivergenceError as error:
             self.stopped = str(error)
             return []
-
-    def _with_all_points(self, way: int, kept: Contender) -> Contender:
-        """A closed form fitted again with the held-out points, if there is time."""
-        family = kept.family
-        if family is None or (family not in self._again and self._left() < kept.seconds):
-            return kept
-        if family not in self._again:
-            self._again[family] = fitted(family, self.problem, self.sides, self.random_state, kept.components)
-        return best_of(way, kept, self._again[family])
 
     def _tried(self, contenders: Sequence[Contender], kept: Sequence[Contender]) -> list[Tried]:
         """A row for each contender."""

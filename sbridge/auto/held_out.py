@@ -23,7 +23,7 @@ CARE = Care(8192, 500, 128, 32)
 
 _LARGEST = 5000  # points a side that are held out, at most
 _SHARE = 0.1
-_FEW = 50
+_FEW = 30
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class HeldOut:
     def of(problem: Problem, random_state: int) -> HeldOut:
         """A tenth of the points of each end, at most 5,000, drawn by the seed; repeated in proportion to weights.
 
-        Of fewer than 500 points it is a quarter, at most 50: the answer is fitted again to all.  Of fewer than 20 none
-        can be spared: all are fitted to, and compared on.
+        Of fewer than 300 points it is a quarter, at most 30.  Of fewer than 20 none can be spared: all are fitted to,
+        and compared on.  The answer is not fitted again to all points: with few of them that is as often worse.
         """
         generator = torch.Generator().manual_seed(random_state)
         sides = [_divided(x, w, generator) for x, w in zip((problem.x0, problem.x1), problem.weights, strict=True)]
