@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
     from sbridge.bridge import Bridge, ExactBridge
     from sbridge.couplings import Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
-    from sbridge.errors import DataWarning, DivergenceError, InputError
+    from sbridge.errors import DataWarning, DivergenceError, InputError, SpreadWarning
     from sbridge.estimator import SchrodingerBridge
     from sbridge.evaluation import compare
     from sbridge.evaluation.certificate.statement import Certificate
@@ -81,6 +81,7 @@ __all__ = [
     "Simulation",
     "SineSquared",
     "Snapshots",
+    "SpreadWarning",
     "Trigonometric",
     "Uniform",
     "VariancePreserving",
@@ -97,7 +98,7 @@ _MODULES = {
     "baselines.sinkhorn": "BlockwiseSinkhorn GeomlossSinkhorn PotSinkhorn",
     "bridge": "Bridge ExactBridge",
     "couplings": "Independent MinibatchSinkhorn OnlineSinkhorn SelfConsistent WholePlan",
-    "errors": "DataWarning DivergenceError InputError",
+    "errors": "DataWarning DivergenceError InputError SpreadWarning",
     "estimator": "SchrodingerBridge",
     "evaluation": "compare",
     "evaluation.certificate.statement": "Certificate",

@@ -6,7 +6,7 @@ A pair of drifts b_F, b_B and ε is a whole bridge: b = (b_F + b_B)/2 and s = (b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sbridge import storage
 from sbridge.arrays import Array, RandomState, seed_of, seeded
-from sbridge.checks import Elsewhere, Time, checked, checked_value
+from sbridge.checks import Elsewhere, Positive, Time, checked, checked_value
 from sbridge.densities import Base, as_density, is_law
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate, rounded
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Bridge", "Direction", "ExactBridge", "Times"]
 
 Direction = Literal["forward", "backward"]
+_CHECKED_AT_ONCE = 32_768  # points
 Times = Annotated[Sequence[float], Elsewhere()]
 
 
@@ -56,7 +57,7 @@ class Bridge(storage.Storable):
         columns: names of the d columns of the data; None where they had none.
     """
 
-    kept: ClassVar[tuple[str, ...]] = ("columns",)
+    kept: ClassVar[Mapping[str, Any]] = {"columns": list[str] | None}
 
     def __init__(
         self,
@@ -68,7 +69,8 @@ class Bridge(storage.Storable):
     ) -> None:
         super().__init__()
         self.forward_field, self.backward_field = forward_field, backward_field
-        self.epsilon, self.interpolant, self.remark = epsilon, interpolant, remark
+        self.epsilon: float = checked_value("epsilon", Positive, epsilon)
+        self.interpolant, self.remark = interpolant, remark
         self.columns: Sequence[str] | None = None
 
     @property
@@ -138,17 +140,23 @@ class Bridge(storage.Storable):
         exact = simulation is None and not options and self._own_field(sign).known_end is not None
         simulation = (simulation or Simulation()).changed(**options)
         simulation = simulation.with_steps(steps_for(self.epsilon, self.forward_field.data_spread))
-        points = self._inward(asked)
-        generator = seeded(random_state, points.device)
+        self._check_points(asked)
+        points, home = asked.values, self._home(asked)
+        generator = seeded(random_state, home.device)
 
         def states(part: Tensor) -> Iterator[Tensor]:
             if exact:
                 return self._drawn_states(part, route, sign, generator)
             return self._simulated_states(part, route, sign, simulation, generator)
 
+        found = points.new_empty(len(times), *points.shape)  # filled part by part, which takes the least memory
+        asked_for = len(route) - len(times)
         with torch.no_grad():
-            parts = [torch.stack(list(states(part))[-len(times) :]) for part in points.split(simulation.batch)]
-        return _finite(torch.cat(parts, dim=1))
+            for part, rows in zip(points.split(simulation.batch), found.split(simulation.batch, dim=1), strict=True):
+                for place, state in enumerate(states(part.to(home))):
+                    if place >= asked_for:
+                        rows[place - asked_for] = state
+        return _finite(found)
 
     @checked
     def at(
@@ -348,12 +356,20 @@ class Bridge(storage.Storable):
         return (there - back) / (2 * self.epsilon)
 
     def _inward(self, asked: Points) -> Tensor:
-        points = asked.values.to(next(iter(self.state_dict().values()), asked.values))
-        dim = self.forward_field.dim
-        if dim is not None and points.shape[1] != dim:
-            raise InputError(f"{asked.label} must have shape (n, {dim}), not {tuple(points.shape)}")
-        replace(asked, values=points).check_finite()
+        self._check_points(asked)
+        points = asked.values.to(self._home(asked))
+        replace(asked, values=points).check_finite()  # a large number may be infinite in single precision
         return points
+
+    def _check_points(self, asked: Points) -> None:
+        dim = self.forward_field.dim
+        if dim is not None and asked.values.shape[1] != dim:
+            raise InputError(f"{asked.label} must have shape (n, {dim}), not {tuple(asked.values.shape)}")
+        asked.check_finite()
+
+    def _home(self, asked: Points) -> Tensor:
+        """A tensor with the bridge's precision and device; the points' own, if the bridge has neither."""
+        return next(iter(self.state_dict().values()), asked.values)
 
     def _answer(self, function: VectorField, t: Any, x: Array, name: str) -> Array:
         asked = self.question(x)
@@ -406,7 +422,7 @@ def _time(t: Any, points: Tensor) -> Tensor:
 
 
 def _finite(states: Tensor) -> Tensor:
-    if not states.isfinite().all():
+    if not all(part.isfinite().all() for part in states.flatten(0, 1).split(_CHECKED_AT_ONCE)):
         raise DivergenceError("paths became infinite or NaN: take more steps, a smaller diffusion or nearer points")
     return states
 

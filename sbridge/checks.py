@@ -15,21 +15,25 @@ from __future__ import annotations
 
 import inspect
 import numbers
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, wraps
+from itertools import chain
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
+from typing_extensions import is_typeddict  # with the TypedDict that pydantic takes before Python 3.12
 
 from sbridge.errors import InputError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
-__all__ = ["Checked", "Count", "Elsewhere", "Fraction", "Named", "NotNegative", "Positive", "Seed", "Several", "Share"]
-__all__ += ["Time", "checked", "checked_arguments", "checked_value"]
+__all__ = ["Checked", "Count", "Elsewhere", "Fraction", "Named", "NotNegative", "Positive", "Rule", "Seed"]
+__all__ += ["Several", "Share", "Threads", "Time", "check_content", "check_memory", "check_text", "checked"]
+__all__ += ["checked_arguments", "checked_value", "made_of"]
 
 Count = Annotated[int, Ge(1), Lt(2**31)]
 """A whole number of at least one, of a size that libraries take."""
@@ -37,6 +41,7 @@ Several = Annotated[Count, Ge(2)]
 """At least two, so that there is a standard error."""
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
+Threads = Annotated[int, Ge(1), Le(1024)]
 Fraction = Annotated[float, Gt(0), Lt(1)]
 """Between 0 and 1, and neither of them."""
 Share = Annotated[float, Gt(0), Le(1)]
@@ -45,6 +50,7 @@ Time = Annotated[float, Ge(0), Le(1)]
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 """What NumPy, scikit-learn and torch all take."""
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 _WORDS = {
     "Input should be ": "",
@@ -121,6 +127,30 @@ class Named:
         return value
 
 
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """An annotation: a test that a value must pass.
+
+    Args:
+        test: of the value.
+        words: what the value must be.
+    """
+
+    test: Callable[[Any], bool]
+    words: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.passed, handler(source))
+
+    def passed(self, value: Any) -> Any:
+        """The value, if it passes."""
+        if not self.test(value):
+            raise ValueError(f"it must be {self.words}, not {_shown(value)}")
+        return value
+
+
 class Elsewhere:
     """An annotation: the value is checked by what it is given to."""
 
@@ -132,8 +162,71 @@ class Elsewhere:
 
 def checked_arguments(owner: type, values: Mapping[str, Any]) -> None:
     """Check values by the annotations of a class's constructor, for classes that must keep them as they are."""
-    for name, annotation in _hints_of_arguments(owner.__init__).items():
+    for name, annotation in _hints_of_arguments(cast(Any, owner).__init__).items():
         checked_value(name, annotation, values[name])
+
+
+def check_memory(what: str, size: float) -> None:
+    """Refuse what takes more than a quarter of this machine's memory: it is copied while it is used.
+
+    Args:
+        what: what it is, for the message.
+        size: its bytes.
+
+    Raises:
+        InputError: it is too large.
+    """
+    if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4:
+        raise InputError(f"{what} would take {size / 1e9:,.1f} GB, too much for the memory of this machine: take less")
+
+
+def check_content(name: str, annotation: Any, content: Any) -> None:
+    """Refuse what a JSON file holds, if it is not what the annotation says; keys that it does not name are let pass.
+
+    Raises:
+        InputError: it is something else; the message names the key.
+    """
+    from pydantic import ValidationError
+
+    try:
+        _adapter(annotation).validate_python(content, strict=True)
+    except ValidationError as error:
+        raise InputError(_sentence(name, error)) from None
+
+
+def check_text(content: Any) -> None:
+    """Refuse a text, or texts anywhere in JSON values, with characters that control a terminal.
+
+    Raises:
+        InputError: there is one.
+    """
+    for text in _texts(content):
+        bad = next((mark for mark in text if not mark.isprintable() and mark not in "\n\t"), None)
+        if bad is not None:
+            raise InputError(f"there is a control character, {bad!r}")
+
+
+def _texts(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, (dict, list)):
+        inner = chain(content, content.values()) if isinstance(content, dict) else content
+        yield from chain.from_iterable(map(_texts, inner))
+
+
+def made_of(name: str, kind: type[T], content: Any) -> T:
+    """The dataclass with these fields, and so are its own, from what a JSON file holds.
+
+    Raises:
+        InputError: a field is missing or of another kind.
+    """
+    from pydantic import ValidationError
+
+    try:
+        made: T = _adapter(cast(Any, kind)).validate_python(content)
+    except ValidationError as error:
+        raise InputError(_sentence(name, error)) from None
+    return made
 
 
 def checked(function: F) -> F:
@@ -169,6 +262,8 @@ def checked_value(name: str, annotation: Any, value: Any) -> Any:
     """
     from pydantic import ValidationError  # slow to import
 
+    if isinstance(annotation, TypeVar):  # says nothing
+        return value
     try:
         return _adapter(annotation).validate_python(_plain(value))
     except ValidationError as error:
@@ -193,7 +288,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
     from pydantic import ConfigDict, TypeAdapter
 
     config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-    return TypeAdapter(annotation, config=None if is_dataclass(annotation) else config)
+    return TypeAdapter(annotation, config=None if is_dataclass(annotation) or is_typeddict(annotation) else config)
 
 
 def _plain(value: Any) -> Any:

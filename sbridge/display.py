@@ -33,8 +33,9 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def note(text: str) -> None:
-    """Print a line to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line to stderr; characters that control a terminal, which a file may hold, become �."""
+    shown = "".join(mark if mark.isprintable() or mark in "\n\t" else "�" for mark in text)
+    print(shown, file=sys.stderr, flush=True)
 
 
 @contextmanager

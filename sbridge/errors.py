@@ -1,6 +1,6 @@
-"""The two errors that a user can correct, and the warning about data that are likely to give a wrong answer."""
+"""The two errors that a user can correct, and the warnings about data and fits that are likely to be wrong."""
 
-__all__ = ["DataWarning", "DivergenceError", "InputError"]
+__all__ = ["DataWarning", "DivergenceError", "InputError", "SpreadWarning"]
 
 
 class InputError(ValueError):
@@ -13,3 +13,7 @@ class DivergenceError(RuntimeError):
 
 class DataWarning(UserWarning):
     """The data or ε are likely to give a wrong or useless answer; the message says what to change."""
+
+
+class SpreadWarning(UserWarning):
+    """The paths of a fit end with another spread than the data; the message says where and by how much."""

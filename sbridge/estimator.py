@@ -34,6 +34,7 @@ from sbridge.problem import Frame, Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.maxmin import MaxMin
+from sbridge.spread import warn_of_ends
 from sbridge.standardise import Standardise, as_fitted, places_as_fitted, standardised
 from sbridge.weights import effective_size, repeated, thinned
 
@@ -142,6 +143,7 @@ class SchrodingerBridge(SolverParameters):
 
         Warns:
             DataWarning: the data or ε are likely to give a wrong or useless answer.
+            SpreadWarning: the paths of the fit end with another spread than the data.
         """
         checked_arguments(type(self), vars(self))
         device, solver = device_named(self.device), self._made_solver()
@@ -158,6 +160,7 @@ class SchrodingerBridge(SolverParameters):
             listeners = [self._remember, *display, *callbacks]
             self.bridge_ = outside(solver.solve(problem, seed_of(self.random_state), listeners))
         self.bridge_.columns = asked.columns  # also of a bridge by a solver that does not know names
+        warn_of_ends(self.bridge_, asked, stacklevel=3)  # this, `checked` and the caller
         return self
 
     def _inspect(self, problem: Problem, inside: Problem) -> None:
@@ -166,7 +169,7 @@ class SchrodingerBridge(SolverParameters):
         if self.verbose:
             note(str(found))
         for warning in found.warnings:
-            warnings.warn(warning, DataWarning, stacklevel=3)
+            warnings.warn(warning, DataWarning, stacklevel=4)  # fit, `checked` and the caller
 
     def _remember_samples(self, asked: Problem) -> None:
         self.n_features_in_, self.epsilon_ = asked.dim, asked.epsilon

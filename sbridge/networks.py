@@ -7,10 +7,10 @@ data in the coordinates of `sbridge.problem.Frame`: centred, and of about unit s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import pi, prod
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import MinLen
@@ -51,9 +51,10 @@ class ResidualMLP(nn.Module):
         self, inputs: int, outputs: int, width: int, depth: int, silent: bool = False, gain: float = 1.0
     ) -> None:
         super().__init__()
-        self.first = nn.Linear(inputs, width)
-        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
-        self.last = nn.Linear(width, outputs)
+        with torch.random.fork_rng(devices=[]):  # layers draw weights from the global generator; ours are drawn below
+            self.first = nn.Linear(inputs, width)
+            self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+            self.last = nn.Linear(width, outputs)
         self.activation = nn.SiLU()
         self.silent, self.gain = silent, gain
         self.initialise(torch.Generator())
@@ -194,7 +195,7 @@ class Shaped(Checked):
 class _Flat(Storable):
     """A module on points of a `shape`, seen from flat ones."""
 
-    kept = ("shape",)
+    kept: ClassVar[Mapping[str, Any]] = {"shape": list[int]}
     shape: tuple[int, ...]
 
     def __init__(self, module: nn.Module) -> None:
@@ -225,7 +226,7 @@ def build_network(
         InputError: the module does not answer (..., 2d).
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not those of other devices, which would not be put back
         module = factory(dim, *spreads, epsilon)
     drifts = module if isinstance(module, DriftPair) else OwnDrifts(module, dim)
     initialise(drifts, torch.Generator().manual_seed(seed))

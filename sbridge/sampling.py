@@ -188,7 +188,7 @@ class Simulation(Checked):
     steps: Count | None = None
     diffusion: Diffusion | None = None
     stepper: Integrator = EULER
-    batch: Count = 32_768
+    batch: Count = 8192
     quiet_end: bool = False
 
     def validate(self) -> None:

@@ -3,37 +3,67 @@
 Every storable class keeps each constructor argument in an attribute of the same name (scikit-learn's
 `get_params` habit).  A module is then described by its class name and those arguments; tensors go to a
 safetensors file, everything else to that file's JSON header.
+
+A file may come from a stranger.  So a header builds the known classes only: those of `_HOMES` and those that the
+program has defined itself, and no module is imported because a file names it.  Networks are built without memory, and
+get the tensors that the file has.  A checksum of header and tensors finds damage.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
 import json
+from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
+from sbridge.checks import check_content, check_text
 from sbridge.errors import InputError
-from sbridge.files import write_bytes
+from sbridge.files import FORMAT, check_format, write_bytes
 
 __all__ = ["Storable", "load", "save"]
 
 _HEADER = "sbridge"
-_DAMAGE = (OSError, SafetensorError, ImportError, KeyError, TypeError, ValueError, AttributeError, RuntimeError)
+_HOMES = (
+    "baselines.sinkhorn",
+    "bridge",
+    "fields",
+    "interpolants",
+    "networks",
+    "potentials.backward",
+    "potentials.bridge",
+    "potentials.exact",
+    "potentials.field",
+    "potentials.full",
+    "problems",
+    "problems.atoms",
+    "problems.gaussian",
+    "problems.grid",
+    "problems.shapes",
+    "problems.sourced",
+    "snapshots.chain",
+    "standardise",
+)
+"""Modules that define storable classes."""
 
 
 class Storable(nn.Module):
     """A module that can be rebuilt from its constructor arguments and its state."""
 
     classes: ClassVar[dict[tuple[str, str], type[Storable]]] = {}  # by module and name
-    kept: ClassVar[tuple[str, ...]] = ()
-    """Attributes that are stored beside the constructor's arguments; their values are values of JSON."""
+    kept: ClassVar[Mapping[str, Any]] = {}
+    """Attributes that are stored beside the constructor's arguments, with annotations of their values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,9 +111,13 @@ def _build(
         name: _build(inner, tensors, _join(prefix, name), like, built)
         for name, inner in description["arguments"].items()
     }
-    built[prefix] = module = _class(description["class"], description["module"])(**arguments)
-    for name, value in description["kept"].items():
-        setattr(module, name, value)
+    kind = _class(description["class"], description["module"])
+    bare = not any(isinstance(value, Tensor) for value in arguments.values())
+    with torch.device("meta") if bare else nullcontext():  # sizes that a header claims take no memory
+        built[prefix] = module = kind(**arguments)
+    for name in kind.kept:
+        check_content(name, kind.kept[name], description["kept"][name])
+        setattr(module, name, description["kept"][name])
     return module
 
 
@@ -109,10 +143,20 @@ def _own(name: str, like: nn.Module | None) -> nn.Module:
 
 
 def _class(name: str, module: str) -> type[Storable]:
-    """A storable class; the module that defines it need not have been imported before."""
-    if (module, name) not in Storable.classes and module.startswith(f"{_HEADER}."):
-        import_module(module)
+    """A storable class of this package, or one that the program has defined."""
+    if (module, name) not in Storable.classes:
+        for home in _HOMES:
+            import_module(f"{_HEADER}.{home}")
     return Storable.classes[module, name]
+
+
+def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """A checksum of the description and the tensors."""
+    found = hashlib.sha256(json.dumps([header["module"], header["repeated"]]).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def save(module: Storable, path: str | Path) -> None:
@@ -120,8 +164,21 @@ def save(module: Storable, path: str | Path) -> None:
     repeated = _repeated(module)
     state = {name: tensor for name, tensor in module.state_dict().items() if name not in repeated}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    header = {_HEADER: json.dumps({"module": _describe(module, "", {}), "repeated": repeated})}
-    write_bytes(Path(path), serialise(tensors, metadata=header))
+    description = {"module": _describe(module, "", {}), "repeated": repeated}
+    made_by = {"format": FORMAT, "sbridge": version("sbridge"), "sha256": _digest(description, tensors)}
+    write_bytes(Path(path), serialise(tensors, metadata={_HEADER: json.dumps({**made_by, **description})}))
+
+
+def _check(header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Refuse what a newer version has written, and damage; the first files of this package have no checksum.
+
+    Raises:
+        InputError: it is one of these, or holds control characters.
+    """
+    check_text(header)
+    check_format(header.get("format"), header.get("sbridge"))
+    if header.get("sha256", wanted := _digest(header, tensors)) != wanted:
+        raise InputError("its checksum does not fit: the file is damaged; fetch or compute it again")
 
 
 def load(path: str | Path, like: nn.Module | None = None) -> Storable:
@@ -138,11 +195,12 @@ def load(path: str | Path, like: nn.Module | None = None) -> Storable:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER])
         tensors = load_file(path)
+        _check(header, tensors)
         tensors |= {name: tensors[earlier] for name, earlier in header["repeated"].items()}
         module: Storable = _build(header["module"], tensors, "", like, {})
         module.load_state_dict(tensors, assign=True)  # assigned, not copied: the precision is the file's
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except _DAMAGE as error:
+    except Exception as error:  # whatever the constructors make of nonsense
         raise InputError(f"{path} is not a file written by sbridge, or it is damaged: {error}") from error
     return module.eval()

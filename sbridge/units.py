@@ -112,7 +112,8 @@ def epsilon_named(text: str) -> float:
     name, mark, value = text.rpartition("=")
     try:
         number = float(value)
-        return checked_value("epsilon", Positive, _NAMED[name](number) if mark else number)
+        found: float = checked_value("epsilon", Positive, _NAMED[name](number) if mark else number)
+        return found
     except InputError:
         raise
     except (KeyError, ValueError):

@@ -14,9 +14,9 @@ import sbridge
 ROOT = Path(sbridge.__file__).parent
 LAYERS = ["errors", "checks", "estimates", "arrays", "weights", "points", "parameters", "files", "storage", "tables"]
 LAYERS += ["units", "fields", "networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives"]
-LAYERS += ["densities", "likelihood", "bridge", "problem", "inspection", "standardise", "movement", "solvers"]
-LAYERS += ["potentials", "baselines", "problems", "theory", "evaluation", "epsilon", "display", "estimator", "snapshots", "io"]
-LAYERS += ["report", "bench", "tuning", "cli", "__main__", "experiments"]
+LAYERS += ["densities", "likelihood", "bridge", "problem", "inspection", "spread", "standardise", "movement", "solvers"]
+LAYERS += ["potentials", "baselines", "problems", "theory", "evaluation", "epsilon", "display", "estimator"]
+LAYERS += ["snapshots", "io", "report", "bench", "tuning", "cli", "__main__", "experiments"]
 LATE = {(name, late) for name in ("bridge", "standardise") for late in ("evaluation.certificate", "solvers.base")}
 LATE |= {("estimator", "report.written")}
 """Imports that are made when a method is called, or for types only."""

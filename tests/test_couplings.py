@@ -85,7 +85,7 @@ def test_a_plan_carried_on_forgets_what_it_began_with() -> None:
     before = distance()
     for _ in range(100):
         coupling.planned(generator)
-    assert distance() < 0.1 * before
+    assert distance() < 0.15 * before
 
 
 def test_a_draw_gives_fresh_points_partners_and_exact_rows() -> None:

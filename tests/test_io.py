@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from sbridge.baselines.sinkhorn import PotSinkhorn
 from sbridge.errors import InputError
 from sbridge.evaluation import Effort, Evaluator
+from sbridge.files import read_json
 from sbridge.io import FileProblem, Run, check_vacant
 from sbridge.problem import Problem
 
@@ -181,6 +181,6 @@ def test_a_run_folder_appears_whole(run: Run, monkeypatch: pytest.MonkeyPatch, t
             Run.create(tmp_path / "two", CONFIG, run.problem)
     assert not (tmp_path / "two").exists()
     again = Run.create(tmp_path / "two", CONFIG, run.problem)
-    assert json.loads(again.path("config.json").read_text()) == CONFIG
+    assert read_json(again.path("config.json")) == CONFIG
     assert isinstance(again.problem, Problem)
     assert {path.name for path in tmp_path.iterdir()} == {"a.npy", "b.npy", "runs", "two"}

@@ -102,11 +102,10 @@ def _exact_joint() -> Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_fit_comes_far_closer_than_it_started(name: str) -> None:
+def test_a_fit_comes_far_closer_than_no_drift(name: str) -> None:
     truth, x0 = _truth(), _problem().x0[:1000]
-    start = _solver(name, STEPS).start(_problem()).bridge()
-    before, after = (path_kl(bridge, truth, x0, _generator(8)).value for bridge in (start, _fit(name)))
-    assert after < 0.2 * before
+    without_drift = truth.kinetic_energy().value / (2 * EPSILON)
+    assert path_kl(_fit(name), truth, x0, _generator(8)).value < 0.05 * without_drift
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -337,7 +336,7 @@ def test_pairs_are_renewed_when_each_has_served() -> None:
 def test_imf_simulates_no_pairs_before_the_last_are_used_up(uses: int, simulations: int) -> None:
     """Of 300 steps with 128 pairs each, 2000 pairs that serve four times last 63."""
     coupling = partial(Simulated, points=1000, steps=2, uses=uses)
-    training = _run(MarkovianFitting(**NET, coupling=coupling, iterations=8, steps=STEPS).start(_problem()))
+    training = _run(MarkovianFitting(**NET, coupling=coupling, iterations=8, steps=300).start(_problem()))
     assert training.method.draws.coupling.get_buffer("simulations") == simulations
 
 

@@ -301,14 +301,14 @@ def test_the_answer_is_the_latest_average_that_is_not_significantly_worse() -> N
 
 
 class Affine(nn.Module):
-    """Both drifts linear in (t, x): too small for most bridges, and enough for a test."""
+    """Both drifts affine in (t, |x|): too small for most bridges, and enough for a test."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.map = nn.Linear(dim + 1, 2 * dim)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        return self.map(torch.cat([t, x], dim=-1))
+        return self.map(torch.cat([t, x.abs()], dim=-1))
 
 
 class Convolution(nn.Module):
@@ -319,7 +319,7 @@ class Convolution(nn.Module):
         self.filter = nn.Conv2d(2, 2, 3, padding=1)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        return self.filter(torch.cat([x, t[:, :, None, None].expand_as(x)], dim=1))
+        return self.filter(torch.cat([x.abs(), t[:, :, None, None].expand_as(x)], dim=1))
 
 
 def _affine(dim: int, spread0: float, spread1: float, epsilon: float) -> Affine:
@@ -328,7 +328,7 @@ def _affine(dim: int, spread0: float, spread1: float, epsilon: float) -> Affine:
 
 def _images(n: int = 400) -> Problem:
     x0, x1 = torch.randn(2, n, 4, generator=_generator())
-    return Problem(x0, 2 * x1 + 1, EPSILON, x0, x1)
+    return Problem(x0, 2 * x1.abs() ** 1.5, EPSILON, x0, x1)
 
 
 OWN = {"steps": 150, "batch": 128, "group": 32, "optimiser": torch.optim.Adam, "rate": 3e-2}
@@ -362,7 +362,7 @@ def test_an_own_network_on_a_prior_starts_as_the_prior() -> None:
 def test_the_seed_decides_an_own_networks_weights_and_leaves_the_global_generator() -> None:
     before = torch.get_rng_state()
     solver = Regression(**OWN, network=_affine)
-    weights = [solver.start(_images(), seed).drifts.state_dict()["module.map.weight"] for seed in (0, 0, 1)]
+    weights = [solver.start(_images(), seed).drifts.correction.state_dict()["module.map.weight"] for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
     assert torch.equal(torch.get_rng_state(), before)
 

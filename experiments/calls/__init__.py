@@ -7,7 +7,6 @@ code 1 or 2 with a line on stderr from a command.  Out of order are tracebacks, 
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -75,7 +74,7 @@ def answer_of_command(*words: str) -> str:
     if code in (1, 2):
         hidden = [mark for mark in ("Traceback", "\x1b", "\x07") if mark in text]
         return f"{hidden[0]!r} in its words" if hidden else IN_ORDER if text.strip() else "no word"
-    return f"exit code {code}: {text.strip()[-80:]}"
+    return f"exit code {code}: {text.strip()[-120:]}"
 
 
 @contextlib.contextmanager
@@ -83,4 +82,3 @@ def workspace() -> Iterator[Path]:
     """An empty folder that is the current one."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         yield Path(folder)
-        os.chdir("/")

@@ -40,6 +40,8 @@ def add_plugins(names: Sequence[str]) -> None:
 
 
 def _add(name: str) -> None:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise InputError(f"--plugin {name}: this is no name of a module, such as mypackage.mymodule")
     try:
         module = import_module(name)
     except ImportError as error:

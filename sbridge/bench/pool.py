@@ -7,12 +7,14 @@ import the script again.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from threading import Thread
 from typing import TypeVar
 
 from sbridge.io.environ import variables
@@ -51,10 +53,23 @@ def finished(
 
 
 def _started(work: Callable[[T], None], task: T, threads: int) -> BaseProcess:
-    process = get_context("spawn").Process(target=work, args=(task,))
+    process = get_context("spawn").Process(target=_with_parent, args=(work, task))
     with variables({name: str(threads) for name in _THREADS}), _ignoring_interrupts():
         process.start()
     return process
+
+
+def _with_parent(work: Callable[[T], None], task: T) -> None:
+    """The work of a process, which ends with its parent, even if that is killed."""
+    parent = parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=end_with_parent, daemon=True).start()
+    work(task)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
 from rich.console import Console
@@ -12,15 +13,20 @@ from sbridge.bench.cells import Cell
 from sbridge.bench.figures import figures
 from sbridge.bench.folder import Done, Folder
 from sbridge.bench.table import of_cells, write_table
-from sbridge.errors import InputError
+from sbridge.checks import Count, Elsewhere, checked
 from sbridge.estimates import rounded, with_error
 from sbridge.evaluation.table import Row
+from sbridge.files import made_folder, write_bytes
+from sbridge.io import owned
 from sbridge.report.style import png
 
 __all__ = ["bench"]
 
 
-def bench(cells: Sequence[Cell], out: str | Path, jobs: int = 1, retry: bool = False) -> pl.DataFrame:
+@checked
+def bench(
+    cells: Annotated[Sequence[Cell], Elsewhere()], out: str | Path, jobs: Count = 1, retry: bool = False
+) -> pl.DataFrame:
     """Compute the cells that are not finished, with a line for each on stderr; write the table and figures of all.
 
     The table is written again after each cell.
@@ -37,15 +43,14 @@ def bench(cells: Sequence[Cell], out: str | Path, jobs: int = 1, retry: bool = F
     Raises:
         InputError: `jobs` is not positive, or a finished cell was made with other settings or is damaged.
     """
-    if jobs < 1:
-        raise InputError(f"jobs must be at least 1, not {jobs}")
-    folder, console = Folder(Path(out)), Console(stderr=True)
-    for done in folder.run(cells, jobs, retry):
-        console.print(_line(done), markup=False, highlight=False, soft_wrap=True)
-        _update_table(folder, cells)
-    table = _update_table(folder, cells)
-    for name, figure in figures(table).items():
-        (folder.path / f"{name}.png").write_bytes(png(figure))
+    folder, console = Folder(made_folder(Path(out))), Console(stderr=True)
+    with owned(folder.path):
+        for done in folder.run(cells, jobs, retry):
+            console.print(_line(done), markup=False, highlight=False, soft_wrap=True)
+            _update_table(folder, cells)
+        table = _update_table(folder, cells)
+        for name, figure in figures(table).items():
+            write_bytes(folder.path / f"{name}.png", png(figure))
     return table
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, cast
 
 import tyro
+from annotated_types import MinLen
 
 from sbridge.bench import Quick, Suite, bench, cells_of, chosen
+from sbridge.checks import Count, Positive, Seed, Threads
+from sbridge.cli.options import Options
 
 __all__ = ["Bench"]
 
@@ -18,7 +21,7 @@ S = TypeVar("S", bound=Suite)
 
 
 @dataclass(frozen=True)
-class Bench(Generic[S]):
+class Bench(Options, Generic[S]):
     """Compare methods on a suite of problems, in equal time, and write one table with figures.
 
     Every method, budget and seed runs in its own process.  Finished ones are kept: after an interruption, the same
@@ -29,13 +32,13 @@ class Bench(Generic[S]):
     """Problems to compare on."""
     methods: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all)")] = ()
     """Keys of the methods, such as maxmin,potential,pot."""
-    budget: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: 120, quick 8)")] = ()
+    budget: Annotated[tuple[Positive, ...], tyro.conf.arg(help_behavior_hint="(default: 120, quick 8)")] = ()
     """Seconds of training for each method that trains; several give curves of accuracy against time."""
-    threads: int = 1
+    threads: Threads = 1
     """CPU threads of each process."""
-    jobs: int = 1
+    jobs: Count = 1
     """Processes at a time; times are comparable if each has its own cores."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[Seed, ...], MinLen(1)] = (0,)
     """Seeds of the methods; the table has the mean over them."""
     plugin: tuple[str, ...] = ()
     """Modules with methods (ENTRIES) and suites (SUITES) of your own, such as mypackage.mymodule."""

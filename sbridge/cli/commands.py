@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbridge.bridge import Bridge
+from sbridge.checks import Count, NotNegative, Seed, Time
+from sbridge.cli.options import Options
 from sbridge.cli.tables import print_comparison
 from sbridge.densities import Density, as_density
 from sbridge.display import note, tracked
@@ -35,7 +37,7 @@ _OWN = "(default: the run's ε, whose paths are the bridge's)"
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Options):
     """Move new points with a run's bridge, to the other end or to times between."""
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -46,18 +48,18 @@ class Sample:
     """File to write, of any of these kinds."""
     direction: Literal["forward", "backward"] = "forward"
     """forward: the points stand at t = 0 and move to 1; backward: from t = 1 to 0."""
-    times: tuple[float, ...] = ()
+    times: tuple[Time, ...] = ()
     """Times in [0, 1] at which to write the points, in the order of the direction; by default only the end."""
     ode: bool = False
     """Move without noise, along the probability flow."""
-    diffusion: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint=_OWN)] = ()
+    diffusion: Annotated[tuple[NotNegative, ...], tyro.conf.arg(help_behavior_hint=_OWN)] = ()
     """D ≥ 0 of the noise √(2D) dW, in squared units of the data: one number, or several that D(t) goes through at
     equally spaced times, such as 0,0.5,0.  The law at every time is the same for all D."""
     quiet_end: bool = False
     """Follow the probability flow in the last step, so that no noise is added there."""
-    steps: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 100, more for a large ε)")] = None
+    steps: Annotated[Count | None, tyro.conf.arg(help_behavior_hint="(default: 100, more for a large ε)")] = None
     """Steps from one end to the other, shorter near both."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the noise."""
     group: str | None = None
     """Group of --groupby to take; all points by default."""
@@ -92,7 +94,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class Likelihood(Options):
     """Log-densities of points under a run's bridge, and their cross-entropy."""
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -106,7 +108,7 @@ class Likelihood:
     method: Literal["ode", "sde", "feynman-kac", "tilted-bound"] = "ode"
     """ode: the probability flow; sde: importance-weighted paths of the noisy process; feynman-kac: its plain average;
     tilted-bound: a lower bound on its log-density."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the paths."""
     group: str | None = None
     """Group of --groupby to take; all points by default."""
@@ -183,7 +185,10 @@ class Report:
         """
         from sbridge.report.page import build  # here, because matplotlib takes long to import
 
-        print(f"report: {build(Run.open(self.folder))}")
+        run = Run.open(self.folder)
+        if run.stages.folder.exists() and not run.path("history.csv").exists():
+            note(f"{run.path('history.csv')} is missing: the report has no curves of the training")
+        print(f"report: {build(run)}")
 
 
 def asked_points(run: Run, bridge: Bridge, file: str, reading: Reading, group: str | None) -> Points:

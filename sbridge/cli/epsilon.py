@@ -8,10 +8,11 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
+from sbridge.checks import Positive, Seed
+from sbridge.cli.options import Options
 from sbridge.cli.tables import show_data
 from sbridge.display import note
 from sbridge.epsilon import sweep_epsilon
-from sbridge.errors import InputError
 from sbridge.problems import Family
 from sbridge.standardise import standardised
 from sbridge.tables import text
@@ -22,7 +23,7 @@ F = TypeVar("F", bound=Family)
 
 
 @dataclass(frozen=True)
-class Epsilon(Generic[F]):
+class Epsilon(Options, Generic[F]):
     """Show the effect of ε on your data in seconds, and recommend a range.
 
     Give a bundled problem's name, or your own files: sbridge epsilon --x0 FILE --x1 FILE
@@ -33,11 +34,11 @@ class Epsilon(Generic[F]):
         None
     )
     """Folder to write the table, the figure and a page to."""
-    values: tuple[float, ...] = ()
+    values: tuple[Positive, ...] = ()
     """Values of ε to try; by default seven around the recommended range."""
     standardise: Literal["none", "columns", "whiten"] = "none"
     """As in `sbridge recover`: ε is then in squared standard deviations."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the fits."""
 
     def run(self, command: str) -> None:
@@ -48,8 +49,6 @@ class Epsilon(Generic[F]):
         """
         from sbridge.report.epsilon import write_epsilon_page  # here, because matplotlib takes long to import
 
-        if self.values and min(self.values) <= 0:
-            raise InputError(f"--values must be positive, not {min(self.values):g}")
         source: Any = self.problem
         problem = replace(source, epsilon=1.0).build() if source.epsilon == "auto" else source.build()
         inside, _ = standardised(problem, None if self.standardise == "none" else self.standardise)

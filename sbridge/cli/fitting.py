@@ -10,6 +10,7 @@ from sbridge.errors import DivergenceError
 from sbridge.io import Run, load_training, save_training
 from sbridge.problem import Problem
 from sbridge.solvers.network_solver import NetworkSolver
+from sbridge.spread import warn_of_ends
 
 __all__ = ["fit"]
 
@@ -40,7 +41,7 @@ class _Fitting:
     """A training in a run folder, and the time it took."""
 
     def __init__(self, run: Run, solver: NetworkSolver, problem: Problem, seed: int) -> None:
-        self.run, self.solver, self.training = run, solver, solver.start(problem, seed)
+        self.run, self.solver, self.problem, self.training = run, solver, problem, solver.start(problem, seed)
         self.checkpoint, self.begin = run.path("checkpoint.pt"), perf_counter()
         if self.checkpoint.exists():
             self.begin -= load_training(self.checkpoint, self.training)["seconds"]
@@ -71,5 +72,7 @@ class _Fitting:
 
     def write_result(self) -> None:
         """Write history and bridge."""
+        bridge = self.training.bridge()
         self.run.write_history(self.training.history)
-        self.run.keep(self.solver.name, self.training.bridge())
+        self.run.keep(self.solver.name, bridge)
+        warn_of_ends(bridge, self.problem)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from sbridge.checks import Positive
 from sbridge.display import note
 from sbridge.epsilon import AUTO, with_epsilon
 from sbridge.io import FileProblem
@@ -24,7 +25,7 @@ _HELP = (
 )
 Files: Any = make_dataclass(
     FileProblem.__name__,
-    [("epsilon", Annotated[float | Literal["auto"], tyro.conf.arg(help=_HELP)], field(kw_only=True))],
+    [("epsilon", Annotated[Positive | Literal["auto"], tyro.conf.arg(help=_HELP)], field(kw_only=True))],
     bases=(FileProblem,),
     frozen=True,
     namespace={"__doc__": FileProblem.__doc__},

@@ -10,7 +10,9 @@ import torch
 import tyro
 
 from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn, Sinkhorn
+from sbridge.checks import Count, NotNegative, Seed, Threads
 from sbridge.cli import stages
+from sbridge.cli.options import Options
 from sbridge.cli.question import built
 from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
@@ -19,11 +21,10 @@ from sbridge.couplings import COUPLINGS
 from sbridge.errors import InputError
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.interpolants import GAMMAS, INTERPOLANTS, ClosedForm
-from sbridge.io import Run, check_vacant
+from sbridge.io import Run, check_vacant, owned
 from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Frame, Problem
 from sbridge.problems import Family
-from sbridge.sampling import through
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
@@ -42,7 +43,7 @@ F = TypeVar("F", bound=Family)
 
 
 @dataclass(frozen=True)
-class Recover(Generic[F]):
+class Recover(Options, Generic[F]):
     """Find the bridge between two datasets, compare it with Sinkhorn's on held-out points, and write a run folder.
 
     Give a bundled problem's name, or your own files: sbridge recover --x0 FILE --x1 FILE --epsilon NUMBER
@@ -53,7 +54,7 @@ class Recover(Generic[F]):
     """Run folder to write."""
     resume: bool = False
     """Continue the run in the folder, if there is one: finished stages are kept."""
-    steps: int = Regression.steps
+    steps: Count = Regression.steps
     """Gradient steps of the fit."""
     learn: Literal["mean", "gamma", "both", "none"] = "mean"
     """Part of the interpolant x_t = I(t, x0, x1) + γ(t) z that is learned: its mean I, its noise γ, both or none."""
@@ -79,19 +80,19 @@ class Recover(Generic[F]):
     baselines: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: pot,geomloss)")] = ()
     """Methods to compare with, of pot, geomloss and blockwise (Sinkhorn by POT, by GeomLoss and for many points), or
     none."""
-    diffusion: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: ε)")] = ()
+    diffusion: Annotated[tuple[NotNegative, ...], tyro.conf.arg(help_behavior_hint="(default: ε)")] = ()
     """D ≥ 0 of the noise √(2D) dW in the simulation of held-out points, in squared units of the data: one number, or
     several values of D(t) at equally spaced times, such as 0,0.5,0."""
     standardise: Literal["none", "columns", "whiten"] = "none"
     """columns: divide each column by its standard deviation before the fit; whiten: remove the correlations too.
     Answers stay in the units of the data, but ε is then in squared standard deviations."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the fit, of the baselines and of the evaluation."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to compute."""
-    threads: int = 1
+    threads: Threads = 1
     """CPU threads; results are equal to the last bit only for the same number."""
-    checkpoint_seconds: float = 10.0
+    checkpoint_seconds: NotNegative = 10.0
     """Seconds between two checkpoints of the fit; --resume continues an interrupted run from the last one."""
 
     def run(self, command: str) -> None:
@@ -109,16 +110,23 @@ class Recover(Generic[F]):
         torch.set_num_threads(self.threads)
         try:
             run = self._start(folder, command)
-            stages.work(run, self._solver(), self._baselines(), self.checkpoint_seconds)
+            self._work(run)
         except Stopped as stop:
             again = command if self.resume else f"{command} --resume"
             raise Stopped(stop.signal, f"go on with: {again}") from None
         _show(run)
 
+    def _work(self, run: Run) -> None:
+        """A run that is refused before anything was finished leaves no folder."""
+        try:
+            with owned(run.folder):
+                stages.work(run, self._solver(), self._baselines(), self.checkpoint_seconds)
+        except InputError:
+            if not self.resume:
+                run.withdraw()
+            raise
+
     def _check(self) -> None:
-        if min(self.steps, self.threads) < 1 or self.checkpoint_seconds < 0:
-            raise InputError("--steps and --threads must be at least 1, --checkpoint-seconds not negative")
-        through(self.diffusion)
         self._baselines()
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: PyTorch finds no GPU here; use --device cpu")

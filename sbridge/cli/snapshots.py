@@ -11,10 +11,13 @@ import torch
 import tyro
 from torch import Tensor
 
+from sbridge.checks import Count, Fraction, Positive, Seed
+from sbridge.cli.options import Options
 from sbridge.display import note
 from sbridge.errors import InputError
 from sbridge.estimates import rounded
 from sbridge.evaluation.certificate.statement import Certificate
+from sbridge.files import made_folder
 from sbridge.io import Reading
 from sbridge.io.snapshots import read_snapshots
 from sbridge.points import Points
@@ -31,12 +34,12 @@ _POTENTIALS: dict[str, Solver] = {"potential": MixturePotential(), "full-potenti
 
 
 @dataclass(frozen=True)
-class SnapshotsCommand:
+class SnapshotsCommand(Options):
     """Find the bridge through samples of several times, and say how good each leg of it is."""
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """A file of points for each time, as in `sbridge recover`; or one table or .h5ad file with --time-column."""
-    epsilon: float
+    epsilon: Positive
     """ε per unit of time, in squared units of the data: over a time T the noise spreads a point by √(2εT)."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder to write: chain.safetensors (for sbridge.Chain.load), chain.html, legs.csv, joints.csv, left_out.csv."""
@@ -46,15 +49,15 @@ class SnapshotsCommand:
     """Times of the files, rising."""
     method: Literal["maxmin", "potential", "full-potential"] = "maxmin"
     """Solver of each leg: a network by max–min, or a mixture potential with diagonal or full covariances."""
-    steps: int = 6000
+    steps: Count = 6000
     """Steps of each training by max–min."""
-    growth: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
+    growth: Annotated[Positive | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
     """ρ in squared units of the data: give the points weights by unbalanced transport to the next time."""
     leave_out: Annotated[str | None, tyro.conf.arg(metavar="TIME|each", help_behavior_hint="(optional)")] = None
     """Leave a time out, or each in turn, and compare the bridge between its neighbours with the points there."""
-    held_out: float = 0.2
+    held_out: Fraction = 0.2
     """Fraction of each sample that is held out of the fit, to evaluate the legs on."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything."""
     reading: Reading = Reading()
 
@@ -69,8 +72,6 @@ class SnapshotsCommand:
             raise InputError(f"{self.out} is not empty; choose another folder")
         if self.growth is not None and self.leave_out is not None:
             raise InputError("--leave-out compares bridges without growth; leave out --growth")
-        if not 0 < self.held_out < 1:
-            raise InputError(f"--held-out must lie between 0 and 1, not {self.held_out}")
         files = [str(file) for file in self.files]
         if self.reading.groupby is not None:
             raise InputError("--groupby is for two groups; the times are those of --time-column")
@@ -85,7 +86,7 @@ class SnapshotsCommand:
         fitted, tests = zip(*(_split(x, self.held_out, generator) for x in samples), strict=True)
         model = Snapshots(self.epsilon, self._solver(), self.seed, verbose=True, growth=self.growth)
         model.fit([Points(x, names) for x in fitted], times)
-        self.out.mkdir(parents=True, exist_ok=True)
+        made_folder(self.out)
         model.save(self.out / "chain.safetensors")
         certificates = _certificates(model, tests, self.seed)
         legs = self._show("legs", _legs(model, tests, certificates, self.seed, names or ()))

@@ -15,12 +15,14 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
+from sbridge.checks import Count, NotNegative, Positive, Seed
+from sbridge.cli.options import Options
 from sbridge.cli.question import built
 from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison
 from sbridge.display import note
-from sbridge.errors import DivergenceError, InputError
+from sbridge.errors import DivergenceError
 from sbridge.evaluation import Evaluator
 from sbridge.io import Run, check_vacant
 from sbridge.problem import Problem
@@ -34,7 +36,7 @@ F = TypeVar("F", bound=Family)
 
 
 @dataclass(frozen=True)
-class Tune(Generic[F]):
+class Tune(Options, Generic[F]):
     """Search for the best hyperparameters of max–min on held-out points, with Ray: on this machine or a cluster.
 
     Give a bundled problem's name, or your own files: sbridge tune --x0 FILE --x1 FILE --epsilon NUMBER
@@ -47,22 +49,25 @@ class Tune(Generic[F]):
     """Run folder to write: the best bridge, trials.csv, figures and report.html."""
     resume: bool = False
     """Continue the search in the folder: finished trials are kept, others resume from their checkpoints."""
+    trust: bool = False
+    """Resume a search that somebody else has made, or you on another machine.  Its state is a pickle of Ray's, which
+    can run any code when it is read."""
     space: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """JSON file of what to vary: {"rate": {"low": 0.005, "high": 0.02}, "width": [64, 128], "batch": 512}.
     Hyperparameters that it does not name keep their default range."""
-    trials: int = 24
+    trials: Count = 24
     """Number of trials; the first has the solver's own settings."""
-    steps: int = MaxMin.steps
+    steps: Count = MaxMin.steps
     """Gradient steps of a trial with the default batch; all trials see as many points."""
     search: Literal["random", "optuna"] = "random"
     """How settings are chosen: at random, or by Optuna from the trials before."""
     scheduler: Literal["asha", "none"] = "asha"
     """asha: trials below the median after a quarter or half of their training are stopped."""
-    concurrent: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: as many as fit)")] = None
+    concurrent: Annotated[Count | None, tyro.conf.arg(help_behavior_hint="(default: as many as fit)")] = None
     """Trials at the same time."""
-    cpus_per_trial: float = 1
+    cpus_per_trial: Positive = 1
     """CPUs of a trial, which are its threads."""
-    gpus_per_trial: float = 0
+    gpus_per_trial: NotNegative = 0
     """GPUs of a trial; with .25 four trials share one.  With 0 trials compute on the CPU."""
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="(default: this machine)")] = (
         None
@@ -71,7 +76,7 @@ class Tune(Generic[F]):
     started, which cannot be reached from outside this machine, and stopped at the end."""
     storage: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="(default: the run folder)")] = None
     """Where the trials are stored: a path or URL (s3://…) that all machines of the cluster reach."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the search, of every trial and of the evaluation."""
 
     def run(self, command: str) -> None:
@@ -84,8 +89,6 @@ class Tune(Generic[F]):
         """
         from sbridge import tuning  # not at the head: everything else works without Ray
 
-        if self.trials < 1 or self.steps < 1:
-            raise InputError("--trials and --steps must be at least 1")
         folder = self.out or Path("runs") / f"tune-{self.problem.name}"
         try:
             with _as_interrupt(signal.SIGTERM):
@@ -107,7 +110,7 @@ class Tune(Generic[F]):
 
     def _shared(self, folder: Path, placement: Any) -> dict[str, Any]:
         found = {"out": folder, "steps": self.steps, "placement": placement, "storage": self.storage}
-        return {**found, "resume": self.resume, "random_state": self.seed, "say": note}
+        return {**found, "resume": self.resume, "trust": self.trust, "random_state": self.seed, "say": note}
 
     def _search(self, tuning: Any, folder: Path, problem: Problem, placement: Any, space: Any, command: str) -> Any:
         run = self._open(folder, problem, space, command)

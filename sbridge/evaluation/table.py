@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
-from sbridge.checks import Checked, Count, NotNegative
+from typing_extensions import TypedDict
+
+from sbridge.checks import Checked, Count, NotNegative, made_of
 from sbridge.errors import InputError
 from sbridge.estimates import rounded, with_error
 from sbridge.evaluation.by_column import DATA, ColumnEnds, ColumnTable
-from sbridge.files import write_text
+from sbridge.files import read_json, write_json
 from sbridge.sampling import Simulation, through
 from sbridge.tables import html, markdown, write_csv
 
@@ -244,8 +246,7 @@ class Comparison:
     def to_json(self, path: str | Path) -> None:
         """Write everything, with the columns' meanings, to a file that `read` reads."""
         content = {**asdict(self), "columns": [asdict(column) for column in COLUMNS]}
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        write_text(Path(path), text)
+        write_json(Path(path), content)
 
     def to_markdown(self) -> str:
         """A table in Markdown with a line for each method."""
@@ -267,13 +268,17 @@ class Comparison:
         Raises:
             InputError: the file is missing, damaged or holds something else.
         """
+        content = read_json(Path(path), _Content)
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            del content["columns"]
-            effort = Effort(**{**content["effort"], "diffusion": tuple(content["effort"].get("diffusion", ()))})
-            return Comparison(**{**content, "effort": effort, "names": tuple(content.get("names", ()))})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            return made_of("it", Comparison, {**content, "effort": Effort(**content["effort"])})
+        except (InputError, TypeError) as error:
             raise InputError(f"{path} is not a comparison written by sbridge, or it is damaged: {error}") from error
+
+
+class _Content(TypedDict):
+    """Of a comparison's file: fields that are not named here are checked by the dataclass."""
+
+    effort: dict[str, Any]
 
 
 def merge(comparisons: Sequence[Comparison]) -> Comparison:

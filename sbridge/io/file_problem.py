@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 
+from sbridge.checks import Checked, Fraction, Positive
 from sbridge.display import note
 from sbridge.errors import InputError
 from sbridge.io.readers import read_points
@@ -20,7 +21,7 @@ __all__ = ["FileProblem"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileProblem:
+class FileProblem(Checked):
     """Your own data: two files of points, or two groups of one file (--groupby, --source, --target)."""
 
     name: ClassVar[str] = "files"
@@ -29,15 +30,19 @@ class FileProblem:
     """Points at t = 0: a .csv, .tsv (also .gz), .parquet, .npy, .npz or .h5ad file, or FILE.npz:key."""
     x1: str | None = None
     """Points at t = 1, with the same columns; by default x0's file, for its group --target."""
-    epsilon: float
+    epsilon: Positive
     """ε of dX = u dt + √(2ε) dW, in squared units of the data: over unit time, the noise spreads a point by √(2ε)."""
     source: str | None = None
     """Group of --groupby that is x0."""
     target: str | None = None
     """Group of --groupby that is x1."""
     reading: Reading = Reading()
-    held_out: float = 0.2
+    held_out: Fraction = 0.2
     """Fraction of each file that is held out of the fit, to evaluate the result on."""
+
+    @classmethod
+    def called(cls, field: str) -> str:
+        return f"--{field.replace('_', '-')}"
 
     def build(self) -> Problem:
         """Read, check and split the points; which points are held out depends only on their number.
@@ -56,8 +61,6 @@ class FileProblem:
         return problem.divided(self.held_out, torch.Generator().manual_seed(0))
 
     def _check_groups(self) -> None:
-        if not 0 < self.held_out < 1:
-            raise InputError(f"--held-out must lie between 0 and 1, not {self.held_out}")
         groups = (self.reading.groupby, self.source, self.target)
         if any(groups) and not all(groups):
             raise InputError("--groupby, --source and --target belong together: the column, and the groups x0 and x1")

@@ -23,6 +23,7 @@ from sbridge.errors import InputError
 from sbridge.io.h5ad import read_h5ad_file
 from sbridge.io.raw import RawTable
 from sbridge.io.reading import Reading
+from sbridge.io.sizes import check_npy, check_npz
 from sbridge.io.text import read_text
 from sbridge.points import Points, points_of
 
@@ -92,6 +93,8 @@ _MADE_FOR = {
     "id": TABLES,
     "groupby": (*TABLES, ".h5ad"),
     "rep": (".h5ad",),
+    "separator": TEXTS,
+    "decimal": TEXTS,
 }
 
 
@@ -133,11 +136,13 @@ def _parquet(path: Path) -> RawTable:
 
 
 def _load_npy(path: Path, key: str | None) -> NDArray[Any]:
+    check_npy(path)
     array: NDArray[Any] = np.load(path, allow_pickle=False)
     return array
 
 
 def _load_npz(path: Path, key: str | None) -> NDArray[Any]:
+    check_npz(path)
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:  # np.load leaves a damaged file open
         names = list(arrays.keys())
         if key is None and len(names) != 1:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sbridge.checks import Checked
+
 __all__ = ["Reading"]
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Checked):
     """Options for data files."""
 
     columns: tuple[str, ...] = ()

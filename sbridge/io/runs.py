@@ -24,19 +24,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
+from annotated_types import MinLen
 from polars.exceptions import PolarsError
 from torch import Tensor
+from typing_extensions import NotRequired, TypedDict
 
 from sbridge.bridge import Bridge, ExactBridge
+from sbridge.checks import NotNegative, Positive, Seed
 from sbridge.errors import InputError
 from sbridge.evaluation import Comparison
 from sbridge.evaluation.certificate.statement import Certificate
-from sbridge.files import read_json, replace_atomically, write_json
+from sbridge.files import FileName, read_json, replace_atomically, write_json
+from sbridge.io.sizes import check_npz
 from sbridge.io.store import Store, check_same
 from sbridge.problem import Problem
 from sbridge.standardise import Standardise, standardised
@@ -44,6 +48,32 @@ from sbridge.standardise import Standardise, standardised
 __all__ = ["Run", "check_vacant"]
 
 _PARTS = ("x0", "x1", "test0", "test1")
+
+
+class _Settings(TypedDict):
+    name: str
+    epsilon: Positive
+    problem: NotRequired[dict[str, Any]]
+    columns: NotRequired[list[str] | None]
+    seed: NotRequired[Seed]
+    device: NotRequired[Literal["cpu", "cuda"]]
+    standardise: NotRequired[Standardise | None]
+    diffusion: NotRequired[list[NotNegative]]
+
+
+class _Certified(TypedDict):
+    certificate: dict[str, Any]
+
+
+class _Refused(TypedDict):
+    refused: str
+
+
+class _Config(TypedDict):
+    settings: _Settings
+    methods: Annotated[dict[str, FileName], MinLen(1)]
+    environment: dict[str, str]
+    command: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +106,8 @@ class Run:
             if folder.exists():
                 folder.rmdir()
             made.folder.rename(folder)
-        except OSError as error:
+        except (OSError, InputError) as error:
+            shutil.rmtree(made.folder, ignore_errors=True)
             raise InputError(f"the run folder {folder} cannot be made: {error}") from error
         return Run(folder, config)
 
@@ -97,10 +128,7 @@ class Run:
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} is not a run folder: it holds no config.json")
-        config = read_json(folder / "config.json")
-        if not isinstance(config, dict) or not {"settings", "methods", "environment", "command"} <= config.keys():
-            raise InputError(f"{folder / 'config.json'} is damaged: it lacks settings, methods, environment or command")
-        return Run(folder, config)
+        return Run(folder, read_json(folder / "config.json", _Config))
 
     @staticmethod
     def resume(folder: Path, config: Mapping[str, Any]) -> Run:
@@ -110,8 +138,13 @@ class Run:
             InputError: there is no run, its configuration is damaged, or it was made with other settings.
         """
         run = Run.open(folder)
-        check_same(folder, run.config["settings"], config["settings"])
+        check_same(folder, _without_paths(run.config["settings"]), _without_paths(config["settings"]))
         return run
+
+    def withdraw(self) -> None:
+        """Remove the folder, if nothing was finished in it."""
+        if not (self.stages.folder.exists() or self.path("checkpoint.pt").exists()):
+            shutil.rmtree(self.folder)
 
     def path(self, name: str) -> Path:
         """The file `name` of this run."""
@@ -165,9 +198,12 @@ class Run:
         """
         path = self.path("history.csv")
         try:
-            return pl.read_csv(path, glob=False)  # [ ] in the name of a run are no pattern
+            found = pl.read_csv(path, glob=False)  # [ ] in the name of a run are no pattern
         except (OSError, PolarsError) as error:
             raise InputError(f"{path} is missing or damaged: {error}") from error
+        if "step" not in found.columns or not all(kind.is_numeric() for kind in found.dtypes):
+            raise InputError(f"{path} is damaged: it must have numbers only, and a column step")
+        return found
 
     def once(self, stage: str, work: Callable[[], Any]) -> Any:
         """The result of a stage: the one that is kept, or the one that `work` gives, which is then kept.
@@ -200,9 +236,7 @@ class Run:
         path = self.path("certificate.json")
         if not path.exists():
             return None
-        content = read_json(path)
-        if not isinstance(content, dict) or not content.keys() & {"certificate", "refused"}:
-            raise InputError(f"{path} is damaged: it holds neither a certificate nor a reason")
+        content = read_json(path, _Certified | _Refused)
         return str(content["refused"]) if "refused" in content else Certificate.of(content["certificate"])
 
     def write_certificate(self, found: Certificate | str) -> None:
@@ -221,6 +255,8 @@ def check_vacant(folder: Path) -> None:
     Raises:
         InputError: it is a file, a run folder or another folder that is not empty.
     """
+    if folder.resolve() == Path.cwd():
+        raise InputError(f"{folder} is the current folder; a run needs a folder of its own: choose another")
     if folder.is_file():
         raise InputError(f"{folder} is a file; a run needs a folder")
     if (folder / "config.json").is_file():
@@ -231,10 +267,17 @@ def check_vacant(folder: Path) -> None:
 
 def _read_points(path: Path) -> dict[str, Tensor]:
     try:
+        check_npz(path)
         with open(path, "rb") as file, np.load(file) as arrays:  # np.load leaves a damaged file open
             return {label: torch.from_numpy(arrays[label]) for label in _PARTS}
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is missing or damaged: {error}") from error
+
+
+def _without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without the places of the data files: the data themselves have a hash."""
+    source = {name: value for name, value in settings.get("problem", {}).items() if name not in ("x0", "x1")}
+    return {**settings, "problem": source}
 
 
 def _exact(path: Path) -> ExactBridge:

@@ -14,11 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from sbridge.errors import InputError
-from sbridge.files import read_json, write_json
+from sbridge.files import read_json, subfolder, write_json
 from sbridge.io.settings import describe, differences, environment
 
 __all__ = ["Store", "check_same"]
+
+
+class _Record(TypedDict):
+    settings: Any
+    result: Any
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class Store:
 
     def put(self, key: str, settings: Any, result: Any) -> None:
         """Keep a result, in place of an earlier one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        subfolder(self.folder.parent, self.folder.name)
         record = {"settings": describe(settings), "result": result, "environment": environment()}
         write_json(self.path(key), record)
 
@@ -83,7 +90,8 @@ def check_same(place: Path, before: Any, now: Any) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    record = read_json(path)
-    if not isinstance(record, dict) or not {"settings", "result"} <= record.keys():
-        raise InputError(f"{path} is damaged: it lacks settings or result; delete it to have them computed again")
+    try:
+        record: dict[str, Any] = read_json(path, _Record)
+    except InputError as error:
+        raise InputError(f"{error}; delete it to have its result computed again") from None
     return record

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from sbridge.errors import InputError
-from sbridge.files import replace_atomically
+from sbridge.files import made_folder, replace_atomically
 from sbridge.io.h5ad import write_h5ad_file
 from sbridge.io.raw import ROW
 from sbridge.io.readers import suffix_of, unsupported
@@ -53,7 +53,7 @@ def write_answer(path: Path, answer: Answer) -> None:
         InputError: the file's kind is not known, or it is .h5ad and the points came from another kind.
     """
     check_writable(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made_folder(path.parent)
     write = _WRITERS[suffix_of(path)]
     replace_atomically(path, lambda file: write(file, answer))
 

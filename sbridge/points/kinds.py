@@ -37,7 +37,7 @@ class Arrays:
     dtype: np.dtype[Any]
 
     def numbers(self, values: Tensor, name: str) -> NDArray[Any]:
-        return values.cpu().numpy().astype(self.dtype)
+        return values.cpu().numpy().astype(self.dtype, copy=False)
 
     vectors = numbers
 

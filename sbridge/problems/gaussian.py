@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from sbridge.bridge import ExactBridge
-from sbridge.checks import Count
+from sbridge.checks import Count, check_memory
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.fields import Field
@@ -162,6 +162,10 @@ class _Normals(Sampled):
 
     dim: Count = 2
     """Dimension of the points."""
+
+    def validate(self) -> None:
+        super().validate()
+        check_memory("covariances of so many columns", 8 * self.dim**2)
 
     def build(self) -> Problem:
         """The problem with its truth, a `GaussianBridge`."""

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from sbridge.bridge import ExactBridge
-from sbridge.checks import Checked, Count, Positive, Seed
+from sbridge.checks import Checked, Count, Positive, Seed, check_memory
 from sbridge.problem import Problem
 
 __all__ = ["Law", "Sampled"]
 
 Law = Callable[[int, torch.Generator], Tensor]
 """Draws n points, (n, d)."""
+
+_BYTES = 4  # of a coordinate
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class Sampled(Checked):
     """Held-out points per side, drawn afresh."""
     seed: Seed = 0
     """Seed of everything that is drawn."""
+
+    def validate(self) -> None:
+        points = 2 * (self.samples + self.test_samples)
+        check_memory("so many samples", _BYTES * points * getattr(self, "dim", 2))
 
     def drawn(self, law0: Law, law1: Law, name: str, truth: ExactBridge | None = None) -> Problem:
         """The problem of independent points of both laws."""

@@ -142,6 +142,7 @@ class Shapes(Sampled):
     """ε of dX = u dt + √(2ε) dW, in squared units of the data, whose standard deviation is 1 in every coordinate."""
 
     def validate(self) -> None:
+        super().validate()
         if self.dim % 2:
             raise InputError(f"dim must be an even number from 2, not {self.dim}")
         for pair in self.laws:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from sbridge.epsilon import EpsilonSweep
 from sbridge.estimates import rounded
+from sbridge.files import made_folder
 from sbridge.io.settings import environment
 from sbridge.report.material import Exhibit
 from sbridge.report.page import Origin, write_page
@@ -29,7 +30,7 @@ _CAPTION = (
 
 def write_epsilon_page(folder: Path, name: str, found: EpsilonSweep, command: str) -> Path:
     """Write epsilon.csv, epsilon.html and the figure into a folder, and return the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     write_csv(folder / "epsilon.csv", found.rows())
     exhibit = Exhibit("epsilon", "The effect of ε", _CAPTION, epsilon_figures(found), found.rows())
     question = ["Which ε? It is part of the question: no ε is the right one, but a sample cannot support all of them."]

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from sbridge.estimates import rounded
 from sbridge.evaluation import Comparison
-from sbridge.files import write_text
+from sbridge.files import subfolder, write_text
 from sbridge.inspection import inspect_points
 from sbridge.io import Run
 from sbridge.report.animation import animation
@@ -145,7 +145,7 @@ def write_page(
         origin: how to make it again.
         top: what the page of a run has in addition.
     """
-    folder = path.parent / "figures"
+    folder = subfolder(path.parent, "figures")
     pages = Environment(
         loader=PackageLoader("sbridge.report", ""),
         autoescape=True,
@@ -176,7 +176,6 @@ def _asset(name: str) -> Markup:
 
 def _drawings(exhibit: Exhibit, folder: Path) -> list[Markup]:
     """Write the figures as files, and return them as parts of the page."""
-    folder.mkdir(exist_ok=True)
     several = len(exhibit.figures) > 1
     names = [f"{exhibit.slug}-{k}" if several else exhibit.slug for k in range(1, len(exhibit.figures) + 1)]
     return [_drawing(name, figure, exhibit.title, folder) for name, figure in zip(names, exhibit.figures, strict=True)]

@@ -85,4 +85,5 @@ def _slopes(interpolant: Interpolant, t: Tensor, x0: Tensor, x1: Tensor, epsilon
     second, cross = mean.mT @ mean / len(x0), mean.mT @ rate / len(x0)
     variance = second + (path.variance.double() + _RIDGE * second.diagonal().mean()) * unit
     turned = [cross + (path.variance_rate.double() / 2 - sign * epsilon) * unit for sign in (1, -1)]
-    return torch.linalg.solve(variance, torch.cat(turned, dim=1)).to(x0)
+    slopes: Tensor = torch.linalg.solve(variance, torch.cat(turned, dim=1)).to(x0)
+    return slopes

@@ -24,9 +24,10 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from sbridge.checks import Count, Seed, checked
 from sbridge.errors import InputError
-from sbridge.files import read_json, write_json
-from sbridge.io import check_same
+from sbridge.files import made_folder, read_json, write_json
+from sbridge.io import check_same, owned
 from sbridge.io.settings import describe, environment
 from sbridge.problem import Problem
 from sbridge.report.material import Exhibit
@@ -38,6 +39,7 @@ from sbridge.tuning.figures import importance_bars, parallel, trial_curves
 from sbridge.tuning.space import Domain, LogUniform, Space
 from sbridge.tuning.study import Study
 from sbridge.tuning.trial import REPORTS, RETRIES, Work, for_search, trial
+from sbridge.tuning.trust import check_own, remember
 
 __all__ = ["Candidates", "Say", "conduct", "folder_of", "tune", "write_search"]
 
@@ -86,19 +88,21 @@ SEARCHES = {"random": _random, "optuna": _optuna}
 SCHEDULERS: dict[str, Callable[[], TrialScheduler]] = {"asha": _halving, "none": FIFOScheduler}
 
 
+@checked
 def tune(
     problem: Problem,
     space: Space | None = None,
     *,
     out: str | Path,
-    trials: int = 24,
-    steps: int = MaxMin.steps,
+    trials: Count = 24,
+    steps: Count = MaxMin.steps,
     search: Literal["random", "optuna"] = "random",
     scheduler: Literal["asha", "none"] = "asha",
     placement: Placement | None = None,
     storage: str | None = None,
     resume: bool = False,
-    random_state: int = 0,
+    trust: bool = False,
+    random_state: Seed = 0,
     say: Say = print,
 ) -> Study:
     """Search for the hyperparameters of max–min that are best on held-out points, with Ray: here or on a cluster.
@@ -119,6 +123,8 @@ def tune(
         placement: what a trial gets, and on which machines; by default one CPU, on this one.
         storage: where Ray keeps the trials, a path or a URL (s3://…) that every machine reaches; `out` by default.
         resume: go on with the search in `out`: finished trials are kept, others go on from their checkpoints.
+        trust: resume a search that was made by somebody else, or on another machine.  Ray's state is a pickle, which
+            can run any code when it is read.
         random_state: seed of the search and of every trial.
         say: is told how the search goes.
 
@@ -134,9 +140,10 @@ def tune(
     question = {"space": space.described(), **kind, **_facts(problem, work)}
     candidates = SEARCHES[search](space, trials, random_state)
     with connected(placement, problem):  # before the folder is made: it may raise
-        folder = folder_of(Path(out), question, resume)
+        folder = folder_of(Path(out), question, resume, trust)
         finish = partial(_finish, space=space, folder=folder, question={**question, "placement": str(placement)})
-        return conduct(candidates, SCHEDULERS[scheduler](), work, placement, storage or str(folder), finish, say)
+        with owned(folder):
+            return conduct(candidates, SCHEDULERS[scheduler](), work, placement, storage or str(folder), finish, say)
 
 
 def _facts(problem: Problem, work: Work) -> dict[str, Any]:
@@ -172,11 +179,12 @@ def write_search(
     write_page(folder / "search.html", name, paragraphs, exhibits, Origin(command, environment(), settings))
 
 
-def folder_of(folder: Path, question: Mapping[str, Any], resume: bool) -> Path:
+def folder_of(folder: Path, question: Mapping[str, Any], resume: bool, trust: bool = False) -> Path:
     """The folder of this search; it is created if it does not exist.
 
     Raises:
-        InputError: it holds a search and `resume` is off, or a search with other settings.
+        InputError: it holds a search and `resume` is off, or a search with other settings, or without `trust` a search
+            that this user has not made.
     """
     folder = folder.absolute()  # a trial has its own working directory
     path = folder / "study.json"
@@ -184,7 +192,10 @@ def folder_of(folder: Path, question: Mapping[str, Any], resume: bool) -> Path:
         raise InputError(f"{folder} holds a search already; resume it, or choose another folder")
     if path.exists():
         check_same(path, read_json(path), describe(question))
-    folder.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not trust:
+        check_own(folder)
+    elif not path.exists():
+        remember(made_folder(folder))
     write_json(path, describe(question))
     return folder
 

@@ -157,8 +157,7 @@ class _Network(nn.Module):
 def fitted_pair(walk: Walk, steps: int, generator: torch.Generator, told: Callable[[], None]) -> Pair:
     """ψ and c regressed on finished paths by so many steps, after each of which `told` is called."""
     x0, dim, e = walk.start, walk.start.shape[1], 2 * walk.epsilon
-    with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
-        end, start = (_Network(dim).to(x0) for _ in "ψc")
+    end, start = (_Network(dim).to(x0) for _ in "ψc")
     for network in (end, start):
         initialise(network, generator)
     _start_quadratic(end, start, walk)

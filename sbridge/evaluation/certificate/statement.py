@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import hypot
 from typing import Any, Literal
 
+from sbridge.checks import made_of
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate, rounded
 
@@ -362,23 +363,4 @@ class Certificate:
                 "this certificate is of an earlier version, which measured by mixture potentials only and could rank "
                 "fits backwards; delete the file and run the command again"
             )
-        try:
-            found = _revived({name: value for name, value in content.items() if name not in ("method", "sentence")})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"this is no certificate, or it is damaged: {error}") from error
-        if not isinstance(found, Certificate):
-            raise InputError(f"this is no certificate but a {type(found).__name__}")
-        return found
-
-
-_KINDS = {
-    frozenset(field.name for field in fields(kind)): kind
-    for kind in (Estimate, Distance, Residual, ColumnGap, EndCheck, Passage, Meeting, Certificate)
-}
-
-
-def _revived(content: Any) -> Any:
-    """The object with these fields, and so are their values; anything but a mapping as it is."""
-    if not isinstance(content, Mapping):
-        return content
-    return _KINDS[frozenset(content)](**{name: _revived(value) for name, value in content.items()})
+        return made_of("the certificate", Certificate, content)

@@ -1,0 +1,114 @@
+"""Commands that are killed at random moments and continued: their results must be the same to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sbridge.bridge import Bridge
+
+__all__ = ["Work", "killed", "works"]
+
+_PROGRAM = (sys.executable, "-m", "sbridge")
+_DATA = ("--x0", "a.npy", "--x1", "b.npy", "--epsilon", "0.5")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A command that can be continued.
+
+    Args:
+        first: its words.
+        again: the words that continue it.
+        out: what it writes.
+        result: what must be the same, however often it was killed.
+    """
+
+    first: Sequence[str]
+    again: Sequence[str]
+    out: Path
+    result: Callable[[Path], object]
+
+
+def works(run: str) -> dict[str, Work]:
+    """The commands that are killed, by name, in a folder that holds the data and a finished run."""
+    fit = ("recover", *_DATA, "--steps", "150", "--baselines", "pot", "--checkpoint-seconds", "0.3", "--out", "killed")
+    moved = ("sample", run, "--input", "a.npy", "--out", "killed.csv", "--steps", "400")
+    cells = ("bench", "gaussian", "--dims", "2", "--methods", "potential,pot", "--out", "killed")
+    search = ("tune", *_DATA, "--trials", "2", "--steps", "150", "--out", "killed")
+    return {
+        "recover": Work(fit, (*fit, "--resume"), Path("killed"), _bridge),
+        "sample": Work(moved, moved, Path("killed.csv"), Path.read_bytes),
+        "bench": Work(cells, cells, Path("killed"), _rows),
+        "tune": Work(search, (*search, "--resume"), Path("killed"), _trials),
+    }
+
+
+def killed(work: Work, times: int, seed: int) -> str:
+    """Kill a command at random moments, continue it after each, and compare; empty if the result is the same."""
+    _clear(work.out)
+    begin = time.perf_counter()
+    _finished(work.first)
+    seconds, wanted = time.perf_counter() - begin, work.result(work.out)
+    _clear(work.out)
+    moments = random.Random(seed)
+    words = work.first
+    for _ in range(times):
+        _killed_after(words, moments.uniform(0, seconds))
+        words = work.again
+    _finished(words)
+    return "" if work.result(work.out) == wanted else "another result"
+
+
+def _killed_after(words: Sequence[str], seconds: float) -> None:
+    process = subprocess.Popen([*_PROGRAM, *words], start_new_session=True, **_quiet())
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _finished(words: Sequence[str]) -> None:
+    subprocess.run([*_PROGRAM, *words], check=True, **_quiet())
+
+
+def _quiet() -> Mapping[str, int]:
+    return {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def _clear(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _bridge(folder: Path) -> object:
+    """All numbers of the bridge, and of the comparison but for the times."""
+    state = Bridge.load(folder / "bridge.safetensors").state_dict()
+    rows = json.loads((folder / "comparison.json").read_text())["rows"]
+    return {name: tensor.tolist() for name, tensor in state.items()}, _without_times(rows)
+
+
+def _rows(folder: Path) -> object:
+    records = sorted((folder / "cells").glob("*.json"))
+    return {path.name: _without_times(json.loads(path.read_text())["result"]) for path in records}
+
+
+def _trials(folder: Path) -> object:
+    """The criteria of all trials; no finished one may be lost."""
+    header, *lines = (folder / "trials.csv").read_text().splitlines()
+    places = [header.split(",").index(name) for name in ("trial", "status", "criterion")]
+    return [[line.split(",")[place] for place in places] for line in lines]
+
+
+def _without_times(rows: Mapping[str, Mapping[str, object]]) -> object:
+    times = ("fit_seconds", "move_seconds", "peak_memory")
+    return {name: {key: value for key, value in row.items() if key not in times} for name, row in rows.items()}
