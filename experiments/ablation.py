@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.optim import Adam
 
 from sbridge import (
-    Arcsine,
     Bridge,
     ExactBridge,
     Independent,
@@ -35,6 +34,7 @@ from sbridge import (
     OnlineSinkhorn,
     Problem,
     Regression,
+    Uniform,
 )
 from sbridge.bench import Entry, Mixtures, bench, cells_of, chosen
 from sbridge.couplings import Coupling
@@ -95,10 +95,10 @@ VARIANTS = [
     Entry("depth-3", "three layers", MaxMin(network=ResidualNetwork(depth=3))),
     Entry("depth-9", "nine layers", MaxMin(network=ResidualNetwork(depth=9))),
     Entry("minibatch", "plans between minibatches", MaxMin(coupling=MinibatchSinkhorn)),
-    Entry("large-pool", "pools of 8,192 points", MaxMin(coupling=partial(OnlineSinkhorn, pool=8192))),
-    Entry("three-partners", "three pairs for each point", MaxMin(coupling=partial(OnlineSinkhorn, partners=3))),
+    Entry("few-columns", "partners among 4,096 points", MaxMin(coupling=partial(OnlineSinkhorn, points=4096))),
+    Entry("two-partners", "two pairs for each point", MaxMin(coupling=partial(OnlineSinkhorn, partners=2))),
     Entry("large-groups", "128 points that share a time", MaxMin(group=128)),
-    Entry("arcsine", "arcsine times", MaxMin(times=Arcsine)),
+    Entry("uniform", "uniform times", MaxMin(times=Uniform)),
     Entry("loss-variance", "times by the loss's variance", MaxMin(times=LossVariance)),
     *chosen(["fixed"]),
     Entry("slow-outer", "half the rate of the interpolant", MaxMin(outer_rate=MaxMin.outer_rate / 2)),

@@ -34,11 +34,11 @@ from torch import Tensor
 from sbridge import BlockwiseSinkhorn, Independent, MaxMin, MinibatchSinkhorn, OnlineSinkhorn, Problem, Regression
 from sbridge.baselines.sinkhorn import geomloss_log_scaling
 from sbridge.bench import Mixtures, bench, cells_of, chosen
-from sbridge.bench.budget import fitted_within
 from sbridge.evaluation import FLOOR, TRUTH, path_kl
 from sbridge.networks import ResidualNetwork
 from sbridge.plans import Plan, entropic_plan
 from sbridge.problems.mixture import Mixture
+from sbridge.solvers.budget import fitted_within
 from sbridge.units import pot_reg
 
 OUT = RESULTS / "cost"

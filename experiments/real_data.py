@@ -18,9 +18,9 @@ from common import RESULTS, Cell, Rows
 
 from sbridge import DivergenceError, InputError
 from sbridge.bench import SUITES, Case, Entry, bench, cells_of, chosen
-from sbridge.bench.budget import Trained, fitted_within
 from sbridge.evaluation import Effort
 from sbridge.io import FileProblem
+from sbridge.solvers.budget import Trained, fitted_within
 
 KEYS = ("maxmin", "maxmin-potential", "potential", "fixed", "imf", "sf2m", "pot", "geomloss")
 

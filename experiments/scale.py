@@ -29,10 +29,10 @@ from common import RESULTS, Cell, Rows
 from ray.cluster_utils import Cluster
 
 from sbridge import Problem, tuning
-from sbridge.bench.budget import fitted_within
 from sbridge.bench.pool import finished
 from sbridge.evaluation import path_kl
 from sbridge.problems.mixture import Mixture
+from sbridge.solvers.budget import fitted_within
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.tuning.figures import importances
 from sbridge.tuning.space import Settings, own_settings, solver_of

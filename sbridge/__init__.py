@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sbridge.auto import Auto
     from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
     from sbridge.bridge import Bridge, ExactBridge
     from sbridge.couplings import Independent, MinibatchSinkhorn, OnlineSinkhorn, SelfConsistent, WholePlan
@@ -47,6 +48,7 @@ __all__ = [
     "RK4",
     "Adaptive",
     "Arcsine",
+    "Auto",
     "BlockwiseSinkhorn",
     "Bridge",
     "Brownian",
@@ -95,6 +97,7 @@ __all__ = [
 __version__ = "0.2.0"
 
 _MODULES = {
+    "auto": "Auto",
     "baselines.sinkhorn": "BlockwiseSinkhorn GeomlossSinkhorn PotSinkhorn",
     "bridge": "Bridge ExactBridge",
     "couplings": "Independent MinibatchSinkhorn OnlineSinkhorn SelfConsistent WholePlan",

@@ -55,6 +55,8 @@ class Bridge(storage.Storable):
 
     Attributes:
         columns: names of the d columns of the data; None where they had none.
+        tried: what the solver tried and kept, to be printed (`sbridge.auto.Account`), until the bridge is saved; None
+            of a solver that does not choose.
     """
 
     kept: ClassVar[Mapping[str, Any]] = {"columns": list[str] | None}
@@ -72,6 +74,7 @@ class Bridge(storage.Storable):
         self.epsilon: float = checked_value("epsilon", Positive, epsilon)
         self.interpolant, self.remark = interpolant, remark
         self.columns: Sequence[str] | None = None
+        self.tried: object = None
 
     @property
     def drifts(self) -> VectorField:

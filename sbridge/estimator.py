@@ -17,8 +17,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sbridge.arrays import Array, RandomState, as_tensor, seed_of
+from sbridge.auto import SOLVERS, Auto, within
 from sbridge.bridge import Bridge, Direction
-from sbridge.checks import Elsewhere, checked, checked_arguments, checked_value
+from sbridge.checks import Elsewhere, Named, checked, checked_arguments, checked_value
 from sbridge.densities import Base
 from sbridge.display import note, training_display
 from sbridge.epsilon import with_epsilon
@@ -33,7 +34,7 @@ from sbridge.points import Points, points_of
 from sbridge.problem import Frame, Problem
 from sbridge.sampling import Simulation
 from sbridge.solvers.base import Listener, Progress, Solver
-from sbridge.solvers.maxmin import MaxMin
+from sbridge.solvers.budget import Budget
 from sbridge.spread import warn_of_ends
 from sbridge.standardise import Standardise, as_fitted, places_as_fitted, standardised
 from sbridge.weights import effective_size, repeated, thinned
@@ -47,12 +48,12 @@ SampleWeights = NDArray[Any] | Tensor | None
 class SolverParameters(BaseEstimator):
     """An estimator whose parameters include the settings of its solver, as solver__name."""
 
-    solver: Solver | type[Solver]
+    solver: str | Solver | type[Solver]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments; with `deep`, the solver's settings too, as solver__name."""
         params: dict[str, Any] = super().get_params(deep=False)
-        nested = nested_parameters(self.solver) if deep else {}
+        nested = nested_parameters(self._named_solver()) if deep else {}
         return {**params, **{f"solver__{name}": value for name, value in nested.items()}}
 
     def set_params(self: Own, **params: Any) -> Own:
@@ -68,8 +69,13 @@ class SolverParameters(BaseEstimator):
             self.solver = with_parameters(self._made_solver(), settings)
         return self
 
+    def _named_solver(self) -> Any:
+        """The solver of that name; anything else as it is."""
+        return SOLVERS.get(self.solver, self.solver) if isinstance(self.solver, str) else self.solver
+
     def _made_solver(self) -> Solver:
-        made: Solver = checked_value("solver", Solver, self.solver() if isinstance(self.solver, type) else self.solver)
+        named = checked_value("solver", Annotated[Any, Named(SOLVERS)], self._named_solver())
+        made: Solver = checked_value("solver", Solver, named() if isinstance(named, type) else named)
         return made
 
 
@@ -79,15 +85,16 @@ class SchrodingerBridge(SolverParameters):
     Before the fit each dataset is centred and both are divided by one scale.  The bridge stays the same, and ε is in
     the units of the data (`sbridge.problem.Frame`).
 
-    A solver's own settings are parameters too: `set_params(solver__steps=500)`.  With as many points in x0 as in x1,
-    scikit-learn's searches work with x0 as X and x1 as y: `GridSearchCV(model, {"epsilon": [0.1, 1.0]}).fit(x0, x1)`.
-    They compare the settings by `score`.
+    A solver's own settings are parameters too: `set_params(solver__network__steps=500)`.  With as many points in x0 as
+    in x1, scikit-learn's searches work with x0 as X and x1 as y: `GridSearchCV(model, {"epsilon": [0.1, 1.0]}).fit(x0,
+    x1)`.  They compare the settings by `score`.
 
     Args:
         epsilon: ε, in squared units of the data.  √(2ε) is the standard deviation of the noise on a path.  "auto"
             chooses it from the data and says so (`sbridge.epsilon`); "reg=0.4", "blur=0.4" and "sigma=0.4" are the
             parameters of POT, GeomLoss and torchcfm.
-        solver: the method, or its class; by default max–min over the interpolant (`sbridge.MaxMin`).
+        solver: the method, its class or its name: "auto", "potential", "full-potential", "maxmin" or "fixed".  By
+            default `sbridge.Auto`, which tries several and keeps the best.
         random_state: seed of the fit: a whole number, a NumPy generator, or None for a new seed every time.
         device: where to fit, as torch names it ("cpu", "cuda", "cuda:1").
         verbose: whether to show a table of the data and the progress of a training on stderr.
@@ -98,6 +105,8 @@ class SchrodingerBridge(SolverParameters):
     Attributes:
         bridge_ (Bridge): the fitted `sbridge.Bridge`, which also has everything below.
         epsilon_ (float): ε, as a number.
+        tried_ (Account): a table of what the solver tried and kept (`sbridge.auto.Account`); None where it does not
+            choose.
         history_ (list): the values of each check of the training, a dictionary for each; empty without a training.
         n_features_in_ (int): dimension d of the data.
         effective_sizes_ (list): (Σw)²/Σw² on both sides: so many points of equal weight know as much of a mean.
@@ -110,7 +119,7 @@ class SchrodingerBridge(SolverParameters):
     def __init__(
         self,
         epsilon: float | str = 0.5,
-        solver: Annotated[Solver | type[Solver], Elsewhere()] = MaxMin(),
+        solver: Annotated[str | Solver | type[Solver], Elsewhere()] = Auto(),
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,
@@ -126,6 +135,7 @@ class SchrodingerBridge(SolverParameters):
         x1: Any,
         callbacks: Sequence[Listener] = (),
         sample_weight: tuple[Any, Any] = (None, None),
+        budget: Budget | None = None,
     ) -> SchrodingerBridge:
         """Find the bridge from x0 (n0, d) to x1 (n1, d).
 
@@ -134,6 +144,8 @@ class SchrodingerBridge(SolverParameters):
             callbacks: functions that are given each `Progress` of the training.
             sample_weight: weights of the points on both sides, (n0,) and (n1,), which need no normalisation.  None on a
                 side means equal weights; a point of weight zero is left out.
+            budget: seconds of wall time that the solver may take, or a text such as "90s", "2min" or "1h"; for `Auto`
+                and for solvers that train.
 
         Raises:
             InputError: shapes or column names disagree, a value is missing or infinite, a sample has fewer than 10
@@ -147,6 +159,7 @@ class SchrodingerBridge(SolverParameters):
         """
         checked_arguments(type(self), vars(self))
         device, solver = device_named(self.device), self._made_solver()
+        solver = solver if budget is None else within(solver, budget)
         posed = _with_weights(points_of(x0, label="x0"), points_of(x1, label="x1"), sample_weight).to(device)
         asked, choice = with_epsilon(posed, self.epsilon, self.standardise)
         if choice:
@@ -160,6 +173,9 @@ class SchrodingerBridge(SolverParameters):
             listeners = [self._remember, *display, *callbacks]
             self.bridge_ = outside(solver.solve(problem, seed_of(self.random_state), listeners))
         self.bridge_.columns = asked.columns  # also of a bridge by a solver that does not know names
+        self.tried_: object = self.bridge_.tried
+        if self.verbose and self.tried_ is not None:
+            note(str(self.tried_))
         warn_of_ends(self.bridge_, asked, stacklevel=3)  # this, `checked` and the caller
         return self
 

@@ -118,7 +118,7 @@ class StandardisedBridge(Bridge):
             return Rescaled(field, centre, scale)
 
         super().__init__(*moved_pair(inner.forward_field, inner.backward_field, move), inner.epsilon)
-        self.inner, self.remark, self.columns = inner, inner.remark, inner.columns
+        self.inner, self.remark, self.columns, self.tried = inner, inner.remark, inner.columns, inner.tried
         self.centre: Tensor
         self.scale: Tensor
         self.inverse: Tensor

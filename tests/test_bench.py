@@ -20,7 +20,6 @@ import torch
 
 from sbridge.baselines.markovian import MarkovianFitting
 from sbridge.bench import ENTRIES, SUITES, Case, Cell, Entry, Finite, bench, cells_of, chosen
-from sbridge.bench.budget import TimedFit, fitted_within
 from sbridge.bench.cells import _peak_memory
 from sbridge.bench.figures import DIMENSION, NUMBER_OF_POINTS, TIME, figures, method_curves
 from sbridge.bench.folder import Folder
@@ -39,6 +38,7 @@ from sbridge.networks import ResidualNetwork
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import ShiftedGaussian
 from sbridge.problems.planar import NormalToMoons
+from sbridge.solvers.budget import TimedFit, fitted_within
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
 from sbridge.solvers.training import Progress, Training
@@ -198,7 +198,7 @@ def test_empty_or_impossible_plans_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_unknown_methods_are_refused_with_the_list() -> None:
-    with pytest.raises(InputError, match=r"no method 'nothing'; choose from maxmin, .*pot"):
+    with pytest.raises(InputError, match=r"no method 'nothing'; choose from auto, .*pot"):
         chosen(["maxmin", "nothing"])
     assert [entry.key for entry in chosen([])] == list(ENTRIES)
 
@@ -432,4 +432,4 @@ def test_the_command_has_help(words: list[str], capsys: pytest.CaptureFixture[st
 
 def test_the_command_names_the_methods_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "quick", "--methods", "nothing"]) == 2
-    assert "choose from maxmin" in capsys.readouterr().err
+    assert "choose from auto" in capsys.readouterr().err

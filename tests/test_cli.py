@@ -85,7 +85,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def question(data: Path) -> list[str]:
     """The options of a run of a second."""
-    options = ["--x0", data / "a.npy", "--x1", data / "b.csv", "--epsilon", 0.5, "--steps", STEPS]
+    options = ["--x0", data / "a.npy", "--x1", data / "b.csv", "--epsilon", 0.5, "--method", "maxmin"]
+    options += ["--steps", STEPS]
     return [str(option) for option in options]
 
 
@@ -334,6 +335,52 @@ def test_nothing_is_left_to_do_for_a_finished_run(finished: Path, question: list
     (note,) = asked.err.splitlines()
     assert asked.code == 0 and "a.npy does not name its columns" in note
     assert "energy distance" in asked.out
+
+
+AUTO = ["--steps", "40", "--baselines", "none"]
+
+
+@pytest.fixture(scope="session")
+def by_auto(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run by the default method."""
+    folder = tmp_path_factory.mktemp("runs") / "auto"
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as err:
+        assert main(["recover", *_files(data), *AUTO, "--out", str(folder)]) == 0
+    assert "nats behind, forward" in err.getvalue()
+    return folder
+
+
+def _files(data: Path) -> list[str]:
+    return ["--x0", str(data / "a.npy"), "--x1", str(data / "b.csv"), "--epsilon", "0.5"]
+
+
+def test_the_default_method_says_what_it_tried(by_auto: Path) -> None:
+    run = Run.open(by_auto)
+    found = run.tried()
+    assert found is not None
+    assert found["name"].to_list()[:2] == ["no drift", "mixture potential"]
+    assert run.config["settings"]["solver"]["class"] == "Auto"
+    page = (by_auto / "report.html").read_text()
+    assert "What was tried" in page and "mixture potential" in page
+
+
+def test_a_potential_is_a_method(data: Path, tmp_path: Path, call: Call) -> None:
+    words = ["recover", *_files(data), "--method", "potential", "--baselines", "none", "--out", tmp_path]
+    assert call(*words).code == 0
+    run = Run.open(tmp_path)
+    assert list(run.config["methods"]) == ["mixture potential"]
+    assert not run.path("history.csv").exists() and run.tried() is None
+    assert call(*words, "--resume").code == 0
+
+
+@pytest.mark.parametrize("option", [["--steps", "7"], ["--budget", "3s"], ["--prior", "potential"]])
+def test_a_potential_takes_no_option_of_networks(option: list[str], data: Path, tmp_path: Path, call: Call) -> None:
+    asked = call("recover", *_files(data), "--method", "potential", *option, "--out", tmp_path / "run")
+    refused(asked, f"{option[0]} is for networks, and --method potential has none: leave it out")
+
+
+def test_a_budget_is_a_time(data: Path, tmp_path: Path, call: Call) -> None:
+    refused(call("recover", *_files(data), "--budget", "soon", "--out", tmp_path / "run"), "'soon' is no time")
 
 
 def edit(path: Path, change: Callable[[Any], Any]) -> None:

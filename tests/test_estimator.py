@@ -173,14 +173,16 @@ def test_settings_survive_a_clone() -> None:
 
 
 def test_settings_of_the_solver_are_parameters() -> None:
-    model = sbridge.SchrodingerBridge()
+    model = sbridge.SchrodingerBridge(solver=sbridge.MaxMin())
     assert model.set_params(solver__steps=50, solver__network__width=7, epsilon=0.1) is model
     assert model.epsilon == 0.1
     assert model.solver == sbridge.MaxMin(steps=50, network=replace(sbridge.MaxMin().network, width=7))
     assert (model.get_params()["solver__steps"], model.get_params()["solver__network__width"]) == (50, 7)
     model.set_params(solver=sbridge.Regression(), solver__batch=64)
     assert model.solver == sbridge.Regression(batch=64)
-    assert sbridge.SchrodingerBridge().solver == sbridge.MaxMin()
+    model.set_params(solver="auto", solver__network__steps=50)
+    assert model.solver == sbridge.Auto(network=sbridge.MaxMin(steps=50))
+    assert sbridge.SchrodingerBridge().solver == sbridge.Auto()
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_settings_of_the_solver_are_parameters() -> None:
 )
 def test_unknown_parameters_are_refused(params: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        sbridge.SchrodingerBridge().set_params(**params)
+        sbridge.SchrodingerBridge(solver="maxmin").set_params(**params)
 
 
 @pytest.mark.filterwarnings("ignore::sbridge.DataWarning")

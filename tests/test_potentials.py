@@ -600,3 +600,29 @@ def test_invalid_settings_are_refused(make: Callable[[], MixturePotential], mess
 def test_more_components_than_the_points_allow_are_refused() -> None:
     with pytest.raises(InputError, match="10 points each"):
         MixturePotential(500).solve(_mixture(2, samples=2000))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@EVERY_DIM
+def test_the_backward_drift_is_a_gradient(dim: int, shared: bool) -> None:
+    """b_B = −∇λ̃, at the same nodes."""
+    r, v = _normal(3, dim), 0.1 + 0.3 * torch.rand(3, dim, generator=_generator(), dtype=FLOAT)
+    law = _normal(2), _normal(2, dim, seed=1), torch.full((2, dim), 0.4, dtype=FLOAT)
+    field = MixtureBackward(_normal(3, seed=2), r, v[:1].expand(3, dim) if shared else v, 0.3, *law, exact=True)
+    x = _normal(6, dim, seed=3).requires_grad_()
+    for t in (0.02, 0.4, 1.0):
+        time = torch.full((1, 1), t, dtype=FLOAT)
+        (slope,) = torch.autograd.grad(field.potential(time, x).sum(), x)
+        torch.testing.assert_close(field(time, x), -slope)
+
+
+@pytest.mark.parametrize("solver", [MixturePotential(2), FullMixturePotential(2)], ids=lambda solver: solver.name)
+def test_both_potentials_have_the_drifts_as_gradients(solver: MixturePotential) -> None:
+    """In the user's coordinates, for either kind of backward drift."""
+    x0, x1 = 3 * _normal(200, 2) + 7, 2 * _normal(200, 2, seed=1) - 5
+    bridge = solver.solve(Problem(x0, x1, 4.0, x0, x1))
+    x, t = (x0[:9] / 2 + x1[:9] / 2).requires_grad_(), torch.tensor(0.3, dtype=FLOAT)
+    for potential, drift in ((bridge.potential, 1), (bridge.backward_potential, -1)):
+        (slope,) = torch.autograd.grad(potential(t, x).sum(), x)
+        own = bridge.forward_field if drift == 1 else bridge.backward_field
+        torch.testing.assert_close(own(t, x.detach()), drift * slope, rtol=1e-4, atol=1e-4)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 import torch
 
-from sbridge.bench.budget import Trained, fitted_within
+from sbridge.auto import Auto
 from sbridge.bench.entries import Entry
 from sbridge.bench.suites import Case
 from sbridge.bridge import Bridge
@@ -23,6 +23,7 @@ from sbridge.evaluation import Evaluator
 from sbridge.evaluation.table import Row
 from sbridge.problem import Problem
 from sbridge.solvers import Solver
+from sbridge.solvers.budget import Trained, fitted_within
 
 __all__ = ["FAILED", "Cell", "cells_of"]
 
@@ -79,7 +80,9 @@ class Cell:
         return {self.entry.title: {**evaluator.row(bridge), **facts}}
 
     def _solve(self, solver: Solver, problem: Problem) -> tuple[Bridge, dict[str, float]]:
-        if self.budget is not None and isinstance(solver, Trained):
+        if self.budget is not None and isinstance(solver, Auto):  # it keeps to the budget with all that it tries
+            solver = replace(solver, budget=self.budget)
+        elif self.budget is not None and isinstance(solver, Trained):
             fit = fitted_within(solver, problem, self.budget, self.seed)
             facts = {"fit_seconds": fit.seconds, "steps": float(fit.steps)}
             return fit.bridge, {**facts, "peak_memory": _peak_memory()}

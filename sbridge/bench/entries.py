@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sbridge.auto import Auto
 from sbridge.baselines.markovian import MarkovianFitting
 from sbridge.baselines.score_flow import ScoreFlowMatching
 from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn
@@ -38,6 +39,7 @@ class Entry:
 
 
 _ENTRIES = (
+    Entry("auto", "auto", Auto()),
     Entry("maxmin", "max–min", MaxMin()),
     Entry("maxmin-product", "max–min, product coupling", MaxMin(coupling=Independent)),
     Entry("maxmin-potential", "max–min on the potential", MaxMin(prior=MixturePotential(8))),

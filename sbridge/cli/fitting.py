@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from time import perf_counter
 
+from sbridge.auto import Account, Auto
 from sbridge.cli.signals import Stopped, postponed
 from sbridge.display import note, training_display
 from sbridge.errors import DivergenceError
 from sbridge.io import Run, load_training, save_training
 from sbridge.problem import Problem
+from sbridge.solvers.base import Progress
+from sbridge.solvers.budget import paced
 from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.spread import warn_of_ends
 
 __all__ = ["fit"]
 
 
-def fit(run: Run, solver: NetworkSolver, problem: Problem, seed: int, checkpoint_seconds: float) -> dict[str, float]:
+def fit(
+    run: Run,
+    solver: NetworkSolver | Auto,
+    problem: Problem,
+    seed: int,
+    checkpoint_seconds: float,
+    budget: float | None = None,
+) -> dict[str, float]:
     """Train from the start or from the run's checkpoint, and write bridge and history.
+
+    Args:
+        budget: seconds that a network may train, interruptions not counted; None for all its steps.
 
     Returns:
         `fit_seconds`, the time before interruptions included.
@@ -26,7 +40,7 @@ def fit(run: Run, solver: NetworkSolver, problem: Problem, seed: int, checkpoint
         DivergenceError: the training became unstable; the bridge of its last good state is written.
         Stopped: a signal came; the step in progress was finished and a checkpoint written.
     """
-    fitting = _Fitting(run, solver, problem, seed)
+    fitting = _Fitting(run, solver, problem, seed, budget)
     try:
         fitting.train(checkpoint_seconds)
     except DivergenceError as error:
@@ -40,18 +54,22 @@ def fit(run: Run, solver: NetworkSolver, problem: Problem, seed: int, checkpoint
 class _Fitting:
     """A training in a run folder, and the time it took."""
 
-    def __init__(self, run: Run, solver: NetworkSolver, problem: Problem, seed: int) -> None:
-        self.run, self.solver, self.problem, self.training = run, solver, problem, solver.start(problem, seed)
-        self.checkpoint, self.begin = run.path("checkpoint.pt"), perf_counter()
+    def __init__(
+        self, run: Run, solver: NetworkSolver | Auto, problem: Problem, seed: int, budget: float | None
+    ) -> None:
+        self.begin = perf_counter()
+        self.run, self.solver, self.problem = run, solver, problem
+        self.training = solver.start(problem, seed)
+        self.checkpoint, self.budget = run.path("checkpoint.pt"), budget
         if self.checkpoint.exists():
-            self.begin -= load_training(self.checkpoint, self.training)["seconds"]
+            self.begin = perf_counter() - load_training(self.checkpoint, self.training)["seconds"]
             note(f"going on from step {self.training.step}")
 
     def train(self, checkpoint_seconds: float) -> None:
         """To the end, with a checkpoint every so many seconds."""
         last = perf_counter()
         with postponed() as signals, training_display(self.solver.name, self.training.step) as show:
-            for progress in self.training:
+            for progress in self._paced():
                 show(progress)
                 if signals:
                     break
@@ -61,6 +79,9 @@ class _Fitting:
         if signals:
             self.save()
             raise Stopped(signals[0])
+
+    def _paced(self) -> Iterator[Progress]:
+        return iter(self.training) if self.budget is None else paced(self.training, self.begin + self.budget)
 
     def save(self) -> None:
         """Replace the checkpoint."""
@@ -73,6 +94,10 @@ class _Fitting:
     def write_result(self) -> None:
         """Write history and bridge."""
         bridge = self.training.bridge()
-        self.run.write_history(self.training.history)
+        if self.training.history:
+            self.run.write_history(self.training.history)
         self.run.keep(self.solver.name, bridge)
+        if isinstance(bridge.tried, Account):
+            self.run.write_tried([one.numbers() for one in bridge.tried.tried])
+            note(str(bridge.tried))
         warn_of_ends(bridge, self.problem)

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import torch
 import tyro
 
+from sbridge.auto import SOLVERS, Auto
 from sbridge.baselines.sinkhorn import BlockwiseSinkhorn, GeomlossSinkhorn, PotSinkhorn, Sinkhorn
-from sbridge.checks import Count, NotNegative, Seed, Threads
+from sbridge.checks import Count, NotNegative, Seed, Threads, checked_value
 from sbridge.cli import stages
 from sbridge.cli.options import Options
 from sbridge.cli.question import built
@@ -26,6 +27,7 @@ from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Frame, Problem
 from sbridge.problems import Family
 from sbridge.solvers import Solver
+from sbridge.solvers.budget import Budget
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.regression import Regression
 from sbridge.standardise import standardised
@@ -37,6 +39,8 @@ _BASELINES: dict[str, Sinkhorn] = {
     "geomloss": GeomlossSinkhorn(),
     "blockwise": BlockwiseSinkhorn(),
 }
+_POTENTIALS: dict[str, Solver] = {name: SOLVERS[name] for name in ("potential", "full-potential")}
+_OF_NETWORKS = ("budget", "steps", "learn", "interpolant", "gamma", "coupling", "prior")  # options
 _PRIORS: dict[str, Solver | None] = {"none": None, "potential": MixturePotential()}
 
 F = TypeVar("F", bound=Family)
@@ -54,8 +58,14 @@ class Recover(Options, Generic[F]):
     """Run folder to write."""
     resume: bool = False
     """Continue the run in the folder, if there is one: finished stages are kept."""
+    method: Literal["auto", "potential", "full-potential", "maxmin", "fixed"] = "auto"
+    """auto: several, from cheap to dear, and keep the best on held-out points; potential, full-potential: a mixture
+    potential with diagonal or full covariances, in seconds; maxmin: a network with a learned interpolant; fixed: a
+    network with a fixed one.  The options of the network, --steps to --prior, are also those of auto's."""
+    budget: Annotated[str | None, tyro.conf.arg(metavar="TIME", help_behavior_hint="(optional)")] = None
+    """Wall time for the fit, such as 90s, 2min or 1h, for auto, maxmin and fixed; networks train for as long."""
     steps: Count = Regression.steps
-    """Gradient steps of the fit."""
+    """Gradient steps of the network."""
     learn: Literal["mean", "gamma", "both", "none"] = "mean"
     """Part of the interpolant x_t = I(t, x0, x1) + γ(t) z that is learned: its mean I, its noise γ, both or none."""
     interpolant: Literal[
@@ -120,7 +130,7 @@ class Recover(Options, Generic[F]):
         """A run that is refused before anything was finished leaves no folder."""
         try:
             with owned(run.folder):
-                stages.work(run, self._solver(), self._baselines(), self.checkpoint_seconds)
+                stages.work(run, self._solver(), self._baselines(), self.checkpoint_seconds, self._seconds())
         except InputError:
             if not self.resume:
                 run.withdraw()
@@ -128,6 +138,9 @@ class Recover(Options, Generic[F]):
 
     def _check(self) -> None:
         self._baselines()
+        self._seconds()
+        if self.method in _POTENTIALS:
+            _refuse_options(self)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: PyTorch finds no GPU here; use --device cpu")
 
@@ -135,12 +148,14 @@ class Recover(Options, Generic[F]):
         kind = None if self.standardise == "none" else self.standardise
         problem = built(self.problem, kind)
         inside, _ = standardised(problem, kind)
-        _refuse(inside, self._solver().interpolant)
+        if self.method not in _POTENTIALS:
+            _refuse(inside, INTERPOLANTS[self.interpolant])
         execution = {
             "standardise": kind,
             "seed": self.seed,
             "device": self.device,
             "threads": self.threads,
+            "budget": self._seconds(),
             "diffusion": list(self.diffusion),
         }
         config = configuration(problem, self.problem, self._solver(), self._baselines(), execution, command)
@@ -156,7 +171,17 @@ class Recover(Options, Generic[F]):
             raise InputError(f"--baselines: there is no {unknown[0]!r}; choose {', '.join(_BASELINES)}, or none")
         return [_BASELINES[name] for name in names]
 
-    def _solver(self) -> Regression | MaxMin:
+    def _seconds(self) -> float | None:
+        """Of the budget."""
+        seconds: float | None = checked_value("--budget", Budget | None, self.budget)
+        return seconds
+
+    def _solver(self) -> Solver:
+        if self.method == "auto":
+            return Auto(self._network(), self._seconds())
+        return _POTENTIALS[self.method] if self.method in _POTENTIALS else self._network()
+
+    def _network(self) -> Regression | MaxMin:
         shared: dict[str, Any] = {
             "interpolant": INTERPOLANTS[self.interpolant],
             "gamma": GAMMAS[self.gamma],
@@ -164,9 +189,16 @@ class Recover(Options, Generic[F]):
             "prior": _PRIORS[self.prior],
             "steps": self.steps,
         }
-        if self.learn == "none":
+        if self.method == "fixed" or self.learn == "none":
             return Regression(**shared)
         return MaxMin(**shared, learn_mean=self.learn != "gamma", learn_gamma=self.learn != "mean")
+
+
+def _refuse_options(asked: Recover[Any]) -> None:
+    """Refuse options of a network where there is none."""
+    given = [name for name in _OF_NETWORKS if getattr(asked, name) != getattr(Recover, name)]
+    if given:
+        raise InputError(f"--{given[0]} is for networks, and --method {asked.method} has none: leave it out")
 
 
 def _refuse(problem: Problem, interpolant: type[ClosedForm]) -> None:

@@ -11,6 +11,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from sbridge.auto import SOLVERS, Auto
 from sbridge.checks import Count, Fraction, Positive, Seed
 from sbridge.cli.options import Options
 from sbridge.display import note
@@ -21,7 +22,6 @@ from sbridge.files import made_folder
 from sbridge.io import Reading
 from sbridge.io.snapshots import read_snapshots
 from sbridge.points import Points
-from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.snapshots import Snapshots, leave_one_out
 from sbridge.snapshots.left_out import check_left_out
 from sbridge.solvers import Solver
@@ -29,8 +29,6 @@ from sbridge.solvers.maxmin import MaxMin
 from sbridge.tables import markdown, write_csv
 
 __all__ = ["SnapshotsCommand"]
-
-_POTENTIALS: dict[str, Solver] = {"potential": MixturePotential(), "full-potential": FullMixturePotential()}
 
 
 @dataclass(frozen=True)
@@ -47,10 +45,11 @@ class SnapshotsCommand(Options):
     """Column of the table, or of obs of the .h5ad file, that has the time of each row."""
     times: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: 0,1,2,…)")] = ()
     """Times of the files, rising."""
-    method: Literal["maxmin", "potential", "full-potential"] = "maxmin"
-    """Solver of each leg: a network by max–min, or a mixture potential with diagonal or full covariances."""
+    method: Literal["auto", "potential", "full-potential", "maxmin"] = "auto"
+    """Solver of each leg: the best of several on held-out points, a mixture potential with diagonal or full
+    covariances, or a network by max–min."""
     steps: Count = 6000
-    """Steps of each training by max–min."""
+    """Most steps of each network."""
     growth: Annotated[Positive | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
     """ρ in squared units of the data: give the points weights by unbalanced transport to the next time."""
     leave_out: Annotated[str | None, tyro.conf.arg(metavar="TIME|each", help_behavior_hint="(optional)")] = None
@@ -101,7 +100,8 @@ class SnapshotsCommand(Options):
         print(f"chain: {self.out / 'chain.safetensors'}\npage: {page}")
 
     def _solver(self) -> Solver:
-        return MaxMin(steps=self.steps) if self.method == "maxmin" else _POTENTIALS[self.method]
+        network = MaxMin(steps=self.steps)
+        return {**SOLVERS, "auto": Auto(network), "maxmin": network}[self.method]
 
     def _left_out(self, times: Sequence[float]) -> list[float]:
         """The times to leave out."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from sbridge.auto import Auto
 from sbridge.baselines.sinkhorn import Sinkhorn
 from sbridge.bridge import Bridge
 from sbridge.cli.fitting import fit
@@ -21,6 +22,7 @@ from sbridge.io import Run
 from sbridge.problem import Frame
 from sbridge.report.page import build
 from sbridge.sampling import steps_for
+from sbridge.solvers import Solver
 from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.standardise import as_fitted
 
@@ -30,8 +32,17 @@ _ROW, _CERTIFICATE = "evaluating on held-out points", "measuring the distance to
 _REPORT = "writing the report"
 
 
-def work(run: Run, solver: NetworkSolver, baselines: Sequence[Sinkhorn], checkpoint_seconds: float) -> None:
+def work(
+    run: Run, solver: Solver, baselines: Sequence[Sinkhorn], checkpoint_seconds: float, budget: float | None = None
+) -> None:
     """Do the stages of a run that are not finished.
+
+    Args:
+        run: the run.
+        solver: fits the bridge, with checkpoints if it trains.
+        baselines: solve the same problem.
+        checkpoint_seconds: between two checkpoints.
+        budget: seconds that a network may train.
 
     Raises:
         InputError: a file of the run is damaged.
@@ -39,7 +50,10 @@ def work(run: Run, solver: NetworkSolver, baselines: Sequence[Sinkhorn], checkpo
         Stopped: a signal came.
     """
     working = _Working(run, [solver.name, *(baseline.name for baseline in baselines)])
-    facts = {solver.name: working.fit(solver, checkpoint_seconds)}
+    if isinstance(solver, NetworkSolver | Auto):
+        facts = {solver.name: working.fit(solver, checkpoint_seconds, budget)}
+    else:
+        facts = {solver.name: working.fit_at_once(solver)}
     facts |= {baseline.name: working.solve(baseline) for baseline in baselines}
     if run.comparison() is None:
         working.evaluate(facts)
@@ -67,13 +81,26 @@ class _Working:
         rows = [f"{name}: {_ROW}" for name in names]
         self.stages = Stages([*solved, *rows, self.references, _CERTIFICATE, _REPORT])
 
-    def fit(self, solver: NetworkSolver, checkpoint_seconds: float) -> Row:
+    def fit(self, solver: NetworkSolver | Auto, checkpoint_seconds: float, budget: float | None) -> Row:
         def fitted() -> Row:
             with self.stages.stage(f"{solver.name}: fitting", clock=False):  # the fit has a bar of its own
-                return {**fit(self.run, solver, self.problem, self.seed, checkpoint_seconds)}
+                return {**fit(self.run, solver, self.problem, self.seed, checkpoint_seconds, budget)}
 
         facts: Row = self.run.once(f"fit {solver.name}", fitted)
         self.run.path("checkpoint.pt").unlink(missing_ok=True)
+        return facts
+
+    def fit_at_once(self, solver: Solver) -> Row:
+        """The seconds that a method without a training took."""
+
+        def solved() -> Row:
+            begin = perf_counter()
+            with self.stages.stage(f"{solver.name}: fitting"):
+                bridge = solver.solve(self.problem, self.seed)
+            self.run.keep(solver.name, bridge)
+            return {"fit_seconds": perf_counter() - begin}
+
+        facts: Row = self.run.once(f"fit {solver.name}", solved)
         return facts
 
     def solve(self, baseline: Sinkhorn) -> Row:

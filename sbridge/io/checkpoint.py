@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from sbridge.checks import check_content
 from sbridge.errors import InputError
 from sbridge.files import FORMAT, check_format, write_bytes
-from sbridge.solvers.training import Training
+from sbridge.solvers.budget import Resumable
 
 __all__ = ["load_training", "read_training", "save_training"]
 
@@ -33,7 +33,7 @@ class _Head(TypedDict):
     sha256: str
 
 
-def save_training(path: Path, training: Training, **notes: Any) -> None:
+def save_training(path: Path, training: Resumable, **notes: Any) -> None:
     """Write the state of a training, and with it notes: numbers, words and containers of them."""
     buffer = BytesIO()
     torch.save({"training": training.state_dict(), "notes": notes}, buffer)
@@ -42,7 +42,7 @@ def save_training(path: Path, training: Training, **notes: Any) -> None:
     write_bytes(path, json.dumps(head).encode() + b"\n" + state)
 
 
-def load_training(path: Path, training: Training) -> dict[str, Any]:
+def load_training(path: Path, training: Resumable) -> dict[str, Any]:
     """Bring a new training to the saved state; returns the notes.
 
     Args:

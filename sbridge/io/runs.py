@@ -5,7 +5,8 @@
     truth.safetensors      the exact bridge, where the problem has one
     checkpoint.pt          the training, while it runs
     stages/*.json          finished stages: the seconds of each fit, the rows of the comparison
-    history.csv            held-out monitoring rows of the fit
+    history.csv            held-out monitoring rows of the fit's training, if there was one
+    tried.csv              what the fit tried and kept, if it chose among several methods
     bridge.safetensors     the fitted bridge
     <method>.safetensors   a baseline's bridge
     comparison.json, .csv  the evaluation of all methods on the held-out points
@@ -44,6 +45,7 @@ from sbridge.io.sizes import check_npz
 from sbridge.io.store import Store, check_same
 from sbridge.problem import Problem
 from sbridge.standardise import Standardise, standardised
+from sbridge.tables import write_csv
 
 __all__ = ["Run", "check_vacant"]
 
@@ -196,13 +198,9 @@ class Run:
         Raises:
             InputError: history.csv is missing or damaged.
         """
-        path = self.path("history.csv")
-        try:
-            found = pl.read_csv(path, glob=False)  # [ ] in the name of a run are no pattern
-        except (OSError, PolarsError) as error:
-            raise InputError(f"{path} is missing or damaged: {error}") from error
+        found = self._table("history.csv")
         if "step" not in found.columns or not all(kind.is_numeric() for kind in found.dtypes):
-            raise InputError(f"{path} is damaged: it must have numbers only, and a column step")
+            raise InputError(f"{self.path('history.csv')} is damaged: it must have numbers only, and a column step")
         return found
 
     def once(self, stage: str, work: Callable[[], Any]) -> Any:
@@ -243,6 +241,27 @@ class Run:
         """Write certificate.json: the certificate, or the reason why there is none."""
         content = {"refused": found} if isinstance(found, str) else {"certificate": found.content()}
         write_json(self.path("certificate.json"), content)
+
+    def tried(self) -> pl.DataFrame | None:
+        """tried.csv: for each method that the fit tried, the nats it was behind, its seconds, and what was kept of it.
+
+        None where the fit did not choose.
+
+        Raises:
+            InputError: tried.csv is damaged.
+        """
+        return self._table("tried.csv") if self.path("tried.csv").exists() else None
+
+    def _table(self, name: str) -> pl.DataFrame:
+        path = self.path(name)
+        try:
+            return pl.read_csv(path, glob=False)  # [ ] in the name of a run are no pattern
+        except (OSError, PolarsError) as error:
+            raise InputError(f"{path} is missing or damaged: {error}") from error
+
+    def write_tried(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write tried.csv."""
+        write_csv(self.path("tried.csv"), rows)
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write history.csv."""

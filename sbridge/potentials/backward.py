@@ -29,6 +29,7 @@ The importance sampling was developed for this package.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log, pi
 
@@ -103,10 +104,21 @@ class MixtureBackward(MixtureField):
         return min(self.centres.shape) if self.shared else min(len(self.centres), _NORMAL_DIRECTIONS)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([self._drift(*part) for part in self._blocks(t, x)]).reshape(x.shape)
+
+    def potential(self, t: Tensor, x: Tensor) -> Tensor:
+        """λ̃(t, x) = e log ∫ρ₀(x₀)/Σ_k f_k(x₀) N(x | x₀, et) dx₀, (...,), of the process in reversed time: b_B = −∇λ̃.
+
+        The process is the Schrödinger bridge of λ̃ between its two ends, seen from t = 1.
+        """
+        found = [torch.logsumexp(self._of_components(*part)[1], dim=1) for part in self._blocks(t, x)]
+        return 2 * self.epsilon * torch.cat(found).reshape(x.shape[:-1])
+
+    def _blocks(self, t: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Times (n, 1) and points (n, d), so many that they fit into memory."""
         times, points = t.expand(*x.shape[:-1], 1).reshape(-1, 1), x.reshape(-1, x.shape[-1])
         count = len(self.start_means) * len(self.log_weights) * (self.dim + len(self.log_weights))
-        parts = zip(*(torch.split(value, max(1, _ELEMENTS // count)) for value in (times, points)), strict=True)
-        return torch.cat([self._drift(*part) for part in parts]).reshape(x.shape)
+        return zip(*(torch.split(value, max(1, _ELEMENTS // count)) for value in (times, points)), strict=True)
 
     @property
     def known_end(self) -> float:
@@ -172,16 +184,20 @@ class MixtureBackward(MixtureField):
 
     def _drift(self, t: Tensor, x: Tensor) -> Tensor:
         """Mean over the components of ρ0."""
+        drifts, log_masses = self._of_components(t, x)
+        return (torch.softmax(log_masses, dim=1)[..., None] * drifts).sum(1)
+
+    def _of_components(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Drift (n, J, d) and log of the integral of h_j (n, J) of the components of ρ0."""
         points, starts = len(x), len(self.start_means)
         rows, p = self._proposals(t, x, _SEARCHED, self.effort)
         block = max(1, _ELEMENTS // (len(self.nodes) * len(self.log_weights)))
         found = [self._component_drifts(*part) for part in zip(rows.split(block), p.split(block), strict=True)]
-        drifts, log_mass = (torch.cat(values).view(points, starts, -1) for values in zip(*found, strict=True))
-        shares = torch.softmax(log_mass[..., 0] + self._log_starts(), dim=1)
-        return (shares[..., None] * drifts).sum(1)
+        drifts, log_masses = (torch.cat(values).view(points, starts, -1) for values in zip(*found, strict=True))
+        return drifts, log_masses[..., 0] + self._log_starts()
 
     def _component_drifts(self, rows: _Rows, p: Tensor) -> tuple[Tensor, Tensor]:
-        """Drift (N, d) and log of the integral of h_j (N,), up to a term that depends only on t and x."""
+        """Drift (N, d), and log of the integral of h_j without the part that does not depend on x or p (N,)."""
         kappa, mean, variance = self._proposal(rows, p)
         log_f, load = self._at_nodes(mean, variance, p)
         log_f = log_f - log_f.amax(1, keepdim=True)  # N, K, nodes

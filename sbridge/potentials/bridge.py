@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from sbridge.bridge import ExactBridge
 from sbridge.estimates import Estimate
-from sbridge.fields import Field, Framed
+from sbridge.fields import Field, Framed, Reversed, VectorField
+from sbridge.potentials.backward import MixtureBackward
 from sbridge.potentials.field import MixtureDrift
 
 __all__ = ["PotentialBridge"]
@@ -60,10 +62,23 @@ class PotentialBridge(ExactBridge):
 
     def potential(self, t: Tensor, x: Tensor) -> Tensor:
         """λ(t, x), (n,): t a number in a tensor or (n, 1), x (n, d).  b_F = ∇λ, and ∂tλ + ½|∇λ|² + εΔλ = 0."""
-        framed, shift = self.forward_field, self.forward_field.shift1 - self.forward_field.shift0
-        y = self._inside(x, (1 - t) * framed.shift0 + t * framed.shift1)
-        inner = self.drift.potential(t.to(y), y).to(x)
-        return framed.scale**2 * inner + x @ shift.to(x) - (t * shift.square().sum() / 2).to(x).squeeze(-1)
+        framed = self.forward_field
+        return self._seen(self.drift.potential, t, x, t, framed.shift0, framed.shift1)
+
+    def backward_potential(self, t: Tensor, x: Tensor) -> Tensor:
+        """λ̃(t, x), (n,), of the backward process: b_B = −∇λ̃, and ∂tλ̃ − ½|∇λ̃|² − εΔλ̃ = 0; arguments as above.
+
+        In reversed time that process is the Schrödinger bridge of λ̃, from whatever law at t = 1.
+        """
+        framed = self.backward_field
+        assert isinstance(framed, Framed)
+        return self._seen(partial(_backward_potential, framed.inner), t, x, 1 - t, framed.shift1, framed.shift0)
+
+    def _seen(self, inner: VectorField, t: Tensor, x: Tensor, gone: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        """A potential of the fit's coordinates in the user's; `gone` is the time since the process's start."""
+        y, shift = self._inside(x, (1 - gone) * start + gone * end), end - start
+        value = self.forward_field.scale**2 * inner(t.to(y), y).to(x)
+        return value + x @ shift.to(x) - (gone * shift.square().sum() / 2).to(x).squeeze(-1)
 
     def dual_on(
         self, x0: Tensor, x1: Tensor, weights0: Tensor | None = None, weights1: Tensor | None = None
@@ -103,3 +118,11 @@ class PotentialBridge(ExactBridge):
         mean, cov = moments
         framed = self.forward_field
         return (framed.shift1 + framed.scale * mean).to(like), (framed.scale**2 * cov).to(like)
+
+
+def _backward_potential(field: object, t: Tensor, y: Tensor) -> Tensor:
+    if isinstance(field, Reversed):  # a second potential, fitted with x0 and x1 exchanged
+        assert isinstance(field.inner, MixtureDrift)
+        return field.inner.potential(1 - t, y)
+    assert isinstance(field, MixtureBackward)
+    return field.potential(t, y)

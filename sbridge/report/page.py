@@ -28,6 +28,7 @@ from sbridge.report.material import Exhibit, Material, Section
 from sbridge.report.movement import movement
 from sbridge.report.recolouring import recolouring
 from sbridge.report.style import VARIABLES, WIDTH, colours, inline, svg
+from sbridge.report.tried import tried
 from sbridge.report.words import LEAD, comparison_rows, heads, main_rows, question, verdict
 
 __all__ = ["SECTIONS", "Origin", "Top", "build", "exhibits", "write_page"]
@@ -37,6 +38,7 @@ SECTIONS: Sequence[Section] = (
     movement,
     ends,
     certificate,
+    tried,
     training_curves,
     interpolant,
     drift_error,

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sbridge.arrays import Array, RandomState, as_tensor, seed_of
+from sbridge.auto import Auto
 from sbridge.bridge import Direction
 from sbridge.checks import Elsewhere, Positive, checked_arguments
 from sbridge.densities import Base
@@ -26,7 +27,6 @@ from sbridge.snapshots.chain import Chain, check_times
 from sbridge.snapshots.growth import growth_weights
 from sbridge.snapshots.joints import Joint
 from sbridge.solvers.base import Listener, Solver
-from sbridge.solvers.maxmin import MaxMin
 from sbridge.weights import thinned
 
 __all__ = ["Snapshots"]
@@ -60,7 +60,7 @@ class Snapshots(SolverParameters):
     def __init__(
         self,
         epsilon: Positive = 0.5,
-        solver: Annotated[Solver | type[Solver], Elsewhere()] = MaxMin(),
+        solver: Annotated[str | Solver | type[Solver], Elsewhere()] = Auto(),
         random_state: RandomState = 0,
         device: str = "cpu",
         verbose: bool = False,

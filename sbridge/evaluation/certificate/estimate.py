@@ -89,7 +89,9 @@ def certify(
         return Certificate(bridge.epsilon, forward, backward, meeting)
 
 
-def dual_of(bridge: Bridge, x0: Tensor, x1: Tensor, random_state: int | None = None, care: Care = _QUICK) -> Dual:
+def dual_of(
+    bridge: Bridge | WithPotential, x0: Tensor, x1: Tensor, random_state: int | None = None, care: Care = _QUICK
+) -> Dual:
     """D(ψ) of a bridge's forward process on x0 (n0, d) and x1 (n1, d), for paired differences between bridges.
 
     What the process falls short of its own exact bridge, KL(P_ψ‖P_û), is taken off: it is the process that is judged.
@@ -138,7 +140,8 @@ class _Teller:
 class WithPotential(Protocol):
     """A bridge that knows its potential λ(t, x), in squared units of the data."""
 
-    epsilon: float
+    @property
+    def epsilon(self) -> float: ...
 
     def potential(self, t: Tensor, x: Tensor) -> Tensor:
         """λ at one time in a tensor and places (n, d), (n,)."""

@@ -1,0 +1,195 @@
+"""A contest: contenders from cheap to dear, chosen on held-out points for each direction of time.
+
+What all contenders share is the dual value on held-out points (`sbridge.evaluation.certificate.duality`): of two
+processes the one with the higher value is nearer to the Schrödinger bridge of the data by the difference, in nats.
+Closed forms know theirs.  That of a network is estimated by its own paths, and errors of this estimate count against
+it; so a network must be better by two standard errors.
+
+A closed form's process is *the* bridge if and only if its end has the law of the data.  So a network is trained only
+where the ends of the best closed form can be told from the data.  With few points they seldom can, and there a network
+is no better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import inf
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from sbridge.auto.account import Account, Tried
+from sbridge.auto.closed import families
+from sbridge.auto.contenders import Contender, best_in, bridge_of, fitted, judged
+from sbridge.auto.held_out import HeldOut
+from sbridge.bridge import Bridge
+from sbridge.errors import DivergenceError
+from sbridge.evaluation.certificate.statement import EndCheck
+from sbridge.problem import Problem
+from sbridge.solvers.base import Progress
+from sbridge.solvers.budget import paced
+from sbridge.solvers.network_solver import NetworkSolver
+from sbridge.solvers.training import Training
+
+__all__ = ["Contest"]
+
+_SAME = 0.05  # p-value from which two laws count as one
+_PASSES = 100  # over the points: a network that sees them more often learns them by heart
+_RESERVED = 0.4  # of the time left, for the comparison of the network
+
+
+class Contest:
+    """A fit in progress, to be used like a `sbridge.solvers.Training`: iterate over it, stop at any time.
+
+    The closed forms are fitted when it is made, in seconds; the steps are those of the network.
+
+    Args:
+        network: makes the training of the network.
+        budget: seconds of wall time for everything; None for no limit.
+        problem: the data.
+        random_state: seed of everything.
+
+    Attributes:
+        account: what was tried and kept; known from the first `bridge()` on.
+        generator: on the device of the data.
+    """
+
+    account: Account
+
+    def __init__(self, network: NetworkSolver, budget: float | None, problem: Problem, random_state: int) -> None:
+        self.began, self.budget, self.columns = perf_counter(), budget, problem.columns
+        self.generator = torch.Generator(problem.x0.device).manual_seed(random_state)
+        out = HeldOut.of(problem, random_state)
+        self.sides = out, out.exchanged()
+        fits = (fitted(family, self.sides, random_state) for family in families(problem.dim))
+        self.closed = [one for fit in fits for one in fit]
+        self.checks = [side.check(best_in(k, self.closed).ways[k].field) for k, side in enumerate(self.sides)]
+        self.most = max(1, _PASSES * min(len(out.fitted.x0), len(out.fitted.x1)) // network.batch)
+        self.network = replace(network, steps=min(network.steps, self.most))
+        self.training = None if all(map(_same, self.checks)) else self.network.start(out.fitted, random_state)
+        self.kept_step, self._kept = 0, None if self.training is None else self.training.answer.kept
+        self.network_seconds, self.stopped = 0.0, ""
+        self._judged: tuple[int, list[Contender]] = 0, []
+
+    @property
+    def step(self) -> int:
+        """Steps of the network done."""
+        return 0 if self.training is None else self.training.step
+
+    @property
+    def steps(self) -> int:
+        """Its steps in all."""
+        return 0 if self.training is None else self.training.steps
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        if self.training is not None:
+            self.training.steps = min(steps, self.most)
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """The values of every check of the training; `kept` is 1 at the step whose weights it returns, 0 elsewhere."""
+        rows = [] if self.training is None else self.training.history
+        return [{**row, "kept": float(row["step"] == self.kept_step)} for row in rows]
+
+    def __iter__(self) -> Iterator[Progress]:
+        """Train the network, if there is something to win and time left.
+
+        A training that becomes unstable ends; the account says so, and its last good state is judged like any other.
+        """
+        if self.training is None:
+            return
+        begin = perf_counter() - self.network_seconds
+        try:
+            for progress in self._paced(self.training):
+                self._note_kept(self.training)
+                self.network_seconds = perf_counter() - begin
+                yield progress
+        except DivergenceError as error:
+            self.stopped = str(error)
+
+    def bridge(self) -> Bridge:
+        """The answer so far, in the problem's units: in each direction that of the best contender."""
+        contenders = self.contenders()
+        kept = [best_in(k, contenders) for k in (0, 1)]
+        self.account = Account(self._tried(contenders, kept), self._ended())
+        answer = bridge_of(*kept)
+        answer.columns, answer.tried = self.columns, self.account
+        return answer
+
+    def contenders(self) -> list[Contender]:
+        """The closed forms, and the network as it is now."""
+        return [*self.closed, *self._trained()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What cannot be computed again from the seed: the state of the training, and the time that has gone."""
+        training = None if self.training is None else self.training.state_dict()
+        seconds = {"seconds": perf_counter() - self.began, "network_seconds": self.network_seconds}
+        return {"training": training, "kept_step": self.kept_step, **seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume from a `state_dict` of a contest with the same settings and problem."""
+        if self.training is not None:
+            self.training.load_state_dict(state["training"])
+            self._kept = self.training.answer.kept
+        self.kept_step, self.network_seconds = state["kept_step"], state["network_seconds"]
+        self.began = perf_counter() - state["seconds"]
+
+    def _left(self) -> float:
+        """Seconds of the budget."""
+        return inf if self.budget is None else self.budget - (perf_counter() - self.began)
+
+    def _paced(self, training: Training) -> Iterator[Progress]:
+        left = self._left()
+        if left == inf:
+            return iter(training)
+        return paced(training, perf_counter() + (1 - _RESERVED) * left, self.most) if left > 0 else iter(())
+
+    def _note_kept(self, training: Training) -> None:
+        """Remember the step at which the training's rule last took new weights."""
+        if training.answer.kept is not self._kept:
+            self._kept, self.kept_step = training.answer.kept, int(training.history[-1]["step"])
+
+    def _trained(self) -> list[Contender]:
+        """The network as it is now, once it was checked."""
+        if self.training is None or not self.training.history:
+            return []
+        if self._judged[0] != self.training.step:
+            self._judged = self.training.step, self._judged_now(self.training)
+        return self._judged[1]
+
+    def _judged_now(self, training: Training) -> list[Contender]:
+        try:
+            return [judged(self.network.name, training.bridge(), self.sides, self.network_seconds)]
+        except DivergenceError as error:
+            self.stopped = str(error)
+            return []
+
+    def _tried(self, contenders: Sequence[Contender], kept: Sequence[Contender]) -> list[Tried]:
+        """A row for each contender."""
+        rows = []
+        for one in contenders:
+            pairs = [(best.ways[k], one.ways[k]) for k, best in enumerate(kept)]
+            there, back = (best.ahead_of(way) if way.compared else None for best, way in pairs)
+            own = [way for way, best in zip(("forward", "backward"), kept, strict=True) if best is one]
+            rows.append(Tried(one.name, there, back, one.seconds, " and ".join(own)))
+        return rows
+
+    def _ended(self) -> str:
+        """Why the contest ended."""
+        if self.training is None:
+            seen = " and ".join(f"{found.divergence} nats (p {found.p_value:.2g})" for found in self.checks)
+            return f"No network: the ends of the best closed forms cannot be told from the data, {seen}."
+        if not self.step:
+            return "No network: there was no time for it."
+        few = f", as many as {_PASSES} passes over the points" if self.steps == self.most else ""
+        return " ".join(
+            [f"The network did {self.step} steps{few}; its weights are of step {self.kept_step}.", self.stopped]
+        ).strip()
+
+
+def _same(found: EndCheck) -> bool:
+    """Whether a check tells no difference."""
+    return found.p_value > _SAME

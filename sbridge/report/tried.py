@@ -1,0 +1,35 @@
+"""What the fit tried before it chose, and by how many nats each was behind."""
+
+from __future__ import annotations
+
+from sbridge.estimates import rounded, with_error
+from sbridge.report.material import Exhibit, Material
+
+__all__ = ["tried"]
+
+_CAPTION = (
+    "How far each method was behind the best one, in nats of path divergence, on points that none of them was fitted "
+    "to. Closed forms know this value; that of a network is estimated by its own paths, and errors of the estimate "
+    "count against it. The bridge has each direction's drift from the method that the last column names."
+)
+
+
+def tried(material: Material) -> Exhibit | None:
+    """A table of the methods; None where the fit did not choose."""
+    found = material.run.tried()
+    if found is None:
+        return None
+    table = [
+        {
+            "method": row["name"],
+            **{f"{way}, nats behind": _cell(row[way], row[f"{way}_se"]) for way in ("forward", "backward")},
+            "seconds": rounded(row["seconds"]),
+            "kept": row["kept"] or "",
+        }
+        for row in found.iter_rows(named=True)
+    ]
+    return Exhibit("tried", "What was tried", _CAPTION, (), table)
+
+
+def _cell(value: float | None, error: float | None) -> str:
+    return "" if value is None or error is None else with_error(value, error)

@@ -1,0 +1,269 @@
+"""The default solver: never worse than its best ingredient, says what it tried, keeps to a budget, resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+from torch import Tensor
+
+import sbridge
+from sbridge.auto import SOLVERS, Account, Auto, Contest, held_out, within
+from sbridge.auto import contest as contest_module
+from sbridge.auto.closed import families, turned
+from sbridge.auto.contenders import Contender, best_in
+from sbridge.bridge import Bridge, ExactBridge
+from sbridge.errors import InputError
+from sbridge.evaluation.certificate.duality import Care, Dual
+from sbridge.fields import Field, Framed
+from sbridge.problem import Problem
+from sbridge.problems.gaussian import Gaussian
+from sbridge.problems.mixture import Mixture
+from sbridge.problems.shapes import Shapes
+from sbridge.solvers.regression import Regression
+from tests.members import generator
+
+NETWORK = Regression(steps=200, batch=64, network=sbridge.ResidualNetwork(16, 1), coupling=sbridge.MinibatchSinkhorn)
+SHORT = replace(NETWORK, steps=30)
+PROBLEMS: dict[str, Problem] = {
+    "Gaussian": Gaussian(dim=3, samples=1000, test_samples=200).build(),
+    "mixture": Mixture(dim=2, samples=1000, test_samples=200).build(),
+    "shapes": Shapes(dim=2, laws=("clusters:moons",), epsilon=0.5, samples=1000, test_samples=200).build(),
+    "few points": Mixture(dim=4, samples=200, test_samples=200).build(),
+}
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is trained whatever the check of the ends says."""
+    monkeypatch.setattr(contest_module, "_SAME", 1.0)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small networks on easy problems need less care."""
+    monkeypatch.setattr(held_out, "CARE", Care(1024, 100, 32, 16))
+
+
+DEAR, SLOW = ("mixture", "shapes"), pytest.mark.slow
+
+
+def fought(solver: Auto, problem: Problem, random_state: int = 0) -> Contest:
+    contest = solver.start(problem, random_state)
+    for _ in contest:
+        pass
+    return contest
+
+
+def drift_gap(field: Field, way: int, truth: ExactBridge, x0: Tensor) -> float:
+    """KL from the exact bridge in nats, for .02 ≤ t ≤ .98, of a drift in the time of its direction."""
+    source, gap = generator(), 0.0
+    x1 = truth.endpoints(x0, source)
+    own, true = (field, truth.forward_field) if way == 0 else (turned(field), truth.backward_field)
+    for t in torch.linspace(0.02, 0.98, 9, dtype=x0.dtype)[:, None]:
+        x = truth.between(t, x0, x1, source)
+        gap += float((own(t, x) - true(t, x)).double().square().sum(-1).mean())
+    return 0.96 * gap / (9 * 4 * truth.epsilon)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if name in DEAR else ()) for name in PROBLEMS])
+@pytest.mark.usefixtures("always")
+def test_it_is_not_worse_than_its_best_ingredient(name: str) -> None:
+    """But for what the held-out points cannot tell, which is the standard error of the difference."""
+    problem = PROBLEMS[name]
+    assert problem.truth is not None
+    contenders = fought(Auto(NETWORK), problem).contenders()
+    assert contenders[-1].bridge is not None
+    for k in (0, 1):
+        kept = best_in(k, contenders)
+        ways = {one.name: one.ways[k] for one in contenders if one.ways[k].compared}
+        gaps = {one: drift_gap(way.field, k, problem.truth, problem.test0) for one, way in ways.items()}
+        best = min(gaps, key=lambda one: gaps[one])
+        noise = kept.ways[k].ahead_of(ways[best]).standard_error
+        assert gaps[kept.name] < 1.05 * gaps[best] + 3 * noise
+        assert gaps[kept.name] < 0.5 * gaps["no drift"]
+
+
+@pytest.mark.parametrize("name", ["Gaussian", "mixture"])
+def test_where_a_closed_form_is_the_bridge_no_network_is_trained(name: str) -> None:
+    contest = fought(Auto(), PROBLEMS[name])
+    assert (contest.step, contest.steps, contest.history) == (0, 0, [])
+    answer = contest.bridge()
+    assert isinstance(answer, ExactBridge)
+    assert "No network: the ends of the best closed forms cannot be told from the data" in str(answer.tried)
+
+
+def test_where_none_is_a_network_is_trained_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contest_module, "families", lambda dim: families(dim)[:1])
+    contest = fought(Auto(NETWORK), PROBLEMS["shapes"])
+    assert max(check.p_value for check in contest.checks) <= 0.05
+    answer = contest.bridge()
+    assert isinstance(answer.tried, Account)
+    assert {one.name: one.kept for one in answer.tried.tried} == {
+        "no drift": "",
+        NETWORK.name: "forward and backward",
+    }
+    assert answer.interpolant is not None
+
+
+class Judged:
+    """A contender's direction whose dual value is made up."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values, self.asked = values, False
+
+    @property
+    def dual(self) -> object:
+        self.asked = True
+        zero = torch.zeros(2, dtype=torch.float64)
+        return Dual(self.values, zero, zero)
+
+    def ahead_of(self, other: Judged) -> object:
+        return self.dual.minus(other.dual).value  # type: ignore[attr-defined]
+
+
+def made_up(name: str, forward: float, backward: float, noise: float = 0.0, **more: object) -> Contender:
+    wave = noise * torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(50)
+    ways = tuple(Judged(value + wave) for value in (forward, backward))
+    return Contender(name, ways, 0.0, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("gain", "noise", "wins"), [(1.0, 1.0, True), (0.1, 1.0, False), (-1.0, 1.0, False)])
+def test_a_network_must_be_better_by_two_standard_errors(gain: float, noise: float, wins: bool) -> None:
+    network = Bridge(turned(PLAIN), PLAIN, 0.5)
+    contenders = [made_up("closed", 2.0, 0.0), made_up("network", 2.0 + gain, 0.0, noise, bridge=network)]
+    assert best_in(0, contenders).name == ("network" if wins else "closed")
+    assert best_in(1, contenders).name == "closed"
+
+
+@pytest.mark.parametrize(("source", "looked_at"), [(2.0, True), (1.0, False)])
+def test_time_reversals_are_looked_at_only_where_their_source_is_good(source: float, looked_at: bool) -> None:
+    reversal = made_up("reversal", 9.0, 9.0, reversal_of="potential")
+    contenders = [made_up("Gaussian", 2.0, 0.0), made_up("potential", source, 0.0), reversal]
+    assert best_in(1, contenders).name == ("reversal" if looked_at else "Gaussian")
+    assert reversal.ways[1].asked == looked_at  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("always")
+def test_it_says_what_it_tried() -> None:
+    contest = fought(Auto(SHORT), PROBLEMS["shapes"])
+    account = contest.bridge().tried
+    assert isinstance(account, Account)
+    assert [one.name for one in account.tried] == [
+        "no drift",
+        "mixture potential",
+        "its time reversal",
+        "full mixture potential",
+        "fixed interpolant",
+    ]
+    kept = " and ".join(one.kept for one in account.tried if one.kept).split(" and ")
+    assert sorted(kept) == ["backward", "forward"]
+    for one in account.tried:
+        assert "forward" not in one.kept or (one.forward is not None and one.forward.value == 0)
+    assert "The network did 30 steps" in str(account) and account._repr_html_().count("<tr>") == 6
+
+
+@pytest.mark.usefixtures("always")
+def test_history_shows_which_step_is_kept() -> None:
+    contest = fought(Auto(SHORT), PROBLEMS["shapes"])
+    assert contest.training is not None
+    rows = contest.history
+    assert [row["kept"] for row in rows].count(1.0) == 1
+    assert {key for row in rows for key in row} == {"kept", *contest.training.history[0]}
+
+
+@pytest.mark.usefixtures("always")
+def test_it_resumes_to_the_last_bit() -> None:
+    solver, problem = Auto(SHORT), PROBLEMS["shapes"]
+    whole = fought(solver, problem, 3)
+    part = solver.start(problem, 3)
+    for _ in islice(part, 4):
+        pass
+    again = solver.start(problem, 3)
+    again.load_state_dict(part.state_dict())
+    assert again.step == part.step > 0
+    for _ in again:
+        pass
+    assert again.history == whole.history
+    ends = [one.bridge().state_dict() for one in (whole, again)]
+    assert all(torch.equal(a, b) for a, b in zip(ends[0].values(), ends[1].values(), strict=True))
+
+
+@pytest.mark.usefixtures("always")
+def test_an_unstable_network_is_no_failure() -> None:
+    hot = replace(NETWORK, optimiser=torch.optim.Adam, rate=100.0, steps=300)
+    contest = fought(Auto(hot), PROBLEMS["mixture"])
+    assert 0 < contest.step < 300
+    answer = contest.bridge()
+    assert "unstable" in str(answer.tried)
+    assert answer.forward_drift(0.5, PROBLEMS["mixture"].test0).isfinite().all()
+
+
+# A budget
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """A clock that goes on by a tenth of a second whenever it is read."""
+    now = [0.0]
+
+    def read() -> float:
+        now[0] += 0.1
+        return now[0]
+
+    monkeypatch.setattr(contest_module, "perf_counter", read)
+    yield now
+
+
+@pytest.mark.usefixtures("always")
+def test_without_time_there_is_no_network(clock: list[float]) -> None:
+    contest = fought(Auto(NETWORK, budget=0.05), PROBLEMS["shapes"])
+    assert contest.step == 0
+    assert "No network: there was no time for it" in str(contest.bridge().tried)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("2min", 120), ("1.5 h", 5400), (3, 3), (0.5, 0.5)])
+def test_budgets_are_times(text: str | float, seconds: float) -> None:
+    assert within(Auto(), text) == Auto(budget=seconds) == Auto(budget=text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", ["two", "2 days", "", 0, -1.0, "0s"])
+def test_other_budgets_are_refused(wrong: str | float) -> None:
+    with pytest.raises(InputError, match="budget"):
+        within(Auto(), wrong)
+
+
+def test_a_network_of_its_own_trains_for_its_budget() -> None:
+    found = within(SHORT, "0.5s").solve(PROBLEMS["few points"])
+    assert found.forward_drift(0.5, PROBLEMS["few points"].test0).isfinite().all()
+
+
+def test_a_solver_that_does_not_train_takes_no_budget() -> None:
+    with pytest.raises(InputError, match="mixture potential does not train"):
+        within(SOLVERS["potential"], 3.0)
+
+
+# Time reversal
+
+
+def flow(t: Tensor, x: Tensor) -> Tensor:
+    return torch.sin(3 * x) * t + t**2
+
+
+class Plain(Field):
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return flow(t, x)
+
+
+PLAIN = Plain()
+FRAME = (torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0]), 2.0)
+
+
+@pytest.mark.parametrize("make", [lambda: PLAIN, lambda: Framed(PLAIN, *FRAME)])
+def test_a_field_turned_is_the_drift_in_reversed_time(make: Callable[[], Field]) -> None:
+    field, x, t = make(), torch.randn(5, 2, generator=generator()), torch.tensor(0.3)
+    torch.testing.assert_close(turned(field)(t, x), -field(1 - t, x))
+    torch.testing.assert_close(turned(turned(field))(t, x), field(t, x))
