@@ -96,7 +96,7 @@ def _commands(own: bool) -> Any:
 
 def _problem_first(command: Any, problems: Any, more: str) -> Any:
     """A command as two parts, its problem and its other options: the help shows one after the other."""
-    hidden = ("problem", tyro.conf.Suppress[Any], field(default=""))
+    hidden = ("problem", Annotated[Any, tyro.conf.Suppress], field(default=""))
     words = {"__doc__": f"{_first_line(command)}{more}"}
     generic = {**words, "__orig_bases__": (command[str],)}
     options = make_dataclass(command.__name__, [hidden], bases=(command,), frozen=True, namespace=generic)
