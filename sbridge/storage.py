@@ -163,7 +163,9 @@ def save(module: Storable, path: str | Path) -> None:
     """Write `module` to a safetensors file at `path`."""
     repeated = _repeated(module)
     state = {name: tensor for name, tensor in module.state_dict().items() if name not in repeated}
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()
+    }
     description = {"module": _describe(module, "", {}), "repeated": repeated}
     made_by = {"format": FORMAT, "sbridge": version("sbridge"), "sha256": _digest(description, tensors)}
     write_bytes(Path(path), serialise(tensors, metadata={_HEADER: json.dumps({**made_by, **description})}))
