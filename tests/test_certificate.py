@@ -539,10 +539,10 @@ def test_a_certificate_survives_json(blind: bool) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "no certificate"),
-        ({"value": 1.0, "floor": 2.0}, "no certificate"),
+        ({}, "certificate is missing"),
+        ({"value": 1.0, "floor": 2.0}, "certificate is missing"),
         ({"epsilon": 1.0, "forward": {}, "backward": {}, "meeting": {}}, "earlier version.*run the command again"),
-        ({"epsilon": 1.0, "method": "duality"}, "no certificate"),
+        ({"epsilon": 1.0, "method": "duality"}, "certificate is missing"),
     ],
 )
 def test_other_content_is_no_certificate(content: dict[str, object], message: str) -> None:

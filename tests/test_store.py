@@ -149,6 +149,6 @@ def test_a_damaged_state_is_refused_by_its_file(
 
 
 def test_the_state_of_another_solver_is_refused(problem: Problem, tmp_path: Path) -> None:
-    save_training(tmp_path / "state", Regression(network=ResidualNetwork(8, 1), batch=32, group=8).start(problem))
+    save_training(tmp_path / "state", Regression(network=ResidualNetwork(4, 1), batch=32, group=8).start(problem))
     with pytest.raises(InputError, match="is damaged"):
         load_training(tmp_path / "state", SOLVER.start(problem))

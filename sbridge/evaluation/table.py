@@ -270,15 +270,21 @@ class Comparison:
         """
         content = read_json(Path(path), _Content)
         try:
-            return made_of("it", Comparison, {**content, "effort": Effort(**content["effort"])})
+            return made_of("it", Comparison, {**content, **_as_made(content)})
         except (InputError, TypeError) as error:
             raise InputError(f"{path} is not a comparison written by sbridge, or it is damaged: {error}") from error
+
+
+def _as_made(content: _Content) -> dict[str, Any]:
+    """What JSON has as an object or a list."""
+    return {"effort": Effort(**content["effort"]), "names": tuple(content["names"])}
 
 
 class _Content(TypedDict):
     """Of a comparison's file: fields that are not named here are checked by the dataclass."""
 
     effort: dict[str, Any]
+    names: list[str]
 
 
 def merge(comparisons: Sequence[Comparison]) -> Comparison:
