@@ -569,7 +569,7 @@ CHOICES = [
 def interpolant_run(choice: list[str], data: Path) -> list[object]:
     other = "a.npy" if "mirror" in choice else "b.csv"
     options: list[object] = ["--x0", data / "a.npy", "--x1", data / other, "--epsilon", 0.5, "--steps", 10]
-    return ["recover", *options, "--coupling", "independent", *choice]
+    return ["recover", *options, "--method", "maxmin", "--coupling", "independent", *choice]
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice[1])

@@ -29,6 +29,7 @@ from sbridge.fields import Field
 from sbridge.io import Run
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import Gaussian
+from sbridge.problems.mixture import Mixture
 from sbridge.solvers.maxmin import MaxMin
 
 ray = pytest.importorskip("ray")
@@ -50,7 +51,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
 ]
 
-PROBLEM = Gaussian(dim=1, epsilon=0.5, samples=400, test_samples=100)
+PROBLEM = Mixture(dim=2, epsilon=0.5, samples=400, test_samples=100)
 FIXED = {
     "rate": tuning.Choice((4e-3,)),
     "round_steps": tuning.Choice((5,)),
@@ -239,13 +240,12 @@ def test_the_bridge_is_the_best_trials(searched: tuple[Path, Any]) -> None:
 def test_a_trial_is_a_fit_like_any_other(searched: tuple[Path, Any]) -> None:
     """The best trial's bridge is what the solver finds by itself with its settings."""
     folder, study = searched
-    solver = solver_of(study.best.settings, 60)
-    torch.testing.assert_close(
-        Bridge.load(folder / "bridge.safetensors").state_dict(),
-        solver.solve(for_search(PROBLEM.build(), 0)).state_dict(),
-        rtol=1e-3,
-        atol=1e-4,
-    )
+    solver, threads = solver_of(study.best.settings, 60), torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the trial: the last bits depend on it, and a training amplifies them
+    bridge = solver.solve(for_search(PROBLEM.build(), 0))
+    torch.set_num_threads(threads)
+    found = Bridge.load(folder / "bridge.safetensors").state_dict()
+    torch.testing.assert_close(found, bridge.state_dict(), rtol=1e-3, atol=1e-4)
 
 
 def test_importances_are_shares(searched: tuple[Path, Any]) -> None:
@@ -293,7 +293,7 @@ def test_a_private_ray_is_reached_from_this_machine_only(searched: tuple[Path, A
 
 
 def test_the_object_store_is_the_data_twice_and_80_megabytes(problem: Problem) -> None:
-    assert tuning.cluster.store_bytes(problem) == 80_000_000 + 2 * 4 * (400 + 400 + 100 + 100)
+    assert tuning.cluster.store_bytes(problem) == 80_000_000 + 2 * 4 * problem.dim * (400 + 400 + 100 + 100)
 
 
 WRONG: list[dict[str, float]] = [
@@ -470,7 +470,7 @@ def test_nothing_is_lost_or_repeated_by_ctrl_c_and_kill_9(tmp_path: Path) -> Non
     """Stopped once, killed once, gone on twice."""
     (tmp_path / "space.json").write_text(json.dumps(SMALL.described()))
     out = tmp_path / "out"
-    question = ["tune", PROBLEM.name, "--dim", 1, "--samples", 400, "--test-samples", 100, "--out", out]
+    question = ["tune", PROBLEM.name, "--dim", PROBLEM.dim, "--samples", 400, "--test-samples", 100, "--out", out]
     question += ["--space", tmp_path / "space.json", "--trials", 3, "--steps", 160, "--scheduler", "none"]
     question += ["--concurrent", 1]
 

@@ -115,7 +115,7 @@ def _with_data_seed(family: type[Any]) -> type[Any]:
 
 def _without_epsilon(family: type[Any]) -> type[Any]:
     """The family without the option --epsilon."""
-    hidden, words = ("epsilon", tyro.conf.Suppress[str], field(default=AUTO)), {"__doc__": family.__doc__}
+    hidden, words = ("epsilon", Annotated[Any, tyro.conf.Suppress], field(default=AUTO)), {"__doc__": family.__doc__}
     return make_dataclass(family.__name__, [hidden], bases=(family,), frozen=True, namespace=words)
 
 
