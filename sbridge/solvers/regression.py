@@ -3,7 +3,8 @@
 The law of x_t = I(t, x0, x1) + γ(t) z is that of the diffusions with drifts b ± εs, each the minimiser of its quadratic
 objective (`sbridge.objectives.Drift`).  One network answers for both.  Batches are groups of pairs that share a time;
 within a group every pair serves with z and −z, and under Brownian noise the targets are Rao–Blackwellised
-(`Path.conditioned`); times are stratified.
+(`Path.conditioned`), by many more points where a plan gives them (`solvers.smoothed`); times are stratified.  The
+network corrects the best linear drifts (`solvers.linear`).
 
 Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797, sections 2 and 6.
 """
