@@ -172,14 +172,14 @@ def save(module: Storable, path: str | Path) -> None:
 
 
 def _check(header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Refuse what a newer version has written, and damage; the first files of this package have no checksum.
+    """Refuse what a newer version has written, and damage.
 
     Raises:
         InputError: it is one of these, or holds control characters.
     """
     check_text(header)
     check_format(header.get("format"), header.get("sbridge"))
-    if header.get("sha256", wanted := _digest(header, tensors)) != wanted:
+    if header.get("sha256") != _digest(header, tensors):
         raise InputError("its checksum does not fit: the file is damaged; fetch or compute it again")
 
 

@@ -379,7 +379,7 @@ def worked(problem: Problem, criterion: Any) -> Work:
 
 def conducted(problem: Problem, criterion: Any, storage: Path, say: Any, settings: Any) -> Any:
     """A study of one trial for each settings."""
-    candidates = Candidates({"settings": ray.tune.grid_search(settings)}, 1)
+    candidates = Candidates({"settings": ray.tune.grid_search(settings)}, 1, len(settings))
     work, placement = worked(problem, criterion), tuning.Placement()
     return conduct(candidates, SCHEDULERS["none"](), work, placement, str(storage), nothing, say)
 

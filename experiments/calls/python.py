@@ -101,7 +101,7 @@ SETTINGS: Mapping[Callable[..., Any], Mapping[str, Sequence[Any]]] = {
     partial(Shaped, make=lambda: torch.nn.Identity()): {"shape": ((), (0,), (-1, 2), 3, ("a",))},
 }
 COUPLINGS: Mapping[Callable[..., Any], Sequence[str]] = {
-    OnlineSinkhorn: ("pool", "batch", "partners"),
+    OnlineSinkhorn: ("points", "batch", "partners"),
     MinibatchSinkhorn: ("batch", "partners", "iterations"),
     WholePlan: ("points", "partners"),
     SelfConsistent: ("points", "steps", "uses"),

@@ -54,24 +54,27 @@ class Candidates:
     Args:
         space: what Ray draws a trial's config from.
         samples: how many times.
+        trials: how many trials that makes.
         searcher: chooses from the results of the trials before; None if the draws are independent.
     """
 
     space: Mapping[str, Any]
     samples: int
+    trials: int
     searcher: Searcher | None = None
 
 
 def _random(space: Space, trials: int, random_state: int) -> Candidates:
     generator = np.random.default_rng(random_state)
     drawn = [space.draw(generator) for _ in range(trials)]
-    return Candidates({"settings": ray_tune.grid_search([*space.defaults(), *drawn][:trials])}, 1)
+    return Candidates({"settings": ray_tune.grid_search([*space.defaults(), *drawn][:trials])}, 1, trials)
 
 
 def _optuna(space: Space, trials: int, random_state: int) -> Candidates:
     points = [{f"settings/{name}": own[name] for name in space.varied()} for own in space.defaults()]
     searcher = OptunaSearch(**_METRIC, points_to_evaluate=points or None, seed=random_state)
-    return Candidates({"settings": {name: _domain(one) for name, one in space.domains().items()}}, trials, searcher)
+    settings = {name: _domain(one) for name, one in space.domains().items()}
+    return Candidates({"settings": settings}, trials, trials, searcher)
 
 
 def _domain(domain: Domain) -> Any:
@@ -244,7 +247,8 @@ def conduct(
     finally:
         study = Study.read(location, work.criterion.name)
         finish(study)
-    if any(trial.status == "unfinished" for trial in study.trials):
+    begun_all = len(study.trials) >= candidates.trials  # an interrupt may come between two trials
+    if not begun_all or any(trial.status == "unfinished" for trial in study.trials):
         raise KeyboardInterrupt
     return study
 
