@@ -151,8 +151,9 @@ def _class(name: str, module: str) -> type[Storable]:
 
 
 def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """A checksum of the description and the tensors."""
-    found = hashlib.sha256(json.dumps([header["module"], header["repeated"]]).encode())
+    """A checksum of everything else in the header and of the tensors."""
+    rest = {name: value for name, value in header.items() if name != "sha256"}
+    found = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
@@ -167,19 +168,20 @@ def save(module: Storable, path: str | Path) -> None:
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()
     }
     description = {"module": _describe(module, "", {}), "repeated": repeated}
-    made_by = {"format": FORMAT, "sbridge": version("sbridge"), "sha256": _digest(description, tensors)}
-    write_bytes(Path(path), serialise(tensors, metadata={_HEADER: json.dumps({**made_by, **description})}))
+    header = {"format": FORMAT, "sbridge": version("sbridge"), **description}
+    header["sha256"] = _digest(header, tensors)
+    write_bytes(Path(path), serialise(tensors, metadata={_HEADER: json.dumps(header)}))
 
 
 def _check(header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Refuse what a newer version has written, and damage.
+    """Refuse what a newer version has written, and damage; the first files of this package have no checksum.
 
     Raises:
         InputError: it is one of these, or holds control characters.
     """
     check_text(header)
     check_format(header.get("format"), header.get("sbridge"))
-    if header.get("sha256") != _digest(header, tensors):
+    if header.get("sha256", wanted := _digest(header, tensors)) != wanted:
         raise InputError("its checksum does not fit: the file is damaged; fetch or compute it again")
 
 
