@@ -45,7 +45,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small networks on easy problems need less care."""
-    monkeypatch.setattr(held_out, "CARE", Care(1024, 100, 32, 16))
+    monkeypatch.setattr(held_out, "QUICK", Care(1024, 100, 32, 16))
 
 
 DEAR, SLOW = ("mixture", "shapes"), pytest.mark.slow

@@ -8,18 +8,15 @@ import torch
 from torch import Tensor
 
 from sbridge.bridge import Bridge
-from sbridge.evaluation.certificate.duality import Care, Dual
+from sbridge.evaluation.certificate.duality import Dual
 from sbridge.evaluation.certificate.ends import check
-from sbridge.evaluation.certificate.estimate import WithPotential, dual_of
+from sbridge.evaluation.certificate.estimate import QUICK, WithPotential, dual_of
 from sbridge.evaluation.certificate.statement import EndCheck
 from sbridge.fields import Field
 from sbridge.problem import FEWEST_POINTS, Problem
 from sbridge.weights import repeated
 
-__all__ = ["CARE", "HeldOut"]
-
-CARE = Care(8192, 500, 128, 32)
-"""For the potential of a network.  With less its errors are as large as what is at stake."""
+__all__ = ["HeldOut"]
 
 _LARGEST = 5000  # points a side that are held out, at most
 _SHARE = 0.1
@@ -60,7 +57,7 @@ class HeldOut:
 
     def dual(self, process: Bridge | WithPotential) -> Dual:
         """The dual value of a process on these points."""
-        return dual_of(process, *self.ends, self.random_state, CARE)
+        return dual_of(process, *self.ends, self.random_state, QUICK)
 
     def check(self, field: Field) -> EndCheck:
         """Whether the ends of a process in closed form are those of the data."""

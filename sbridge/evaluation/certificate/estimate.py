@@ -49,11 +49,11 @@ from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener, Progress
 
-__all__ = ["SMALLEST", "certify", "dual_of"]
+__all__ = ["QUICK", "SMALLEST", "certify", "dual_of"]
 
 SMALLEST = 100  # points a side
 _LARGEST = 10_000  # points a side that are used
-_QUICK = Care(8192, 500, 128, 32)  # for comparisons of many bridges
+QUICK = Care(8192, 500, 128, 32)  # for comparisons; with less, its errors are as large as what is at stake
 _FEW = 1024  # paths of a potential's backward process
 _FULL_DIM = 10
 _COMPARED, _PERMUTATIONS = 2000, 99  # points of either sample that an energy distance compares, at most
@@ -90,7 +90,7 @@ def certify(
 
 
 def dual_of(
-    bridge: Bridge | WithPotential, x0: Tensor, x1: Tensor, random_state: int | None = None, care: Care = _QUICK
+    bridge: Bridge | WithPotential, x0: Tensor, x1: Tensor, random_state: int | None = None, care: Care = QUICK
 ) -> Dual:
     """D(ψ) of a bridge's forward process on x0 (n0, d) and x1 (n1, d), for paired differences between bridges.
 
