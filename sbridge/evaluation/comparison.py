@@ -23,8 +23,8 @@ from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation import metrics
 from sbridge.evaluation.by_column import DATA, ColumnEnds, end_moments
+from sbridge.evaluation.certificate.columns import moment_gaps
 from sbridge.evaluation.certificate.duality import Care
-from sbridge.evaluation.certificate.ends import widest_gap
 from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.distances import energy_distance, energy_p_value, sliced_wasserstein, wasserstein
 from sbridge.evaluation.table import FLOOR, TRUTH, Comparison, Effort, Row, unique, with_gaps
@@ -252,7 +252,7 @@ class Evaluator:
             f"{label}_p": energy_p_value(moved, true, self._generator()),
             f"{label}_sliced": sliced_wasserstein(moved, true, self.effort.projections, generator),
             f"{label}_wasserstein": wasserstein(moved[:matched], true[:matched]),
-            f"{label}_column": widest_gap(true, moved).size,
+            f"{label}_column": max(float(gap.abs().max()) for gap in moment_gaps(true, moved)),
         }
 
     def _energy(self, energy: Estimate) -> dict[str, float]:

@@ -61,11 +61,12 @@ class ChainTables:
         ]
         return [exhibit for exhibit in found if exhibit.table]
 
-    def headline(self, names: Sequence[str]) -> Headline | None:
+    @property
+    def headline(self) -> Headline | None:
         """That of the worst leg."""
         if not self.certificates:
             return None
-        return certified(max(self.certificates, key=lambda one: one.verdict.rank), names)
+        return certified(max(self.certificates, key=lambda one: one.verdict.rank))
 
 
 def write_chain_page(
@@ -93,7 +94,7 @@ def write_chain_page(
         _LEAD,
         f"Held-out points of the times {times}: {counts}.",
         few_points(min(map(len, samples))),
-        headline=tables.headline(names),
+        headline=tables.headline,
         animation=_animation(chain, samples, columns).content(),
     )
     asked = [
