@@ -48,7 +48,7 @@ pytestmark = pytest.mark.slow
 
 FLOAT = torch.float64
 GRID = [sin(pi / 2 * k / STEPS) ** 2 for k in range(STEPS + 1)]
-SMALL = Care(6000, 250, 100, 32)
+SMALL, LEAST = Care(6000, 250, 100, 32), Care(2000, 60, 50, 16)
 STILL = Frame(torch.zeros(2, dtype=FLOAT), torch.zeros(2, dtype=FLOAT), 1.0)
 
 
@@ -426,8 +426,8 @@ def test_own_potentials_are_used_as_they_are() -> None:
 def test_bad_fits_are_not_trusted(kind: str) -> None:
     problem = Shapes(dim=2, epsilon=0.05, samples=3000, test_samples=2000, seed=2).build()
     seen = problem if kind == "ten steps" else replace(problem, x1=problem.x1.flip(-1), truth=None)
-    bridge = Regression(steps=10 if kind == "ten steps" else 400).solve(seen)
-    found = certify(bridge, problem.test0, problem.test1, 0, care=SMALL)
+    bridge = Regression(steps=10 if kind == "ten steps" else 200).solve(seen)
+    found = certify(bridge, problem.test0, problem.test1, 0, care=LEAST)
     assert found.verdict.word == "do not trust"
     assert str(found).startswith("Do not trust: ")
 
@@ -436,7 +436,7 @@ def test_few_points_say_that_they_cannot_tell() -> None:
     problem = Shapes(dim=8, epsilon=0.05, samples=100, test_samples=100).build()
     assert problem.truth is not None
     bridge = Bridge(problem.truth.forward_field, problem.truth.backward_field, problem.epsilon)
-    found = bridge.certificate(problem.test0, problem.test1, random_state=0)
+    found = certify(bridge, problem.test0, problem.test1, 0, care=replace(Care.for_points(100), starts=64, per_start=16))
     assert found.verdict.word == "cannot tell" and "more points" in found.verdict.reason
     assert "100 points would have shown" in str(found)
 
@@ -444,7 +444,7 @@ def test_few_points_say_that_they_cannot_tell() -> None:
 def test_directions_that_do_not_belong_together_are_seen() -> None:
     truth, problem = gaussian()
     still = Linear(-torch.eye(2), torch.zeros(2))
-    found = certify(Bridge(truth.forward_field, still, 0.5), problem.test0, problem.test1, 1, care=SMALL)
+    found = certify(Bridge(truth.forward_field, still, 0.5), problem.test0, problem.test1, 1, care=LEAST)
     assert all(one.visible for one in vars(found.meeting).values())
     assert not any(one.visible for one in vars(certificate(0.0).meeting).values())
 
@@ -464,13 +464,14 @@ def test_units_of_the_data_do_not_matter() -> None:
     x0, x1 = problem.test0[:600].double(), problem.test1[:600].double()
     inner, zero = perturbed(0.5).double(), torch.zeros(2, dtype=FLOAT)
     there, back = (Framed(field, zero + 30, zero - 30, 0.2) for field in (inner.forward_field, inner.backward_field))
-    one = certify(inner, x0, x1, 0, care=SMALL).forward
-    two = certify(Bridge(there, back, 0.5 * 0.2**2), 0.2 * x0 + 30, 0.2 * x1 - 30, 0, care=SMALL).forward
+    one = certify(inner, x0, x1, 0, care=LEAST).forward
+    two = certify(Bridge(there, back, 0.5 * 0.2**2), 0.2 * x0 + 30, 0.2 * x1 - 30, 0, care=LEAST).forward
     for name in ("distance", "dual", "hjb", "curl", "turning"):
         first, second = getattr(one, name), getattr(two, name)
         assert second.value == pytest.approx(first.value, rel=0.03, abs=0.5 * first.standard_error)
 
 
+@pytest.mark.usefixtures("little_care")
 def test_arrays_tensors_and_seeds() -> None:
     truth, problem = gaussian()
     x0, x1 = problem.test0[:200], problem.test1[:200]
@@ -485,6 +486,7 @@ def test_arrays_tensors_and_seeds() -> None:
     assert one == two
 
 
+@pytest.mark.usefixtures("little_care")
 def test_progress_is_told() -> None:
     _, problem = gaussian()
     heard: list[float] = []

@@ -310,6 +310,7 @@ def test_finished_stages_are_not_repeated(finished: Path, question: list[str], t
     assert results(tmp_path) == results(finished)
 
 
+@pytest.mark.usefixtures("little_care")
 def test_a_run_with_points_enough_is_certified_once(
     finished: Path, question: list[str], tmp_path: Path, call: Call
 ) -> None:
@@ -509,12 +510,14 @@ def test_log_densities_of_a_run(
 # Standardised columns
 
 
+@pytest.mark.usefixtures("little_care")
 def test_a_standardised_run_answers_in_the_units_of_the_data(tmp_path: Path, call: Call) -> None:
     """A column 1,000 times as wide as the other, which a fit without it is warned of."""
     scales = np.array([1, 1000], dtype=np.float32)
     np.save(tmp_path / "a.npy", cloud(500, 0) * scales)
     np.save(tmp_path / "b.npy", cloud(500, 3) * scales)
-    question = ["--x0", tmp_path / "a.npy", "--x1", tmp_path / "b.npy", "--epsilon", 0.1, "--steps", 100]
+    question = ["--x0", tmp_path / "a.npy", "--x1", tmp_path / "b.npy", "--epsilon", 0.1, "--method", "fixed"]
+    question += ["--steps", 100, "--baselines", "pot"]
     run = tmp_path / "run"
     asked = call("recover", *question, "--out", run, "--standardise", "columns")
     assert asked.code == 0 and "warning" not in asked.err
