@@ -143,7 +143,7 @@ class SchrodingerBridge(SolverParameters):
             x0, x1: the two samples, of any kind that `sbridge.points_of` takes; a row is a point.
             callbacks: functions that are given each `Progress` of the training.
             sample_weight: weights of the points on both sides, (n0,) and (n1,), which need no normalisation.  None on a
-                side means equal weights; a point of weight zero is left out.
+                side means equal weights, or those of `Points`; a point of weight zero is left out.
             budget: seconds of wall time that the solver may take, or a text such as "90s", "2min" or "1h"; for `Auto`
                 and for solvers that train.
 
@@ -325,7 +325,8 @@ class SchrodingerBridge(SolverParameters):
 def _with_weights(x0: Points, x1: Points, weights: tuple[SampleWeights, SampleWeights]) -> Problem:
     """The problem of both samples with their weights and ε = 1, without the points of weight zero."""
     problem = Problem.of(x0, x1, 1.0)
-    (start, w0), (end, w1) = (_weighted(x, w) for x, w in zip((problem.x0, problem.x1), weights, strict=True))
+    given = (own if w is None else w for w, own in zip(weights, problem.weights, strict=True))
+    (start, w0), (end, w1) = (_weighted(x, w) for x, w in zip((problem.x0, problem.x1), given, strict=True))
     return replace(problem, x0=start, x1=end, test0=start, test1=end, weights0=w0, weights1=w1)
 
 

@@ -362,7 +362,9 @@ def test_the_column_that_is_off_is_named() -> None:
     z = torch.randn(5000, 3, generator=generator(2)) * torch.tensor([1.0, 1.0, 1.5]) + torch.tensor([0.0, 0.1, 0.0])
     gap = Columns(["a", "b", "c"], lambda x: 100 * x.double()).widest_gap(y, z)
     assert gap.name == "c" and gap.far and gap.spread == pytest.approx(100, rel=0.05)
-    assert re.match(r"column c is off by 3\d.* on average \(0.3\d* of its spreads\): .* its spread 4\d.* % too wide", str(gap))
+    assert re.match(
+        r"column c is off by 3\d.* on average \(0.3\d* of its spreads\): .* its spread 4\d.* % too wide", str(gap)
+    )
     assert Columns().widest_gap(y, y.clone()).size < 1e-6
     torch.testing.assert_close(moment_gaps(y, z)[1][2], torch.tensor(0.5), atol=0.05, rtol=0)
 
@@ -436,7 +438,9 @@ def test_few_points_say_that_they_cannot_tell() -> None:
     problem = Shapes(dim=8, epsilon=0.05, samples=100, test_samples=100).build()
     assert problem.truth is not None
     bridge = Bridge(problem.truth.forward_field, problem.truth.backward_field, problem.epsilon)
-    found = certify(bridge, problem.test0, problem.test1, 0, care=replace(Care.for_points(100), starts=64, per_start=16))
+    found = certify(
+        bridge, problem.test0, problem.test1, 0, care=replace(Care.for_points(100), starts=64, per_start=16)
+    )
     assert found.verdict.word == "cannot tell" and "more points" in found.verdict.reason
     assert "100 points would have shown" in str(found)
 
@@ -537,7 +541,11 @@ BLIND_END = EndCheck(100, Estimate(0.2, 0.5), 0.7, 0.3, 0.1, None)
         ({"distance": Estimate(1.4, 0.01)}, "do not trust", "at least 1.3"),
         ({"ends": WRONG_END}, "do not trust", "1.6 of them in the law of its end"),
         ({"behind": Estimate(1.5, 0.05)}, "do not trust", "at least"),
-        ({"column": FAR}, "do not trust", "column b is off by 3.1 on average (0.31 of its spreads): its mean is 3 too low"),
+        (
+            {"column": FAR},
+            "do not trust",
+            "column b is off by 3.1 on average (0.31 of its spreads): its mean is 3 too low",
+        ),
         ({"column": replace(FAR, seen=0.5)}, "trust", "within 0.09"),
         ({"column": NEAR}, "trust", "; at its end, column b is off by 1.1 on average (0.11 of its spreads)"),
         ({"column": NEAR, "ends": WRONG_END}, "do not trust", "its spread 10 % too wide"),

@@ -8,34 +8,28 @@ from typing import Annotated
 
 import tyro
 
-from sbridge.cli.commands import asked_points, fitted_bridge
+from sbridge.checks import Count
+from sbridge.cli.options import PointsOfRun, fitted_bridge
 from sbridge.errors import InputError
-from sbridge.io import Reading, Run
+from sbridge.io import Run
 from sbridge.movement import what_moves
 from sbridge.tables import text
 
 __all__ = ["Moves"]
 
 
-@dataclass(frozen=True)
-class Moves:
+@dataclass(frozen=True, kw_only=True)
+class Moves(PointsOfRun):
     """List what a run's bridge moves most: your columns, or the genes behind principal components."""
 
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run."""
-    input: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: held-out x0)")] = None
+    input: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: held-out x0)")] = None  # type: ignore[assignment]
     """Points at t = 0: a .csv, .tsv (also .gz), .parquet, .npy, .npz or .h5ad file, or FILE.npz:key."""
     loadings: Annotated[str | None, tyro.conf.arg(metavar="KEY", help_behavior_hint="(optional)")] = None
     """Entry of varm of the .h5ad input, such as PCs: list the genes behind the components."""
-    top: int = 20
+    top: Count = 20
     """How many to list; --out has all."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(optional)")] = None
     """File to write, with the numbers of all."""
-    seed: int = 0
-    """Seed of the paths."""
-    group: str | None = None
-    """Group of --groupby to take; all points by default."""
-    reading: Reading = Reading()
 
     def run(self, command: str) -> None:
         """Move the points, print the table and write the file.
@@ -48,8 +42,7 @@ class Moves:
         run = Run.open(self.folder)
         bridge = fitted_bridge(run)
         if self.input is not None:
-            points = asked_points(run, bridge, self.input, self.reading, self.group)
-            found = what_moves(bridge, points, loadings=self.loadings, random_state=self.seed)
+            found = what_moves(bridge, self.asked(run, bridge), loadings=self.loadings, random_state=self.seed)
         elif self.loadings is None:
             found = what_moves(bridge, run.problem.test0, random_state=self.seed)
         else:

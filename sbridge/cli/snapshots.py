@@ -22,6 +22,7 @@ from sbridge.files import made_folder
 from sbridge.io import Reading
 from sbridge.io.snapshots import read_snapshots
 from sbridge.points import Points
+from sbridge.problem import shuffled_and_cut
 from sbridge.snapshots import Snapshots, leave_one_out
 from sbridge.snapshots.left_out import check_left_out
 from sbridge.solvers import Solver
@@ -72,6 +73,8 @@ class SnapshotsCommand(Options):
         if self.growth is not None and self.leave_out is not None:
             raise InputError("--leave-out compares bridges without growth; leave out --growth")
         files = [str(file) for file in self.files]
+        if self.reading.weights is not None and self.leave_out is not None:
+            raise InputError("--leave-out compares samples of equal weights; leave out --weights")
         if self.reading.groupby is not None:
             raise InputError("--groupby is for two groups; the times are those of --time-column")
         from sbridge.report.chain import ChainTables, write_chain_page  # here, because matplotlib takes long to import
@@ -82,9 +85,9 @@ class SnapshotsCommand(Options):
         names, samples = points[0].columns, [one.values for one in points]
         left_out = self._left_out(times)
         generator = torch.Generator().manual_seed(self.seed)
-        fitted, tests = zip(*(_split(x, self.held_out, generator) for x in samples), strict=True)
+        fitted, tests = zip(*(_split(one, self.held_out, generator) for one in points), strict=True)
         model = Snapshots(self.epsilon, self._solver(), self.seed, verbose=True, growth=self.growth)
-        model.fit([Points(x, names) for x in fitted], times)
+        model.fit(fitted, times, sample_weight=[one.weights for one in fitted])
         made_folder(self.out)
         model.save(self.out / "chain.safetensors")
         certificates = _certificates(model, tests, self.seed)
@@ -154,9 +157,10 @@ def _joint_row(joint: object) -> dict[str, float | str]:
     return {name.replace("_", " "): float(value) for name, value in vars(joint).items()}
 
 
-def _split(x: Tensor, held_out: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    order, cut = torch.randperm(len(x), generator=generator), round(held_out * len(x))
-    return x[order[cut:]], x[order[:cut]]
+def _split(one: Points, held_out: float, generator: torch.Generator) -> tuple[Points, Tensor]:
+    """Points to fit to, with names and weights, and held-out ones of equal weight."""
+    x, w, test = shuffled_and_cut(one.values, one.weights, held_out, generator)
+    return Points(x, one.columns, weights=w), test
 
 
 def _text(cell: float | str) -> str:

@@ -88,7 +88,6 @@ def write_chain_page(
         command: as it was typed.
     """
     times, path = ", ".join(f"{t:g}" for t in chain.times), folder / "chain.html"
-    names = [one.name for one in coordinates(samples[0].shape[1], columns)]
     counts = ", ".join(f"{len(x):,}" for x in samples)
     top = Top(
         _LEAD,

@@ -89,7 +89,9 @@ def certify(
             backward = replace(forward, ends=back.ends(ends, generator), column=back.column(ends, columns))
         else:
             back = Process.of(bridge, "backward", x1, x0, care.paths, generator, tell)
-            backward = Examination.of(back, back.pair(care, generator, tell), care, generator, tell).passage(generator, columns)
+            backward = Examination.of(back, back.pair(care, generator, tell), care, generator, tell).passage(
+                generator, columns
+            )
         meeting = Meeting(*(_distance(there.at(t), back.at(1 - t), generator) for t in (0.25, 0.5, 0.75)))
         return Certificate(bridge.epsilon, forward, backward, meeting)
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import hypot
 from typing import Any, Literal
@@ -215,7 +215,9 @@ class Passage:
         if self.column.far:
             return Verdict("do not trust", f"at its end, {self.column}")
         if self.at_least > _WRONG:
-            return Verdict("do not trust", f"at least {rounded(self.at_least)} nats from {_BRIDGE}{self._share()}{self._column}")
+            return Verdict(
+                "do not trust", f"at least {rounded(self.at_least)} nats from {_BRIDGE}{self._share()}{self._column}"
+            )
         if most <= _SMALL or (most <= _WRONG and 2 * found.standard_error <= found.value):
             return Verdict("trust", f"within {rounded(most)} nats of {_BRIDGE}{self._column}")
         return Verdict("cannot tell", f"about {found} nats from {_BRIDGE}; {self._help()}{self._column}")
@@ -292,7 +294,9 @@ class Certificate:
         if apart is not None:
             return Verdict("cannot tell", f"the two directions are not one process: {apart} apart on the way")
         most = max(one.divergence.value + 2 * one.divergence.standard_error for one in both.values())
-        return Verdict("trust", f"both directions are within {rounded(most)} nats of the bridge of your data{self._column}")
+        return Verdict(
+            "trust", f"both directions are within {rounded(most)} nats of the bridge of your data{self._column}"
+        )
 
     @property
     def _column(self) -> str:
