@@ -681,6 +681,33 @@ def test_the_help_for_own_files_fits_a_screen(command: str, call: Call) -> None:
     assert len(shown.splitlines()) <= 56
 
 
+COMPLETED = [
+    (["re"], {"recover", "report"}),
+    (["recover", "--ep"], {"--epsilon"}),
+    (["recover", "--method", "max"], {"maxmin"}),
+    (["sample", "run", "--direction", "b"], {"backward"}),
+]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_completes_commands_options_and_choices(tmp_path: Path, call: Call) -> None:
+    """By the script that is printed for it, called as bash calls it."""
+    (tmp_path / "script").write_text(call("--tyro-print-completion", "bash").out)
+    lines = [f"source {tmp_path / 'script'}", "name=$(complete -p sbridge | sed 's/.*-F \\([^ ]*\\).*/\\1/')"]
+    for words, _ in COMPLETED:
+        lines += [f"COMP_WORDS=(sbridge {' '.join(words)}); COMP_CWORD={len(words)}"]
+        lines += [f"COMPREPLY=(); $name sbridge {words[-1]} ''; echo ${{COMPREPLY[*]}}"]
+    shown = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True).stdout
+    assert [set(line.split()) for line in shown.splitlines()] == [wanted for _, wanted in COMPLETED]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_have_a_script_too(shell: str, call: Call) -> None:
+    asked = call("--tyro-print-completion", shell)
+    assert asked.code == 0 and "--epsilon" in asked.out and "moves" in asked.out
+    refused(call("--tyro-print-completion", "tcsh"), "knows bash, zsh, fish, not tcsh")
+
+
 def test_the_version_is_that_of_the_package(call: Call) -> None:
     assert call("--version").out == f"sbridge {version('sbridge')}\n"
 
