@@ -74,10 +74,10 @@ class Problem(Checked):
         generator = torch.Generator(self.x0.device).manual_seed(0)
         return [repeated(x, w, 1, generator) for x, w in zip((self.x0, self.x1), self.weights, strict=True)]
 
-    def thinned_points(self) -> list[Tensor]:
+    def thinned_points(self) -> tuple[Tensor, Tensor]:
         """Training points of equal weight, as many as the weighted ones are worth, by the same seed."""
         generator = torch.Generator(self.x0.device).manual_seed(0)
-        return [thinned(x, w, generator) for x, w in zip((self.x0, self.x1), self.weights, strict=True)]
+        return thinned(self.x0, self.weights0, generator), thinned(self.x1, self.weights1, generator)
 
     def to(self, device: torch.device | str) -> Problem:
         """A copy of the problem with its points and its truth on a device."""
@@ -121,8 +121,8 @@ class Problem(Checked):
         (x0, w0, test0), (x1, w1, test1) = (
             shuffled_and_cut(x, w, held_out, generator) for x, w in ((self.x0, self.weights0), (self.x1, self.weights1))
         )
-        points = {"x0": x0, "x1": x1, "test0": test0, "test1": test1}
-        return replace(self, **points, weights0=w0, weights1=w1, truth=None)
+        fitted = Problem(x0, x1, self.epsilon, test0, test1, self.name, None, self.columns)
+        return replace(fitted, weights0=w0, weights1=w1)
 
     @staticmethod
     def split(

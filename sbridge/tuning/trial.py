@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -66,8 +66,7 @@ def for_search(problem: Problem, random_state: int) -> Problem:
     sides = zip((problem.x0, problem.x1), problem.weights, strict=True)
     (x0, test0), (x1, test1) = (set_aside(x, generator, weights) for x, weights in sides)
     count = min(len(test0), len(test1))
-    points = {"x0": x0, "x1": x1, "test0": test0[:count], "test1": test1[:count]}
-    return replace(problem, **points, weights0=None, weights1=None)
+    return Problem(x0, x1, problem.epsilon, test0[:count], test1[:count], problem.name, problem.truth, problem.columns)
 
 
 def trial(config: Mapping[str, Any], work: Work) -> None:
