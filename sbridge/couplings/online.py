@@ -53,7 +53,7 @@ class OnlineSinkhorn(Planned):
         first: Count = 8192,
         points: Count = 131_072,
         batch: Count = 8192,
-        partners: Count = 8,
+        partners: Count = 16,
     ) -> None:
         x0, x1 = x0[:points], x1[:points]
         self.batch = min(batch, len(x0))
