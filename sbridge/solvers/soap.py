@@ -80,7 +80,8 @@ def _steps(gradients: Tensor, state: dict[str, Any], rate: float, betas: tuple[f
     state["square"].lerp_(entries.square(), 1 - betas[1])
     size = (state["square"] / square).sqrt_()
     least = _LEAST * size.amax((-2, -1), keepdim=True) if _sides(state) else 0.0
-    return _from_bases(state, state["mean"] / (size + least + _TINY)) * (rate / mean)
+    value: Tensor = _from_bases(state, state["mean"] / (size + least + _TINY)) * (rate / mean)
+    return value
 
 
 def _begin(state: dict[str, Any], gradients: Tensor) -> None:
