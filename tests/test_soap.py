@@ -122,11 +122,11 @@ def test_parameters_of_one_shape_move_as_they_would_alone() -> None:
     alone = [torch.nn.Parameter(_normal(5, 3, seed=90 + j)) for j in range(2)]
     stack, single = Soap(together, RATE, decay=0.3), [Soap([one], RATE, decay=0.3) for one in alone]
     for step in gradients:
-        for one, other, gradient in zip(together, alone, step):  # the third has none
+        for one, other, gradient in zip(together, alone, step, strict=False):  # the third has none
             one.grad, other.grad = gradient.clone(), gradient.clone()
         stack.step()
         for one in single:
             one.step()
-    for one, other in zip(together, alone):
+    for one, other in zip(together, alone, strict=False):
         torch.testing.assert_close(one.detach(), other.detach(), rtol=0, atol=1e-9)
     assert torch.equal(together[2].detach(), _normal(5, 3, seed=92))
