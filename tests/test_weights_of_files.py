@@ -136,7 +136,7 @@ def test_answers_for_points_with_weights(run: Run, files: list[Path], tmp_path: 
     assert main(["likelihood", *words, "--out", str(tmp_path / "log.csv")]) == 0
     found, weights = pl.read_csv(tmp_path / "log.csv"), table(1, 2.0)[:60].filter(pl.col("w") > 0)["w"]
     wanted = -float((found["log_density"] * weights).sum() / weights.sum())
-    assert float(capsys.readouterr().out.split()[1]) == pytest.approx(wanted, abs=0.02)
+    assert float(capsys.readouterr().out.split()[1]) == pytest.approx(wanted, abs=0.06)  # one digit of its error
     assert main(["moves", str(run.folder), "--input", str(files[0]), "--weights", "w"]) == 0
 
 
