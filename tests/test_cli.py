@@ -516,8 +516,8 @@ def test_a_standardised_run_answers_in_the_units_of_the_data(tmp_path: Path, cal
     scales = np.array([1, 1000], dtype=np.float32)
     np.save(tmp_path / "a.npy", cloud(500, 0) * scales)
     np.save(tmp_path / "b.npy", cloud(500, 3) * scales)
-    question = ["--x0", tmp_path / "a.npy", "--x1", tmp_path / "b.npy", "--epsilon", 0.1, "--method", "fixed"]
-    question += ["--steps", 100, "--baselines", "pot"]
+    question = ["--x0", tmp_path / "a.npy", "--x1", tmp_path / "b.npy", "--epsilon", 0.1, "--method", "potential"]
+    question += ["--baselines", "pot"]
     run = tmp_path / "run"
     asked = call("recover", *question, "--out", run, "--standardise", "columns")
     assert asked.code == 0 and "warning" not in asked.err
