@@ -10,7 +10,8 @@ planar    four pairs of shapes (Tong et al., arXiv 2307.03672)
 
 Each suite gets the tables and figures of `sbridge bench`, in a folder of its own.  For `planar`, path_energies.md has
 |KE/KE* − 1|: the bridges are not known, but their kinetic energy KE* is computed here to about 0.005 from entropic
-plans.  `--dims` and `--epsilons` are those of `mixture`, and `--products` are the dimensions of `shapes`.  `--draws` are seeds of the mixture benchmark; on draw 0 the defaults were chosen.
+plans.  `--dims` and `--epsilons` are those of `mixture`, and `--products` are the dimensions of `shapes`.
+`--draws` are seeds of the mixture benchmark; on draw 0 the defaults were chosen.
 """
 
 from __future__ import annotations
