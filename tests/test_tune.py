@@ -167,7 +167,7 @@ class Pushed(Field):
 @pytest.mark.parametrize(("dim", "constant"), [(1, 1.5), (2, 0.5)])
 def test_the_dual_value_falls_by_the_divergence(dim: int, constant: float) -> None:
     """A constant c added to the bridge's drift costs d c²/4ε nats: an exact bridge still, to another end."""
-    problem = Gaussian(dim=dim, epsilon=0.5, samples=400, test_samples=2000).build()
+    problem = Gaussian(dim=dim, epsilon=0.5, samples=400, test_samples=4000).build()
     truth = problem.truth
     assert truth is not None
     bridge = Bridge(Pushed(truth.forward_field, constant), truth.backward_field, truth.epsilon)
