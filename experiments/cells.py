@@ -17,7 +17,7 @@ those of single days are beside them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -41,7 +41,7 @@ EB_SOLVERS: Mapping[str, Solver] = {
     "Sinkhorn on all cells": BlockwiseSinkhorn(tolerance=1e-2),
 }
 EB_DAYS = (0.0, 1.0, 2.0, 3.0, 4.0)
-EB_EPSILONS = (0.005, 0.01, 0.02, 0.04, 0.08)  # per day, in squared standard deviations
+EB_EPSILONS = (0.01, 0.02, 0.04)  # per day, in squared standard deviations
 EB_CHOICE = 2000  # cells of a day, by which these are compared
 CHOSEN = "chosen on the other days"
 EB_PUBLISHED = {
