@@ -30,20 +30,16 @@ from common import RESULTS, Cell, Rows, mean_of
 from torch import Tensor
 
 from sbridge import FullMixturePotential, InputError, MixturePotential
-from sbridge.baselines.sinkhorn import BlockwiseSinkhorn
 from sbridge.snapshots import LeftOut, leave_one_out
 from sbridge.solvers import Solver
 
 SOLVERS: Mapping[str, Solver] = {"mixture potential": MixturePotential()}
-EB_SOLVERS: Mapping[str, Solver] = {
-    **SOLVERS,
-    "full mixture potential": FullMixturePotential(),
-    "Sinkhorn on all cells": BlockwiseSinkhorn(tolerance=1e-2),
-}
+EB_SOLVERS: Mapping[str, Solver] = {**SOLVERS, "full mixture potential": FullMixturePotential()}
 EB_DAYS = (0.0, 1.0, 2.0, 3.0, 4.0)
 EB_EPSILONS = (0.01, 0.02, 0.04)  # per day, in squared standard deviations
 EB_CHOICE = 2000  # cells of a day, by which these are compared
 CHOSEN = "chosen on the other days"
+REFERENCE = "none"  # the seed of what needs no bridge
 EB_PUBLISHED = {
     "OT-MFM": 0.711,
     "OT-ALI-CFM": 0.742,
@@ -81,19 +77,20 @@ def main(
 
 
 def embryoid_bodies(folder: Path, seeds: tuple[int, ...], matched: int, out: Path) -> None:
-    """The mean W1 over the three left-out days, for each solver and for the one chosen on the other days."""
+    """The mean W1 over the three left-out days, of the solver and the ε that are chosen on the other days."""
     stored = loaded(folder / "eb_5pcs.npz")
     values = stored["pcs"].astype(np.float64)
     values = (values - values.mean(0)) / values.std(0)
     days = [torch.as_tensor(values[stored["label"] == day]) for day in range(5)]
     rows, choices = Rows(out, "eb_days"), Rows(out, "eb_choice")
     picks = {day: choice(choices, days, day) for day in EB_DAYS[1:-1]}
-    for seed, (day, (_, epsilon)) in product(seeds, picks.items()):
-        compute = partial(left_out, days, EB_DAYS, epsilon, day, matched, seed, EB_SOLVERS, seed == seeds[0])
-        rows.once_all(compute, day=day, seed=seed, epsilon=epsilon)
-    picked = [row for day, (solver, _) in picks.items() for row in rows.find(day=day, method=solver)]
-    rows.replace([*rows.rows, *({**row, "method": CHOSEN} for row in picked)])
-    rows.table({"day": "day", "seed": "seed", "method": "method", "epsilon": "ε a day", **SIZES, **DISTANCES})
+    for seed, (day, (solver, epsilon)) in product(seeds, picks.items()):
+        compute = partial(left_out, days, EB_DAYS, epsilon, day, matched, seed, {CHOSEN: EB_SOLVERS[solver]})
+        rows.once_all(compute, day=day, seed=seed, solver=solver, epsilon=epsilon)
+    for day in picks:
+        rows.once_all(partial(left_out, days, EB_DAYS, 1.0, day, matched, 0, {}), day=day, seed=REFERENCE)
+    titles = {"day": "day", "seed": "seed", "method": "method", "solver": "solver", "epsilon": "ε a day"}
+    rows.table({**titles, **SIZES, **DISTANCES})
     summary(rows, "W1", 1.0, EB_PUBLISHED, out / "eb")
 
 
@@ -102,7 +99,7 @@ def choice(rows: Rows, days: list[Tensor], test: float) -> tuple[str, float]:
     known = [day for day in EB_DAYS if day != test]
     cells = [days[int(day)] for day in known]
     for epsilon, day in product(EB_EPSILONS, known[1:-1]):
-        compute = partial(left_out, cells, tuple(known), epsilon, day, EB_CHOICE, 0, EB_SOLVERS, False)
+        compute = partial(left_out, cells, tuple(known), epsilon, day, EB_CHOICE, 0, EB_SOLVERS)
         rows.once_all(compute, without=test, day=day, epsilon=epsilon)
     mean = {
         (solver, epsilon): np.mean(
@@ -120,8 +117,10 @@ def embryoid_bodies_100(folder: Path, seeds: tuple[int, ...], out: Path) -> None
     days = [torch.as_tensor(cell / spread) for cell in cells]
     rows = Rows(out, "eb_100_days")
     for seed, day in product(seeds, EB_DAYS[1:-1]):
-        compute = partial(left_out, days, EB_DAYS, EB_100_EPSILON, day, EB_CHOICE, seed, SOLVERS, seed == seeds[0])
+        compute = partial(left_out, days, EB_DAYS, EB_100_EPSILON, day, EB_CHOICE, seed, SOLVERS)
         rows.once_all(compute, day=day, seed=seed, epsilon=EB_100_EPSILON)
+    for day in EB_DAYS[1:-1]:
+        rows.once_all(partial(left_out, days, EB_DAYS, 1.0, day, EB_CHOICE, 0, {}), day=day, seed=REFERENCE)
     rows.table({"day": "day", "seed": "seed", "method": "method", **SIZES, **DISTANCES})
     summary(rows, "W1", 1.0, {}, out / "eb_100")
 
@@ -132,14 +131,12 @@ def msci(folder: Path, seeds: tuple[int, ...], out: Path) -> None:
         days = {day: loaded(folder / f"full_cite_pcas_{dim}_day_{day}.npy").astype(np.float64) for day in (2, 3, 4, 7)}
         spread = float(np.concatenate(list(days.values())).std(0).mean())
         rows = Rows(out, f"msci_{dim}_days")
-        for seed in seeds:
-            for triple in MSCI_DAYS:
-                snapshots = [torch.as_tensor(days[day]) for day in triple]
-                epsilon = MSCI_NOISE / 2 * spread**2 / (triple[2] - triple[0])
-                compute = partial(
-                    left_out, snapshots, triple, epsilon, triple[1], MSCI_MATCHED, seed, SOLVERS, seed == 0
-                )
-                rows.once_all(compute, day=triple[1], seed=seed, epsilon=epsilon)
+        for seed, triple in product((*seeds, REFERENCE), MSCI_DAYS):
+            snapshots = [torch.as_tensor(days[day]) for day in triple]
+            epsilon = MSCI_NOISE / 2 * spread**2 / (triple[2] - triple[0])
+            own = (MSCI_MATCHED, 0, {}) if isinstance(seed, str) else (MSCI_MATCHED, seed, SOLVERS)
+            compute = partial(left_out, snapshots, triple, epsilon, triple[1], *own)
+            rows.once_all(compute, day=triple[1], seed=seed, epsilon=epsilon)
         rows.table({"day": "day", "seed": "seed", "method": "method", **SIZES, **DISTANCES})
         summary(rows, "energy distance", 0.5, MSCI_PUBLISHED[dim], out / f"msci_{dim}")
 
@@ -162,12 +159,11 @@ def left_out(
     matched: int,
     seed: int,
     solvers: Mapping[str, Solver],
-    references: bool,
 ) -> list[dict[str, Cell]]:
-    """The rows of one left-out day, with the time that all of them took."""
+    """The rows of one left-out day, with the time that all of them took: the solvers', or without one the others."""
     start = perf_counter()
     found: LeftOut = leave_one_out(
-        snapshots, times, epsilon, solvers, day, matched=matched, random_state=seed, references=references
+        snapshots, times, epsilon, solvers, day, matched=matched, random_state=seed, references=not solvers
     )
     return [{**row, "seconds": perf_counter() - start} for row in found.rows]
 
@@ -189,7 +185,7 @@ def summary(rows: Rows, column: str, factor: float, published: Mapping[str, floa
 
 def mean_over(rows: Rows, method: str, seed: str, column: str) -> float:
     """Over the left-out days."""
-    return float(np.mean([float(row[column]) for row in rows.find(method=method, seed=float(seed))]))
+    return float(np.mean([float(row[column]) for row in rows.find(method=method, seed=seed)]))
 
 
 def loaded(path: Path) -> np.ndarray:
