@@ -29,7 +29,7 @@ from sbridge.sampling import Simulation
 from sbridge.snapshots.chain import Chain, check_times
 from sbridge.snapshots.growth import growth_weights
 from sbridge.snapshots.joints import Joint
-from sbridge.snapshots.one_network import Found, OneNetwork, one_network_solver
+from sbridge.snapshots.one_network import KnownBridge, OneNetwork, one_network_solver
 from sbridge.solvers.base import Listener, Solver
 from sbridge.weights import SampleWeights, thinned, weights_of_each
 
@@ -127,7 +127,7 @@ class Snapshots(SolverParameters):
         with ExitStack() as stack:
             display = [stack.enter_context(training_display(solver.name))] if self.verbose else []
             bridges = OneNetwork(solver, problems, times).solve(seed, [*display, *callbacks])
-        return [Found(bridge) for bridge in bridges]
+        return [KnownBridge(bridge) for bridge in bridges]
 
     def transport(
         self,

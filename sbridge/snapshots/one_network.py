@@ -37,7 +37,7 @@ from sbridge.solvers.data import check_epsilon
 from sbridge.solvers.held_out import set_aside
 from sbridge.solvers.regression import Regression
 
-__all__ = ["Found", "OneNetwork", "bridges_of", "one_network_solver"]
+__all__ = ["KnownBridge", "OneNetwork", "bridges_of", "one_network_solver"]
 
 
 def one_network_solver(solver: Solver) -> Regression:
@@ -55,7 +55,7 @@ def one_network_solver(solver: Solver) -> Regression:
 
 
 @dataclass(frozen=True)
-class Found:
+class KnownBridge:
     """A bridge that is known, as a solver of its problem."""
 
     bridge: Bridge
