@@ -27,6 +27,7 @@ from sbridge.snapshots import Snapshots, leave_one_out
 from sbridge.snapshots.left_out import check_left_out
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin
+from sbridge.solvers.regression import Regression
 from sbridge.tables import markdown, write_csv
 
 __all__ = ["SnapshotsCommand"]
@@ -46,9 +47,11 @@ class SnapshotsCommand(Options):
     """Column of the table, or of obs of the .h5ad file, that has the time of each row."""
     times: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: 0,1,2,…)")] = ()
     """Times of the files, rising."""
-    method: Literal["auto", "potential", "full-potential", "maxmin"] = "auto"
+    method: Literal["auto", "potential", "full-potential", "maxmin", "fixed"] = "auto"
     """Solver of each leg: the best of several on held-out points, a mixture potential with diagonal or full
-    covariances, or a network by max–min."""
+    covariances, a network by max–min, or a network by regression on a fixed interpolant."""
+    one_network: bool = False
+    """Train one network for all legs, with time as an input; with --method fixed."""
     steps: Count = 6000
     """Most steps of each network."""
     growth: Annotated[Positive | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
@@ -75,6 +78,8 @@ class SnapshotsCommand(Options):
         files = [str(file) for file in self.files]
         if self.reading.weights is not None and self.leave_out is not None:
             raise InputError("--leave-out compares samples of equal weights; leave out --weights")
+        if self.one_network and self.method != "fixed":
+            raise InputError(f"--one-network needs --method fixed; --method {self.method} fits each leg by itself")
         if self.reading.groupby is not None:
             raise InputError("--groupby is for two groups; the times are those of --time-column")
         from sbridge.report.chain import ChainTables, write_chain_page  # here, because matplotlib takes long to import
@@ -86,7 +91,9 @@ class SnapshotsCommand(Options):
         left_out = self._left_out(times)
         generator = torch.Generator().manual_seed(self.seed)
         fitted, tests = zip(*(_split(one, self.held_out, generator) for one in points), strict=True)
-        model = Snapshots(self.epsilon, self._solver(), self.seed, verbose=True, growth=self.growth)
+        model = Snapshots(
+            self.epsilon, self._solver(), self.seed, verbose=True, growth=self.growth, one_network=self.one_network
+        )
         model.fit(fitted, times, sample_weight=[one.weights for one in fitted])
         made_folder(self.out)
         model.save(self.out / "chain.safetensors")
@@ -104,7 +111,7 @@ class SnapshotsCommand(Options):
 
     def _solver(self) -> Solver:
         network = MaxMin(steps=self.steps)
-        return {**SOLVERS, "auto": Auto(network), "maxmin": network}[self.method]
+        return {**SOLVERS, "auto": Auto(network), "maxmin": network, "fixed": Regression(steps=self.steps)}[self.method]
 
     def _left_out(self, times: Sequence[float]) -> list[float]:
         """The times to leave out."""
