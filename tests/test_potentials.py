@@ -597,6 +597,12 @@ def test_invalid_settings_are_refused(make: Callable[[], MixturePotential], mess
         make()
 
 
+def test_fewer_different_points_than_components_are_solved_without_a_warning() -> None:
+    x0, x1 = _normal(8, 2).repeat(40, 1), 1 + _normal(8, 2, seed=1).repeat(40, 1)
+    moved = MixturePotential(12).solve(Problem(x0, x1, 0.02, x0, x1)).transport(x0, random_state=0)
+    assert torch.cdist(moved, x1).amin(1).median() < 0.2
+
+
 def test_more_components_than_the_points_allow_are_refused() -> None:
     with pytest.raises(InputError, match="10 points each"):
         MixturePotential(500).solve(_mixture(2, samples=2000))

@@ -25,6 +25,7 @@ point was developed for this package.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import pi
@@ -212,10 +213,16 @@ def _balance(terms: Tensor, masses: Tensor, weights: Tensor) -> Tensor:
 
 
 def clusters(x: Weighted, count: int, starts: int, random_state: int, kind: type[Cells] = Cells) -> Cells:
-    """Cells of k-means from greedy k-means++ (scikit-learn), the tightest of `starts` runs."""
+    """Cells of k-means from greedy k-means++ (scikit-learn), the tightest of `starts` runs.
+
+    Of fewer different points than cells, some cells are empty; scikit-learn's warning of that is not passed on.
+    """
     from sklearn.cluster import KMeans  # here, because scikit-learn takes long to import
+    from sklearn.exceptions import ConvergenceWarning
 
     means = KMeans(count, n_init=starts, max_iter=_KMEANS_STEPS, random_state=random_state)
-    labels = means.fit(x.x.cpu().numpy(), sample_weight=x.weights.cpu().numpy()).labels_
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        labels = means.fit(x.x.cpu().numpy(), sample_weight=x.weights.cpu().numpy()).labels_
     shares = one_hot(torch.as_tensor(labels, device=x.x.device).long(), count).T.to(x.x)
     return kind.of(shares * x.weights, x.x)
