@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from math import prod
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbridge.checks import Elsewhere, checked_value
+from sbridge.checks import Elsewhere, check_memory, checked_value
 from sbridge.errors import InputError
 
 __all__ = ["Array", "RandomState", "as_tensor", "drawn_seed", "seed_of", "seeded"]
@@ -81,7 +82,7 @@ def _dense(x: Any) -> NDArray[Any]:
     if masked:
         raise InputError(f"{masked} values of a masked array are masked: drop their rows, or fill them first")
     try:
-        array = np.asarray(x.toarray() if hasattr(x, "toarray") else x)
+        array = np.asarray(_with_zeros(x) if hasattr(x, "toarray") else x)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"points must be an array of numbers of shape (n, d): {error}") from error
     if array.dtype.kind == "c":
@@ -89,6 +90,12 @@ def _dense(x: Any) -> NDArray[Any]:
     if array.dtype.kind not in _REAL_NUMBERS:
         raise InputError(f"points must be an array of numbers of shape (n, d), and this holds {array.dtype}")
     return array
+
+
+def _with_zeros(x: Any) -> Any:
+    """A sparse array with its zeros."""
+    check_memory("a sparse array with its zeros", prod(x.shape) * x.dtype.itemsize)
+    return x.toarray()
 
 
 def _numbers(array: NDArray[Any], dtype: type[np.floating[Any]]) -> NDArray[Any]:

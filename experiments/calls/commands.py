@@ -16,10 +16,14 @@ import polars as pl
 from calls import IN_ORDER, Case, answer_of_command
 from sbridge.cli import main
 
-__all__ = ["RUN", "Executes", "command_cases", "finished_run", "prepare"]
+__all__ = ["FINISHED", "RUN", "Executes", "command_cases", "finished_run", "prepare"]
 
 RUN = "run"
 """A finished run in the current folder."""
+
+FINISHED = ("recover", "--x0", "a.npy", "--x1", "b.npy", "--epsilon", "0.5", "--method", "maxmin", "--steps", "30")
+FINISHED += ("--baselines", "none")
+"""The command of that run, without its folder."""
 
 _FIT = ("recover", "--x0", "a.npy", "--x1", "b.npy", "--epsilon", "0.5", "--steps", "30", "--out", "new")
 _NUMBERS = ("0", "-1", "1.5", "nan", "many", "1e400", "9" * 30)
@@ -256,8 +260,7 @@ _HOSTILE: Mapping[str, Callable[[Path], None]] = {
 
 def finished_run() -> str:
     """Make the run that command lines and folders use; returns its folder."""
-    words = ("--x0", "a.npy", "--x1", "b.npy", "--epsilon", "0.5", "--steps", "30", "--baselines", "none", "--out", RUN)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        code = main(["recover", *words])
+        code = main([*FINISHED, "--out", RUN])
     assert code == 0
     return RUN

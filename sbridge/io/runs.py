@@ -41,11 +41,11 @@ from sbridge.errors import InputError
 from sbridge.evaluation import Comparison
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.files import FileName, read_json, replace_atomically, write_json
-from sbridge.io.sizes import check_npz
 from sbridge.io.store import Store, check_same
 from sbridge.problem import Problem
+from sbridge.sizes import check_npz
 from sbridge.standardise import Standardise, standardised
-from sbridge.tables import write_csv
+from sbridge.tables import read_csv, write_csv
 
 __all__ = ["Run", "check_vacant"]
 
@@ -255,7 +255,7 @@ class Run:
     def _table(self, name: str) -> pl.DataFrame:
         path = self.path(name)
         try:
-            return pl.read_csv(path, glob=False)  # [ ] in the name of a run are no pattern
+            return read_csv(path.read_bytes())
         except (OSError, PolarsError) as error:
             raise InputError(f"{path} is missing or damaged: {error}") from error
 
