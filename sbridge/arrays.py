@@ -15,7 +15,7 @@ from torch import Tensor
 from sbridge.checks import Elsewhere, check_memory, checked_value
 from sbridge.errors import InputError
 
-__all__ = ["Array", "RandomState", "as_tensor", "drawn_seed", "seed_of", "seeded"]
+__all__ = ["Array", "RandomState", "all_finite", "as_tensor", "drawn_seed", "seed_of", "seeded"]
 
 Array = TypeVar("Array")
 """Points in any kind that `sbridge.points.points_of` takes; an answer has the kind of its question."""
@@ -23,6 +23,7 @@ RandomState = Annotated[int | np.integer[Any] | np.random.RandomState | np.rando
 """What may seed random numbers, as in scikit-learn; None takes a new seed from the operating system."""
 
 _AnySeed = Annotated[int, Ge(0), Lt(2**63)]
+_CHECKED_AT_ONCE = 32_768  # rows
 _REAL_NUMBERS = "biufO"  # NumPy's kinds: bool, integers, floats, objects
 
 
@@ -68,6 +69,11 @@ def as_tensor(x: Any) -> Tensor:
     single = array.dtype.kind == "f" and array.dtype.itemsize == 4
     with np.errstate(over="ignore"):  # a value that is too large becomes infinite, which is refused where points are
         return torch.from_numpy(_numbers(array, np.float32 if single else np.float64))
+
+
+def all_finite(x: Tensor) -> bool:
+    """Whether all numbers (n, …) are finite, some rows at a time: to ask for all at once takes more memory than x."""
+    return all(bool(part.isfinite().all()) for part in x.split(_CHECKED_AT_ONCE))
 
 
 def _plain(x: Tensor) -> Tensor:

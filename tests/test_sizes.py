@@ -62,7 +62,7 @@ def test_a_file_that_unpacks_to_too_much_is_refused(suffix: str, tmp_path: Path,
     assert path.stat().st_size < MEMORY / 4
     tracemalloc.start()
     try:
-        with pytest.raises(InputError, match="would take .* GB, too much for the memory of this machine"):
+        with pytest.raises(InputError, match=r"would take .* GB, too much for the memory of this machine"):
             read_points(path)
         assert tracemalloc.get_traced_memory()[1] < MEMORY / 2
     finally:
@@ -100,7 +100,7 @@ def test_a_checkpoint_that_unpacks_to_more_than_it_has_is_refused(tmp_path: Path
     save_training(tmp_path / "whole.pt", training)
     assert read_training(tmp_path / "whole.pt")["step"] == 0
     _save_packed(tmp_path / "packed.pt")
-    with pytest.raises(InputError, match="claims to hold .* bytes, but has"):
+    with pytest.raises(InputError, match=r"claims to hold .* bytes, but has"):
         read_training(tmp_path / "packed.pt")
 
 
