@@ -22,6 +22,7 @@ Array = TypeVar("Array")
 RandomState = Annotated[int | np.integer[Any] | np.random.RandomState | np.random.Generator | None, Elsewhere()]
 """What may seed random numbers, as in scikit-learn; None takes a new seed from the operating system."""
 
+_OURS = 0x5B21D6E5  # a bit pattern for seeds; torch takes 32 bits of one on CPUs
 _AnySeed = Annotated[int, Ge(0), Lt(2**63)]
 _CHECKED_AT_ONCE = 32_768  # rows
 _REAL_NUMBERS = "biufO"  # NumPy's kinds: bool, integers, floats, objects
@@ -50,8 +51,11 @@ def seed_of(random_state: RandomState) -> int:
 
 
 def seeded(random_state: RandomState, device: torch.device) -> torch.Generator:
-    """A generator on `device` with the seed of a random state (`seed_of`)."""
-    return torch.Generator(device).manual_seed(seed_of(random_state))
+    """A generator on `device` with the seed of a random state (`seed_of`).
+
+    Its numbers are not those of torch for this seed: points that were drawn with it would have their own noise.
+    """
+    return torch.Generator(device).manual_seed(seed_of(random_state) ^ _OURS)
 
 
 def as_tensor(x: Any) -> Tensor:

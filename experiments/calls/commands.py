@@ -118,6 +118,14 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Sequence[str]]] = {
         "--out": ("new.txt", "folder.npy"),
     },
     ("compare", RUN): {"--no-such-option": ("1",)},
+    ("moves", RUN): {
+        "--input": ("none.npy", "wide.npy", "one.npy", "nan.npy", "t.csv"),
+        "--loadings": ("PCs",),
+        "--top": _NUMBERS,
+        "--seed": _SEEDS,
+        "--out": ("new.txt", "folder.npy", "a.npy/new.csv", "n" * 300 + ".csv"),
+        "--group": ("g",),
+    },
     ("bench", "quick", "--methods", "potential", "--out", "new"): {
         "--budget": _POSITIVE,
         "--threads": (*_NUMBERS, "5000"),
@@ -170,6 +178,8 @@ LINES: Sequence[tuple[str, ...]] = (
     ("compare",),
     ("compare", "full"),
     ("compare", "none", RUN),
+    ("moves",),
+    ("moves", "full"),
     ("report", "full"),
     ("report", "a.npy"),
     ("report", "n" * 300),

@@ -148,7 +148,7 @@ def _summary(found: LogDensity[Tensor], dim: int) -> str:
 
 
 @dataclass(frozen=True)
-class Compare:
+class Compare(Options):
     """Print the comparison of one or several runs."""
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -171,7 +171,7 @@ class Compare:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Options):
     """Rebuild the page of a run."""
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

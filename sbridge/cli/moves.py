@@ -8,7 +8,9 @@ from typing import Annotated
 
 import tyro
 
+from sbridge.checks import Count, Seed
 from sbridge.cli.commands import asked_points, fitted_bridge
+from sbridge.cli.options import Options
 from sbridge.errors import InputError
 from sbridge.io import Reading, Run
 from sbridge.movement import what_moves
@@ -18,7 +20,7 @@ __all__ = ["Moves"]
 
 
 @dataclass(frozen=True)
-class Moves:
+class Moves(Options):
     """List what a run's bridge moves most: your columns, or the genes behind principal components."""
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -27,11 +29,11 @@ class Moves:
     """Points at t = 0: a .csv, .tsv (also .gz), .parquet, .npy, .npz or .h5ad file, or FILE.npz:key."""
     loadings: Annotated[str | None, tyro.conf.arg(metavar="KEY", help_behavior_hint="(optional)")] = None
     """Entry of varm of the .h5ad input, such as PCs: list the genes behind the components."""
-    top: int = 20
+    top: Count = 20
     """How many to list; --out has all."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(optional)")] = None
     """File to write, with the numbers of all."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the paths."""
     group: str | None = None
     """Group of --groupby to take; all points by default."""
