@@ -15,9 +15,11 @@ unexport PIP_PYTHON PIP_REQUIREMENT PIP_REQUIRE_HASHES PIP_ROOT PIP_TARGET PIP_U
 .PHONY: demo test test-fast bench results docs lint clean
 .DELETE_ON_ERROR:
 
+# The bridge between the colours of two photographs, and then max–min at work on a problem whose bridge is known.
 # The run folder stays; a second `make demo` finds its stages finished and an interrupted one goes on.
 demo: $(VENV)/installed
 	$(VENV)/bin/sbridge recover photos --out $(RUN) --resume
+	$(VENV)/bin/python experiments/maxmin.py --starts "twice the noise" --seconds 20 --out $(RUN)-maxmin
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest $(TWO)
@@ -31,7 +33,7 @@ bench: $(VENV)/installed-bench
 	$(VENV)/bin/sbridge bench quick --jobs 2
 
 # Tables and figures of the documentation: days on two quiet cores.  A second call goes on.
-EXPERIMENTS := compare "ablation --seeds 0 --budgets 60" "cost step" "cost accuracy" "cost sinkhorn" "cost imports" few_points \
+EXPERIMENTS := compare maxmin "ablation --seeds 0 --budgets 60" "cost step" "cost accuracy" "cost sinkhorn" "cost imports" few_points \
 	certificate real_data "scale throughput" "scale faults" "scale search" \
 	robustness theory_control theory_likelihood theory_design theory_variance
 # `make results DATA=folder` has the tables of single cells too: eb/ and msci/ in that folder.
@@ -54,7 +56,7 @@ lint: docs
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf $(VENV) $(RUN) site docs/figures
+	rm -rf $(VENV) $(RUN) $(RUN)-maxmin site docs/figures
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed; name it with PYTHON=…" >&2; exit 1; }

@@ -161,7 +161,7 @@ def test_input_of_a_network_has_unit_size_at_every_time(t: float) -> None:
     x0, x1, z = (_normal(20_000, DIM, seed=s) for s in range(3))
     pair = _pair()
     seen: list[Tensor] = []
-    pair.body.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    pair.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     x = (1 - t) * 0.6 * x0 + t * 1.5 * x1 + (2 * 0.3 * t * (1 - t)) ** 0.5 * z
     pair(torch.tensor(t, dtype=FLOAT), x)
     assert seen[0][:, :DIM].std().item() == pytest.approx(1, abs=0.02)

@@ -54,7 +54,7 @@ def test_bases_diagonalise_the_second_moments() -> None:
     _follow(optimiser, matrix, [rows @ _normal(6, 6, seed=k) @ columns.T for k in range(2000)])
     state = optimiser.state[matrix]
     for side in ("left", "right"):
-        basis, moment = state[side], state[f"{side}_moment"]
+        basis, moment = state[side][0], state[f"{side}_moment"][0]
         torch.testing.assert_close(basis.mT @ basis, torch.eye(6, dtype=torch.float64))
         turned = (basis.mT @ moment @ basis).abs()
         sizes = turned.diagonal().sqrt()
@@ -113,3 +113,20 @@ def test_it_goes_on_from_its_state_to_the_last_bit() -> None:
     again.load_state_dict(deepcopy(first.state_dict()))
     _follow(again, stopped, gradients[17:])
     assert torch.equal(stopped, straight)
+
+
+def test_parameters_of_one_shape_move_as_they_would_alone() -> None:
+    """One of them has no gradient and stays; the others have bases and sizes of their own."""
+    gradients = [[10.0**j * _normal(5, 3, seed=3 * k + j) for j in range(2)] for k in range(45)]
+    together = [torch.nn.Parameter(_normal(5, 3, seed=90 + j)) for j in range(3)]
+    alone = [torch.nn.Parameter(_normal(5, 3, seed=90 + j)) for j in range(2)]
+    stack, single = Soap(together, RATE, decay=0.3), [Soap([one], RATE, decay=0.3) for one in alone]
+    for step in gradients:
+        for one, other, gradient in zip(together, alone, step, strict=False):  # the third has none
+            one.grad, other.grad = gradient.clone(), gradient.clone()
+        stack.step()
+        for one in single:
+            one.step()
+    for one, other in zip(together, alone, strict=False):
+        torch.testing.assert_close(one.detach(), other.detach(), rtol=0, atol=1e-9)
+    assert torch.equal(together[2].detach(), _normal(5, 3, seed=92))

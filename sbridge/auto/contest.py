@@ -37,7 +37,7 @@ __all__ = ["Contest"]
 
 _SAME = 0.05  # p-value from which two laws count as one
 _PASSES = 100  # over the points: a network that sees them more often learns them by heart
-_RESERVED = 0.4  # of the time left, for the comparison of the network
+_JUDGED = 2000  # steps of the training that take as long as the comparison of the network
 
 
 class Contest:
@@ -145,7 +145,7 @@ class Contest:
         left = self._left()
         if left == inf:
             return iter(training)
-        return paced(training, perf_counter() + (1 - _RESERVED) * left, self.most) if left > 0 else iter(())
+        return paced(training, perf_counter() + left, self.most, _JUDGED) if left > 0 else iter(())
 
     def _note_kept(self, training: Training) -> None:
         """Remember the step at which the training's rule last took new weights."""

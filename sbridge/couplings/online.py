@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from sbridge.checks import Count, checked
 from sbridge.couplings.base import Planned, rows_of
+from sbridge.couplings.moments import BUMPS, moment_step
 from sbridge.couplings.pool import PLAN_TOLERANCE
 from sbridge.plans import drawn_partners, effective_partners, entropic_plan, extended
 
@@ -17,6 +19,7 @@ __all__ = ["Ends", "OnlineSinkhorn"]
 _FIRST_ITERATIONS = 200  # at most: at very small ε the first plan has not converged, and the draws improve it
 _LEAST_AHEAD = 64  # pairs: where the points are few, each gives several
 _REMEMBERED = 50  # draws that the running averages reach back
+_POINTS_A_BUMP = 8  # points of x1 for each function that the Newton steps know, or more
 _MEASURED = 1024  # points that the effective number of partners is averaged over
 
 
@@ -35,13 +38,14 @@ class OnlineSinkhorn(Planned):
     mean (online Sinkhorn: Mensch & Peyré, arXiv 2003.01415).
 
     A partner is chosen among all x1.  Among a few thousand of them it would be too near or too far, which is the larger
-    part of the bias of plans between minibatches.
+    part of the bias of plans between minibatches.  What many half steps would mend slowly, a Newton step on moments
+    mends at once (`sbridge.couplings.moments`).
 
     Args:
         first: points a side of the plan that it begins with.
         points: points a side that it knows; the first of the dataset, where there are more.
         batch: fresh x0 of a draw.
-        partners: pairs that each of them gives, more where the datasets have fewer than 64 points.
+        partners: pairs that each of them gives, at least two, and more where the datasets have fewer than 64 points.
     """
 
     @checked
@@ -53,7 +57,7 @@ class OnlineSinkhorn(Planned):
         first: Count = 8192,
         points: Count = 131_072,
         batch: Count = 8192,
-        partners: Count = 8,
+        partners: Annotated[Count, Ge(2)] = 16,
     ) -> None:
         x0, x1 = x0[:points], x1[:points]
         self.batch = min(batch, len(x0))
@@ -65,6 +69,8 @@ class OnlineSinkhorn(Planned):
         self.draws: Tensor
         for name, x in (("f", x0), ("g", x1)):
             self.register_buffer(name, torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device))
+        self.centres: Tensor
+        self.register_buffer("centres", torch.zeros(max(1, min(BUMPS, len(x1) // _POINTS_A_BUMP)), x1.shape[1]).to(x1))
         self.register_buffer("draws", torch.tensor(0.0))  # that the running means hold; stays on the CPU
 
     def planned(self, generator: torch.Generator) -> Tensor:
@@ -73,7 +79,8 @@ class OnlineSinkhorn(Planned):
         drawn = drawn_partners(self.x0[fresh], self.x1, self.g, self.epsilon, self.partners, generator)
         self.draws = (self.draws + 1).clamp_max(_REMEMBERED)
         self.f[fresh] = drawn.potential
-        self.g = self.g - (1 + (drawn.masses - 1) / float(self.draws)).log()
+        slow = moment_step(self.x1, drawn.masses, drawn.rows, self.centres, self.epsilon)
+        self.g = self.g - (1 + (drawn.masses - 1) / float(self.draws)).log() + slow / self.draws
         return torch.stack([fresh.repeat_interleave(self.partners), drawn.rows.flatten()], dim=1)
 
     def begin(self, generator: torch.Generator) -> None:
@@ -85,6 +92,7 @@ class OnlineSinkhorn(Planned):
         self.f = extended(self.x0, plan.x1, plan.g, self.epsilon)
         self.g = extended(self.x1, plan.x0, plan.f, self.epsilon)
         self.draws = self.draws + len(few0) / self.batch
+        self.centres = self.x1[few1[: len(self.centres)]]
 
     def effective_partners(self, generator: torch.Generator) -> float:
         """The effective number of x1 that an x0 has, the geometric mean over x0: from 1 to the number of x1."""

@@ -19,7 +19,6 @@ import torch
 from torch.optim import Optimizer
 
 from sbridge.checks import Count, Positive
-from sbridge.couplings import Coupling, OnlineSinkhorn
 from sbridge.errors import InputError
 from sbridge.fields import Drifts
 from sbridge.interpolants import (
@@ -46,6 +45,7 @@ from sbridge.solvers.regression import (
     check_groups,
     regression_on,
 )
+from sbridge.solvers.smoothed import partners_of
 from sbridge.solvers.soap import Soap
 from sbridge.solvers.training import Schedule
 from sbridge.times import Arcsine, TimesKind
@@ -100,11 +100,12 @@ class MaxMin(NetworkSolver):
     def method(self, data: Data) -> Method:
         """Regression on the learned interpolant, and the player that moves it; regression alone where `settled`."""
         base = base_interpolant(self.interpolant, self.gamma, data)
-        learned = data.seeded(self._learned(base, data))
-        draws = Draws(data, self.coupling, self.times(learned), self.batch // self.group, self.group // 2)
+        draws = Draws(data, self.coupling, self.times(base), self.batch // self.group, self.group // 2)
         linear, brownian = self.interpolant is Linear, self.gamma is Brownian
-        if linear and brownian and not self.learn_gamma and settled(draws.coupling, data.generator):
-            return regression_on(base, draws, Regression.round_steps, linear, brownian, data.generator)
+        partners = partners_of(draws.coupling, data.generator)
+        if linear and brownian and not self.learn_gamma and settled(partners):
+            return regression_on(base, draws, Regression.round_steps, linear, brownian, partners)
+        learned = data.seeded(self._learned(base, data))
         inner = InterpolantRegression(learned, draws, self.round_steps, linear, brownian)
         outer = self.outer_optimiser(learned.parameters(), lr=self.outer_rate)
         return MaxMinMethod(inner, outer, self.outer_rate, self.schedule)
@@ -115,15 +116,13 @@ class MaxMin(NetworkSolver):
         return LearnedGamma(learned) if self.learn_gamma else learned
 
 
-def settled(coupling: Coupling, generator: torch.Generator) -> bool:
+def settled(partners: float) -> bool:
     """Whether pairs are so near to those of the bridge that the linear interpolant is already the saddle point.
 
     The pairs of an entropic plan between samples are biased by about one over the effective number of partners.  The
     outer player mends that bias; where there is hardly any, its steps are noise and cost time.
     """
-    if not isinstance(coupling, OnlineSinkhorn):
-        return False
-    return coupling.effective_partners(generator) > _MANY_PARTNERS
+    return partners > _MANY_PARTNERS
 
 
 class MaxMinMethod(Method):

@@ -36,7 +36,7 @@ from sbridge.solvers.draws import Draw
 from sbridge.solvers.linear import linear_drifts
 from sbridge.solvers.method import Batch, Draws, Method, TrainingState, drift_batches
 from sbridge.solvers.network_solver import NetworkSolver
-from sbridge.solvers.smoothed import SmoothedRegression, smoothing_pays
+from sbridge.solvers.smoothed import SmoothedRegression, partners_of, smoothing_pays
 from sbridge.times import Arcsine, TimesKind
 
 __all__ = ["InterpolantRegression", "Regression", "base_interpolant", "check_gamma", "check_groups"]
@@ -80,14 +80,15 @@ class Regression(NetworkSolver):
         base = base_interpolant(self.interpolant, self.gamma, data)
         draws = Draws(data, self.coupling, self.times(base), self.batch // self.group, self.group // 2)
         linear, brownian = self.interpolant is Linear, self.gamma is Brownian
-        return regression_on(base, draws, self.round_steps, linear, brownian, data.generator)
+        partners = partners_of(draws.coupling, data.generator)
+        return regression_on(base, draws, self.round_steps, linear, brownian, partners)
 
 
 def regression_on(
-    base: Interpolant, draws: Draws, round_steps: int, linear: bool, brownian: bool, generator: torch.Generator
+    base: Interpolant, draws: Draws, round_steps: int, linear: bool, brownian: bool, partners: float
 ) -> Method:
     """Regression on a fixed interpolant, with smoothed targets where they exist and have less noise."""
-    if linear and brownian and smoothing_pays(draws.coupling, generator):
+    if linear and brownian and smoothing_pays(draws.coupling, partners):
         return SmoothedRegression(base, draws, round_steps)
     return InterpolantRegression(base, draws, round_steps, linear, brownian)
 

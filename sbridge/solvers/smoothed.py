@@ -27,17 +27,20 @@ from sbridge.solvers.draws import noise_like, times_like
 from sbridge.solvers.linear import linear_drifts
 from sbridge.solvers.method import Batch, Draws, Method, TrainingState, target_batches
 
-__all__ = ["OTHERS", "SmoothedRegression", "mean_end", "smoothing_pays"]
+__all__ = ["OTHERS", "SmoothedRegression", "mean_end", "partners_of", "smoothing_pays"]
 
 OTHERS = 1024  # m
 _POWER = 0.75  # of the weights of `target_batches`; the late targets' share of the noise is larger here
 
 
-def smoothing_pays(coupling: Coupling, generator: torch.Generator) -> bool:
+def partners_of(coupling: Coupling, generator: torch.Generator) -> float:
+    """How many of all x1 share an x0, where pairs are drawn from a plan between all points; 0 where they are not."""
+    return coupling.effective_partners(generator) if isinstance(coupling, OnlineSinkhorn) else 0.0
+
+
+def smoothing_pays(coupling: Coupling, partners: float) -> bool:
     """Whether about one of the other points, or more, is among the partners of a point."""
-    if not isinstance(coupling, OnlineSinkhorn):
-        return False
-    return coupling.effective_partners(generator) * OTHERS >= len(coupling.x1)
+    return partners > 0 and partners * OTHERS >= len(coupling.x1)
 
 
 class SmoothedRegression(Method):
