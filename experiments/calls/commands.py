@@ -119,7 +119,7 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Sequence[str]]] = {
     },
     ("compare", RUN): {"--no-such-option": ("1",)},
     ("moves", RUN): {
-        "--input": ("none.npy", "wide.npy", "one.npy", "nan.npy", "t.csv"),
+        "--input": ("none.npy", "wide.npy", "one.npy", "nan.npy", "words.csv"),
         "--loadings": ("PCs",),
         "--top": _NUMBERS,
         "--seed": _SEEDS,
