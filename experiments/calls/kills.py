@@ -55,7 +55,7 @@ def works(run: str) -> dict[str, Work]:
     fit = ("recover", *_DATA, "--method", "maxmin", "--steps", "150", "--baselines", "pot", "--checkpoint-seconds")
     fit += ("0.3", "--out", "killed")
     moved = ("sample", run, "--input", "a.npy", "--out", "killed.csv", "--steps", "400")
-    cells = ("bench", "gaussian", "--dims", "2", "--methods", "potential,pot", "--out", "killed")
+    cells = ("bench", "gaussian", "--dims", "2", "--methods", "potential", "--out", "killed")
     search = ("tune", *_DATA, "--trials", "2", "--steps", "150", "--out", "killed")
     return {
         "recover": Work(fit, (*fit, "--resume"), Path("killed"), _bridge),
