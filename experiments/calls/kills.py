@@ -56,7 +56,7 @@ def works(run: str) -> dict[str, Work]:
     fit += ("0.3", "--out", "killed")
     moved = ("sample", run, "--input", "a.npy", "--out", "killed.csv", "--steps", "400")
     cells = ("bench", "gaussian", "--dims", "2", "--methods", "potential", "--out", "killed")
-    search = ("tune", *_DATA, "--trials", "2", "--steps", "150", "--out", "killed")
+    search = ("tune", *_DATA, "--trials", "2", "--steps", "16", "--out", "killed")
     return {
         "recover": Work(fit, (*fit, "--resume"), Path("killed"), _bridge),
         "sample": Work(moved, moved, Path("killed.csv"), Path.read_bytes),
