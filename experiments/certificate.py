@@ -149,7 +149,7 @@ def judged(problem: Problem, fit: Fit) -> list[dict[str, Cell]]:
 
 def _figures(found: Passage) -> dict[str, Cell]:
     return {
-        "verdict": found.verdict().word,
+        "verdict": found.verdict.word,
         "divergence": found.divergence,
         "at_least": found.at_least,
         "distance": found.distance,
@@ -167,7 +167,7 @@ def _figures(found: Passage) -> dict[str, Cell]:
         "fitted": found.residual.fitted,
         "held_out": found.residual.held_out,
         "column": found.column.size,
-        "reason": found.verdict().reason,
+        "reason": found.verdict.reason,
     }
 
 

@@ -5,11 +5,13 @@
 
 mixture   entropic transport benchmark, five clusters, 2ε = 0.1, 1, 10 (Gushchin et al., arXiv 2306.10161)
 gaussian  N(−0.1·1, I) → N(0.1·1, I), d = 5, 20, 50 (Shi et al., arXiv 2303.16852)
+shapes    rotated products of planar shapes, and photographs and digits under a known potential
 planar    four pairs of shapes (Tong et al., arXiv 2307.03672)
 
 Each suite gets the tables and figures of `sbridge bench`, in a folder of its own.  For `planar`, path_energies.md has
 |KE/KE* − 1|: the bridges are not known, but their kinetic energy KE* is computed here to about 0.005 from entropic
-plans.  `--draws` are seeds of the mixture benchmark; on draw 0 the defaults were chosen.
+plans.  `--dims` and `--epsilons` are those of `mixture`, and `--products` are the dimensions of `shapes`.
+`--draws` are seeds of the mixture benchmark; on draw 0 the defaults were chosen.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import tyro
 from common import RESULTS, Rows, mean_of
 from torch import Tensor
 
-from sbridge.bench import SUITES, Case, Mixtures, bench, cells_of, chosen
+from sbridge.bench import SUITES, AnyShape, Case, Mixtures, bench, cells_of, chosen
 from sbridge.estimates import Estimate
 from sbridge.evaluation import path_energy
 from sbridge.plans import plan_energy
@@ -51,8 +53,9 @@ LOG_DENSITIES: dict[type[planar.Planar], Callable[[Tensor], Tensor]] = {
 
 
 def main(
-    suites: tuple[str, ...] = ("mixture", "gaussian", "planar"),
+    suites: tuple[str, ...] = ("mixture", "gaussian", "shapes", "planar"),
     dims: tuple[int, ...] = Mixtures.dims,
+    products: tuple[int, ...] = AnyShape.dims,
     epsilons: tuple[float, ...] = Mixtures.epsilons,
     draws: tuple[int, ...] = (0,),
     budget: float = 60.0,
@@ -62,7 +65,8 @@ def main(
     out: Path = RESULTS / "compare",
 ) -> None:
     for suite in suites:
-        cases = drawn(Mixtures(dims, epsilons).cases(), draws) if suite == "mixture" else SUITES[suite]().cases()
+        known = {"mixture": drawn(Mixtures(dims, epsilons).cases(), draws), "shapes": AnyShape(products).cases()}
+        cases = known[suite] if suite in known else SUITES[suite]().cases()
         table = bench(cells_of(cases, chosen(methods), [budget], seeds), out / suite, jobs)
         if suite == "planar":
             write_path_energies(table, out / suite)

@@ -1,10 +1,10 @@
 """Question: what does a step cost, how long to an accuracy, how fast are entropic plans, and what is a GPU worth?
 
-    python experiments/cost.py step       # seconds of a training step over a bare pass of the network
-    python experiments/cost.py accuracy   # seconds to a path KL of 0.3, 0.1 and 0.03 nats
-    python experiments/cost.py sinkhorn   # entropic plans beside POT's and GeomLoss's
-    python experiments/cost.py imports    # CPU time of imports and of --help over that of `import torch`
-    python experiments/cost.py gpu        # larger batches and plans on a GPU: three minutes of one
+python experiments/cost.py step       # seconds of a training step over a bare pass of the network
+python experiments/cost.py accuracy   # seconds to a path KL of 0.3, 0.1 and 0.03 nats
+python experiments/cost.py sinkhorn   # entropic plans beside POT's and GeomLoss's
+python experiments/cost.py imports    # CPU time of imports and of --help over that of `import torch`
+python experiments/cost.py gpu        # larger batches and plans on a GPU: three minutes of one
 """
 
 from __future__ import annotations

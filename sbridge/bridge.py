@@ -253,9 +253,10 @@ class Bridge(storage.Storable):
             InputError: there are fewer than 100 points a side, or one is not finite or of the wrong dimension.
             DivergenceError: a path gets infinite or NaN coordinates.
         """
-        from sbridge.evaluation.certificate import certify  # here, because certificates are made of bridges
+        from sbridge.evaluation.certificate import Columns, certify  # here, because certificates are made of bridges
 
-        return certify(self, self.tensor(x0), self.tensor(x1), seed_of(random_state), listeners)
+        columns = Columns(self.columns or ())
+        return certify(self, self.tensor(x0), self.tensor(x1), seed_of(random_state), listeners, columns=columns)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

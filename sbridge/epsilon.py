@@ -33,6 +33,7 @@ from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Frame, Problem
 from sbridge.sampling import HEUN
 from sbridge.standardise import Standardise, standardised
+from sbridge.tables import html
 from sbridge.units import epsilon_named
 
 __all__ = ["AUTO", "EpsilonFit", "EpsilonRange", "EpsilonSweep", "sweep_epsilon", "with_epsilon"]
@@ -167,6 +168,10 @@ class EpsilonSweep:
             }
             for fit in self.fits
         ]
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the table under the recommendation."""
+        return html(self.rows(), str(self.recommended))
 
 
 def sweep_epsilon(x0: Any, x1: Any, epsilons: Sequence[float] = (), random_state: int = 0) -> EpsilonSweep:

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sbridge.arrays import Array, RandomState, as_tensor, seed_of
+from sbridge.arrays import Array, RandomState, seed_of
 from sbridge.auto import SOLVERS, Auto, within
 from sbridge.bridge import Bridge, Direction
 from sbridge.checks import Elsewhere, Named, checked, checked_arguments, checked_value
@@ -37,12 +37,11 @@ from sbridge.solvers.base import Listener, Progress, Solver
 from sbridge.solvers.budget import Budget
 from sbridge.spread import warn_of_ends
 from sbridge.standardise import Standardise, as_fitted, places_as_fitted, standardised
-from sbridge.weights import effective_size, repeated, thinned
+from sbridge.weights import SampleWeights, effective_size, repeated, thinned, weighted
 
-__all__ = ["SampleWeights", "SchrodingerBridge", "SolverParameters", "device_named"]
+__all__ = ["SchrodingerBridge", "SolverParameters", "device_named", "posed_with_weights"]
 
 Own = TypeVar("Own", bound="SolverParameters")
-SampleWeights = NDArray[Any] | Tensor | None
 
 
 class SolverParameters(BaseEstimator):
@@ -143,7 +142,7 @@ class SchrodingerBridge(SolverParameters):
             x0, x1: the two samples, of any kind that `sbridge.points_of` takes; a row is a point.
             callbacks: functions that are given each `Progress` of the training.
             sample_weight: weights of the points on both sides, (n0,) and (n1,), which need no normalisation.  None on a
-                side means equal weights; a point of weight zero is left out.
+                side means equal weights, or those of `Points`; a point of weight zero is left out.
             budget: seconds of wall time that the solver may take, or a text such as "90s", "2min" or "1h"; for `Auto`
                 and for solvers that train.
 
@@ -160,7 +159,7 @@ class SchrodingerBridge(SolverParameters):
         checked_arguments(type(self), vars(self))
         device, solver = device_named(self.device), self._made_solver()
         solver = solver if budget is None else within(solver, budget)
-        posed = _with_weights(points_of(x0, label="x0"), points_of(x1, label="x1"), sample_weight).to(device)
+        posed = posed_with_weights(points_of(x0, label="x0"), points_of(x1, label="x1"), sample_weight).to(device)
         asked, choice = with_epsilon(posed, self.epsilon, self.standardise)
         if choice:
             note(choice)
@@ -326,25 +325,21 @@ class SchrodingerBridge(SolverParameters):
         return self.bridge_
 
 
-def _with_weights(x0: Points, x1: Points, weights: tuple[SampleWeights, SampleWeights]) -> Problem:
+def posed_with_weights(x0: Points, x1: Points, weights: tuple[SampleWeights, SampleWeights]) -> Problem:
     """The problem of both samples with their weights and ε = 1, without the points of weight zero."""
     problem = Problem.of(x0, x1, 1.0)
-    (start, w0), (end, w1) = (_weighted(x, w) for x, w in zip((problem.x0, problem.x1), weights, strict=True))
+    given = (own if w is None else w for w, own in zip(weights, problem.weights, strict=True))
+    (start, w0), (end, w1) = (
+        weighted(x, w, f"weights{side}")
+        for side, (x, w) in enumerate(zip((problem.x0, problem.x1), given, strict=True))
+    )
     return replace(problem, x0=start, x1=end, test0=start, test1=end, weights0=w0, weights1=w1)
 
 
 def _thinned(samples: Sequence[Tensor], weights: tuple[SampleWeights, SampleWeights]) -> list[Tensor]:
     """Points of equal weight, as many as the weighted ones of both sides are worth, by a fixed seed."""
     generator = torch.Generator(samples[0].device).manual_seed(0)
-    return [thinned(*_weighted(x, w), generator) for x, w in zip(samples, weights, strict=True)]
-
-
-def _weighted(x: Tensor, weights: SampleWeights) -> tuple[Tensor, Tensor | None]:
-    if weights is None:
-        return x, None
-    values = as_tensor(weights).to(x.device, torch.float64)
-    kept = values != 0 if values.shape == x.shape[:1] else slice(None)  # `Problem` refuses another shape
-    return x[kept], values[kept]
+    return [thinned(*weighted(x, w), generator) for x, w in zip(samples, weights, strict=True)]
 
 
 def device_named(name: str) -> torch.device:

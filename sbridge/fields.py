@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
+from math import sqrt
 
 import torch
 from torch import Tensor, nn
 
 from sbridge.storage import Storable
 
-__all__ = ["Confined", "Corrected", "Drifts", "Field", "Framed", "Half", "Rescaled", "Reversed", "VectorField"]
-__all__ += ["common_pair", "moved_pair", "side_by_side", "working_dtype"]
+__all__ = ["Confined", "Corrected", "Drifts", "Field", "Framed", "Half", "Part", "Rescaled", "Reversed"]
+__all__ += ["VectorField", "common_pair", "moved_pair", "side_by_side", "working_dtype"]
 
 _TINY = 1e-12  # keeps the derivative of a norm finite at zero
 _SOON = 0.01  # time left to an end, below which the correction does not grow
@@ -125,6 +126,25 @@ class Confined(Drifts):
     def _beyond(self, end: Tensor) -> Tensor:
         """The part of a predicted endpoint beyond the reach."""
         return end * (1 - self.reach * (end.square().sum(-1, keepdim=True) + _TINY).rsqrt()).clamp_min(0)
+
+
+class Part(Drifts):
+    """Drifts on the part [start, start + T] of their time, as those of a process in unit time with the same ε.
+
+    By Brownian scaling the process of x_{start + Ts}/√T has the drift √T b(start + Ts, √T x).
+
+    Args:
+        drifts: of the whole time.
+        start, duration: of the part, start and T.
+    """
+
+    def __init__(self, drifts: Drifts, start: float, duration: float) -> None:
+        super().__init__()
+        self.drifts, self.start, self.duration, self.dim = drifts, start, duration, drifts.dim
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        root = sqrt(self.duration)
+        return root * self.drifts(self.start + self.duration * t, root * x)
 
 
 class Half(Field):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
+from math import ceil, log10, sqrt
 
 import numpy as np
 import torch
@@ -93,7 +93,7 @@ class ColumnSummary:
             "column": self.name,
             "spread of x0": rounded(self.spread0),
             "spread of x1": rounded(self.spread1),
-            "range": f"{rounded(self.low)} … {rounded(self.high)}",
+            "range": _range(self.low, self.high),
             "noise/spread": rounded(self.share) if self.varies else "nearly constant" if self.spread else "constant",
             "extreme rows": str(len(self.extreme[0]) + len(self.extreme[1])),
         }
@@ -188,10 +188,9 @@ class Inspection:
         for column in found[:1]:
             others = f" (and {len(found) - 1} other columns)" * (len(found) > 1)
             yield (
-                f"column {column.name}{others} has outliers: {column.where} lie up to "
-                f"{rounded(column.farthest)} spreads from the median. They make the column's standard deviation "
-                f"{rounded(column.inflation)} times larger and the fit of all other points worse. Check these rows; "
-                "drop or clip them if they are errors."
+                f"column {column.name}{others} has outliers, up to {rounded(column.farthest)} spreads from the median: "
+                f"{column.where}. They make the column's standard deviation {rounded(column.inflation)} times larger "
+                "and the fit of all other points worse. Check these rows; drop or clip them if they are errors."
             )
 
     def _is_rare(self, column: ColumnSummary) -> bool:
@@ -236,6 +235,13 @@ def _repeated(x: Tensor) -> int:
         again = counts[group] > 1
         rows, group = rows[again], group[again]
     return len(rows) - len(group.unique())
+
+
+def _range(low: float, high: float) -> str:
+    """Both ends, to three digits of the distance between them: 1e8 … 1e8 would tell nothing."""
+    largest, width = max(abs(low), abs(high)), high - low
+    digits = 3 + ceil(log10(largest / width)) if width > 0 else 3
+    return " … ".join(rounded(end) if digits <= 3 else f"{end:.{digits}g}" for end in (low, high))
 
 
 def _partners(problem: Problem) -> tuple[float, int]:

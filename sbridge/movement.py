@@ -27,6 +27,7 @@ from sbridge.points import Points, loadings_of, points_of
 from sbridge.sampling import graded
 from sbridge.standardise import StandardisedBridge
 from sbridge.tables import html, markdown, write_csv
+from sbridge.weights import thinned
 
 __all__ = ["Movement", "Mover", "what_moves"]
 
@@ -131,6 +132,7 @@ def what_moves(
     asked = bridge.question(x0)
     names, weights = _variables(bridge, asked, columns, loadings)
     points = bridge.tensor(asked).double()
+    points = thinned(points, asked.weights, torch.Generator(points.device).manual_seed(0))
     checked_value("the number of points", Several, len(points))
     points = points[:: ceil(len(points) / _POINTS)]
     times = _TIMES.tolist()

@@ -15,9 +15,9 @@ from sbridge.errors import InputError
 from sbridge.fields import Framed, moved_pair
 from sbridge.interpolants import FramedInterpolant
 from sbridge.points import Points
-from sbridge.weights import check_weights, repeated, shares_of
+from sbridge.weights import check_weights, repeated, shares_of, thinned
 
-__all__ = ["FEWEST_POINTS", "Frame", "Problem"]
+__all__ = ["FEWEST_POINTS", "Frame", "Problem", "shuffled_and_cut"]
 
 FEWEST_POINTS = 10  # points per dataset
 _POINTS = ("x0", "x1", "test0", "test1")
@@ -75,6 +75,11 @@ class Problem(Checked):
         generator = torch.Generator(self.x0.device).manual_seed(0)
         return [repeated(x, w, 1, generator) for x, w in zip((self.x0, self.x1), self.weights, strict=True)]
 
+    def thinned_points(self) -> tuple[Tensor, Tensor]:
+        """Training points of equal weight, as many as the weighted ones are worth, by the same seed."""
+        generator = torch.Generator(self.x0.device).manual_seed(0)
+        return thinned(self.x0, self.weights0, generator), thinned(self.x1, self.weights1, generator)
+
     def to(self, device: torch.device | str) -> Problem:
         """A copy of the problem with its points and its truth on a device."""
         points = {label: getattr(self, label).to(device) for label in _POINTS}
@@ -106,20 +111,26 @@ class Problem(Checked):
             points.check_finite()
         dtype = torch.promote_types(x0.values.dtype, x1.values.dtype)
         start, end = (points.values.to(dtype) for points in (x0, x1))
-        return Problem(start, end, epsilon, start, end, name, columns=columns)
+        found = Problem(start, end, epsilon, start, end, name, columns=columns)
+        return replace(found, weights0=x0.weights, weights1=x1.weights)
 
     def divided(self, held_out: float, generator: torch.Generator) -> Problem:
-        """The problem that holds out the fraction `held_out` of the training points of each dataset, at random."""
-        parts = Problem.split(self.x0, self.x1, self.epsilon, held_out, generator, self.name)
-        return replace(parts, columns=self.columns)
+        """The problem that holds out the fraction `held_out` of the training points of each dataset, at random.
+
+        Of held-out points with weights, as many of equal weight are kept as they are worth.
+        """
+        (x0, w0, test0), (x1, w1, test1) = (
+            shuffled_and_cut(x, w, held_out, generator) for x, w in ((self.x0, self.weights0), (self.x1, self.weights1))
+        )
+        fitted = Problem(x0, x1, self.epsilon, test0, test1, self.name, None, self.columns)
+        return replace(fitted, weights0=w0, weights1=w1)
 
     @staticmethod
     def split(
         x0: Tensor, x1: Tensor, epsilon: float, held_out: float, generator: torch.Generator, name: str = "data"
     ) -> Problem:
         """A problem that holds out the fraction `held_out` of each dataset, chosen at random."""
-        (a, a_test), (b, b_test) = (_shuffle_and_cut(x, held_out, generator) for x in (x0, x1))
-        return Problem(a, b, epsilon, a_test, b_test, name)
+        return Problem(x0, x1, epsilon, x0, x1, name).divided(held_out, generator)
 
 
 def _check_points(label: str, x: Tensor, like: Tensor) -> None:
@@ -136,10 +147,15 @@ def _check_points(label: str, x: Tensor, like: Tensor) -> None:
         raise InputError(f"{label} has {bad} rows with NaN or infinite values; drop or fill them first")
 
 
-def _shuffle_and_cut(x: Tensor, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def shuffled_and_cut(
+    x: Tensor, weights: Tensor | None, fraction: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Shuffled points and their weights, and the fraction that is held out, in equal weights."""
     order = torch.randperm(len(x), generator=generator).to(x.device)
-    cut = round(len(x) * fraction)
-    return x[order[cut:]], x[order[:cut]]
+    out, kept = order.tensor_split([round(len(x) * fraction)])
+    if weights is None:
+        return x[kept], None, x[out]
+    return x[kept], weights[kept], thinned(x[out], weights[out], generator)
 
 
 @dataclass(frozen=True)

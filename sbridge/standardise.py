@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from sbridge.arrays import Array, RandomState
+from sbridge.arrays import Array, RandomState, seed_of
 from sbridge.bridge import Bridge
 from sbridge.densities import Base, as_density, is_law
 from sbridge.errors import InputError
@@ -134,8 +134,11 @@ class StandardisedBridge(Bridge):
     def certificate(
         self, x0: Array, x1: Array, random_state: RandomState = None, listeners: Sequence[Listener] = ()
     ) -> Certificate:
-        start, end = (self._standard(self.question(x)).values for x in (x0, x1))
-        return self.inner.certificate(start, end, random_state, listeners)
+        from sbridge.evaluation.certificate import Columns, certify  # here, because certificates are made of bridges
+
+        start, end = (places_as_fitted(self, x) for x in (x0, x1))
+        columns = Columns(self.columns or (), self._outside)
+        return certify(self.inner, start, end, seed_of(random_state), listeners, columns=columns)
 
     def _states(
         self,

@@ -7,12 +7,21 @@ Moulines, ISPA 2005).  A test of two samples sees `thinned` ones, which know no 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sbridge.arrays import as_tensor
 from sbridge.errors import InputError
 
-__all__ = ["check_weights", "drawn_rows", "effective_size", "repeated", "shares_of", "thinned"]
+__all__ = ["SampleWeights", "check_weights", "drawn_rows", "effective_size", "repeated", "shares_of", "thinned"]
+__all__ += ["weighted", "weights_of_each"]
+
+SampleWeights = NDArray[Any] | Tensor | None
+"""Weights of a sample's points, (n,); None means equal ones."""
 
 
 def check_weights(label: str, weights: Tensor, x: Tensor) -> None:
@@ -21,6 +30,36 @@ def check_weights(label: str, weights: Tensor, x: Tensor) -> None:
         raise InputError(f"{label} must have shape ({len(x)},), one weight for each point, not {tuple(weights.shape)}")
     if not (weights.isfinite() & (weights > 0)).all():
         raise InputError(f"{label} must be positive and finite; leave out the points of weight zero")
+
+
+def weighted(x: Tensor, weights: Any, label: str = "the weights") -> tuple[Tensor, Tensor | None]:
+    """The points x (n, d) whose weight is not zero, and the weights of these, in float64; x itself for None.
+
+    Args:
+        weights: numbers of any kind, one for each point, or None.
+        label: what messages call them.
+
+    Raises:
+        InputError: there is not a weight for each point, or one is negative or not finite.
+    """
+    if weights is None:
+        return x, None
+    values = as_tensor(weights).to(x.device, torch.float64)
+    kept = values != 0 if values.shape == x.shape[:1] else slice(None)  # another shape is refused below
+    check_weights(label, values[kept], x[kept])
+    return x[kept], values[kept]
+
+
+def weights_of_each(samples: Sequence[Any], weights: Sequence[SampleWeights] | None) -> list[SampleWeights]:
+    """The weights of each sample, or None.
+
+    Raises:
+        InputError: there are not as many as samples.
+    """
+    found: list[SampleWeights] = [None] * len(samples) if weights is None else list(weights)
+    if len(found) != len(samples):
+        raise InputError(f"there must be weights, or None, for each of {len(samples)} snapshots")
+    return found
 
 
 def shares_of(x: Tensor, weights: Tensor | None) -> Tensor:

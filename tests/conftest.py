@@ -3,6 +3,7 @@
 import os
 import tempfile
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -10,3 +11,16 @@ torch.set_num_threads(1)
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp()  # where searches are remembered
 settings.register_profile("sbridge", deadline=None)
 settings.load_profile("sbridge")
+
+
+@pytest.fixture
+def little_care(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Certificates and dual values by few paths, for tests that need them to be the same twice, but not exact."""
+    from sbridge.auto import held_out  # here, because not every test needs the whole package
+    from sbridge.evaluation.certificate.duality import Care
+    from sbridge.evaluation.certificate.estimate import dual_of
+
+    little = Care(paths=1024, fitted_steps=20, starts=64, per_start=16)
+    monkeypatch.setattr(Care, "for_points", staticmethod(lambda count: little))
+    monkeypatch.setattr(held_out, "QUICK", little)
+    monkeypatch.setattr(dual_of, "__defaults__", (None, little))

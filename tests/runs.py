@@ -12,9 +12,9 @@ from sbridge.baselines.sinkhorn import PotSinkhorn
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.estimates import Estimate
 from sbridge.evaluation import Effort, Evaluator
+from sbridge.evaluation.certificate.columns import ColumnGap
 from sbridge.evaluation.certificate.statement import (
     Certificate,
-    ColumnGap,
     Distance,
     EndCheck,
     Meeting,
@@ -145,7 +145,7 @@ def passage(distance: float, end: float) -> Passage:
         behind=Estimate(-1.0, 0.1),
         end_error=none,
         ends=ends,
-        column=ColumnGap(1, 0.01, 0.02, 0.05),
+        column=ColumnGap("c1", 0.01, 0.02, 0.03, 0.05, 0.4),
         hjb=some,
         curl=Estimate(0.02, 0.001),
         turning=Estimate(9.0, 0.1),

@@ -310,6 +310,7 @@ def test_finished_stages_are_not_repeated(finished: Path, question: list[str], t
     assert results(tmp_path) == results(finished)
 
 
+@pytest.mark.usefixtures("little_care")
 def test_a_run_with_points_enough_is_certified_once(
     finished: Path, question: list[str], tmp_path: Path, call: Call
 ) -> None:
@@ -509,12 +510,14 @@ def test_log_densities_of_a_run(
 # Standardised columns
 
 
+@pytest.mark.usefixtures("little_care")
 def test_a_standardised_run_answers_in_the_units_of_the_data(tmp_path: Path, call: Call) -> None:
     """A column 1,000 times as wide as the other, which a fit without it is warned of."""
     scales = np.array([1, 1000], dtype=np.float32)
     np.save(tmp_path / "a.npy", cloud(500, 0) * scales)
     np.save(tmp_path / "b.npy", cloud(500, 3) * scales)
-    question = ["--x0", tmp_path / "a.npy", "--x1", tmp_path / "b.npy", "--epsilon", 0.1, "--steps", 100]
+    question = ["--x0", tmp_path / "a.npy", "--x1", tmp_path / "b.npy", "--epsilon", 0.1, "--method", "potential"]
+    question += ["--baselines", "pot"]
     run = tmp_path / "run"
     asked = call("recover", *question, "--out", run, "--standardise", "columns")
     assert asked.code == 0 and "warning" not in asked.err
@@ -676,6 +679,33 @@ def test_the_help_for_own_files_fits_a_screen(command: str, call: Call) -> None:
     shown = call(command, "--help").out
     assert 0 < shown.index("--x0") < shown.index("--out") < shown.index("--columns")  # the files come first
     assert len(shown.splitlines()) <= 56
+
+
+COMPLETED = [
+    (["re"], {"recover", "report"}),
+    (["recover", "--ep"], {"--epsilon"}),
+    (["recover", "--method", "max"], {"maxmin"}),
+    (["sample", "run", "--direction", "b"], {"backward"}),
+]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_completes_commands_options_and_choices(tmp_path: Path, call: Call) -> None:
+    """By the script that is printed for it, called as bash calls it."""
+    (tmp_path / "script").write_text(call("--tyro-print-completion", "bash").out)
+    lines = [f"source {tmp_path / 'script'}", "name=$(complete -p sbridge | sed 's/.*-F \\([^ ]*\\).*/\\1/')"]
+    for words, _ in COMPLETED:
+        lines += [f"COMP_WORDS=(sbridge {' '.join(words)}); COMP_CWORD={len(words)}"]
+        lines += [f"COMPREPLY=(); $name sbridge {words[-1]} ''; echo ${{COMPREPLY[*]}}"]
+    shown = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True).stdout
+    assert [set(line.split()) for line in shown.splitlines()] == [wanted for _, wanted in COMPLETED]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_have_a_script_too(shell: str, call: Call) -> None:
+    asked = call("--tyro-print-completion", shell)
+    assert asked.code == 0 and "--epsilon" in asked.out and "moves" in asked.out
+    refused(call("--tyro-print-completion", "tcsh"), "knows bash, zsh, fish, not tcsh")
 
 
 def test_the_version_is_that_of_the_package(call: Call) -> None:

@@ -36,6 +36,7 @@ from sbridge.evaluation.table import Row
 from sbridge.fields import Field
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge, ShiftedGaussian
+from sbridge.standardise import StandardisedBridge
 
 EPSILON = 0.3
 MEAN0, COV0 = torch.tensor([0.5, -1.0]), torch.tensor([[1.0, 0.4], [0.4, 0.7]])
@@ -216,6 +217,39 @@ def test_estimators_and_solvers_are_taken_with_their_names() -> None:
     assert _untimed(found)["SimpleNamespace"] == _untimed(compare({"wrong": WRONG}, PROBLEM, effort=SMALL))["wrong"]
     assert "fit_seconds" in found.rows["POT Sinkhorn"]
     assert "fit_seconds" not in found.rows["SimpleNamespace"]
+
+
+def test_fitted_methods_are_measured_on_points_of_both_ends() -> None:
+    """Also standardised ones, in the coordinates of their fit: the same figures, whatever the units."""
+    x0, x1 = PROBLEM.test0, PROBLEM.test1
+    estimator: Any = SimpleNamespace(bridge_=WRONG)
+    found = compare({"exact": EXACT, "wrong": estimator}, x0.numpy(), x1.numpy(), effort=SMALL)
+    assert list(found.rows) == ["exact", "wrong", FLOOR] and found.epsilon == EPSILON
+    right, wrong, floor = (_figure(row, "forward_sliced") for row in found.rows.values())
+    assert right < 3 * floor and wrong > 3 * floor
+    centre, scale = torch.tensor([5.0, 1.0]).double(), torch.diag(torch.tensor([100.0, 0.1]).double())
+    outer = {name: StandardisedBridge(bridge, centre, scale) for name, bridge in (("exact", EXACT), ("wrong", WRONG))}
+    again = compare(outer, x0.double() @ scale + centre, x1.double() @ scale + centre, effort=SMALL)
+    for name in outer:
+        assert _figure(again.rows[name], "kinetic_energy") == pytest.approx(
+            _figure(found.rows[name], "kinetic_energy"), rel=1e-3
+        )
+    with pytest.raises(InputError, match="exact was standardised otherwise than wrong"):
+        compare({"wrong": outer["wrong"], "exact": EXACT}, x0, x1)
+
+
+@pytest.mark.parametrize(
+    ("methods", "points", "message"),
+    [
+        ({"exact": EXACT}, (PROBLEM.test0,), "give a Problem, or points of both ends"),
+        ({"exact": EXACT}, (PROBLEM, PROBLEM.test1), "a problem has points of both ends"),
+        ({"POT": SINKHORN}, (PROBLEM.test0, PROBLEM.test1), "POT is not fitted yet"),
+        ({"exact": EXACT}, (PROBLEM.test0[:, :1], PROBLEM.test1), "must have shape"),
+    ],
+)
+def test_points_that_pose_no_question_are_refused(methods: Any, points: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compare(methods, *points, effort=SMALL)
 
 
 @pytest.mark.parametrize("name", [FLOOR, TRUTH])

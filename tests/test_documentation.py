@@ -19,7 +19,6 @@ import sbridge
 from sbridge import Bridge, Problem
 from sbridge.cli.arguments import parse
 from sbridge.evaluation import Effort, Evaluator
-from sbridge.evaluation.certificate.duality import Care
 from sbridge.solvers import NetworkSolver
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +32,7 @@ READ = {name: text for name, text in DOCUMENTS.items() if not name.startswith("d
 """Those whose blocks are tried here; tests/test_examples.py does what the examples say, in their order."""
 
 _STEPS = 20  # of a training
-_REGRESSION = (1024, 20, 64, 16)  # paths, steps, starts and paths of each, for a potential
+_REGRESSION = (1024, 20)  # paths and steps of a comparison's potential
 
 
 def blocks(text: str, *languages: str) -> list[str]:
@@ -68,7 +67,7 @@ def check(words: list[str]) -> None:
 
 
 @pytest.fixture
-def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_fits(monkeypatch: pytest.MonkeyPatch, little_care: None) -> None:
     """Trainings, certificates and comparisons of a few steps: the examples are tried, not the fits."""
     solve = NetworkSolver.solve
 
@@ -76,8 +75,7 @@ def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
         return solve(replace(solver, steps=min(solver.steps, _STEPS)), problem, *settings, **more)
 
     monkeypatch.setattr(NetworkSolver, "solve", solve_briefly)
-    monkeypatch.setattr(Care, "for_points", staticmethod(lambda count: Care(*_REGRESSION)))
-    small, of = Effort(200, 200, 32, 20, 8, 20, 20, *_REGRESSION[:2]), Evaluator.of
+    small, of = Effort(200, 200, 32, 20, 8, 20, 20, *_REGRESSION), Evaluator.of
     monkeypatch.setattr(Evaluator, "of", staticmethod(lambda problem, seed, _: of(problem, seed, small)))
 
 

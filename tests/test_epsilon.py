@@ -63,6 +63,8 @@ def test_a_sweep_shows_what_rises_and_falls_with_epsilon(swept: EpsilonSweep) ->
         assert abs(fit.dual.value - fit.energy.value) < 4 * (fit.dual.standard_error + fit.energy.standard_error)
         assert abs(fit.ends) < 0.05
     assert -straight[0] == pytest.approx(1, abs=0.01)
+    page = swept._repr_html_()
+    assert page.count("<tr>") == 4 and "Recommended: " in page
 
 
 def test_the_flow_between_gaussians_is_as_straight_as_its_closed_form(swept: EpsilonSweep) -> None:

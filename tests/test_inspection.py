@@ -51,6 +51,21 @@ def test_repeated_rows_are_counted(values: int, dim: int) -> None:
     assert looked_at(x, cloud(0, 300, dim)).repeated == (300 - len(x.unique(dim=0)), 0)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (-3.9, 4.42, "-3.9 … 4.42"),
+        (-4796.2, 4312.0, "-4796 … 4312"),
+        (1e8 - 3.9, 1e8 + 4.42, "99999996.1 … 100000004.42"),
+        (2.0, 2.0, "2 … 2"),
+    ],
+)
+def test_a_range_far_from_zero_is_told_apart(low: float, high: float, shown: str) -> None:
+    x = torch.linspace(0, 1, 50).double()[:, None] * (high - low) + low
+    found = looked_at(torch.cat([x, cloud(0, 50, 1)], 1), torch.cat([x, cloud(1, 50, 1)], 1))
+    assert found.columns[0].row()["range"] == shown
+
+
 def test_many_columns_are_shown_by_their_extremes() -> None:
     """Those with the most and the least noise for their spread."""
     scales = torch.linspace(1, 3, 26).double()
@@ -85,7 +100,7 @@ WARNED: dict[str, tuple[Callable[[Tensor], Tensor], float, list[str]]] = {
         50.0,
         ["than the spread of column a (1), b (1)", "about 500 partners among 500"],
     ),
-    "an outlier": (lambda x: x + SPIKE, 0.1, ["column b has outliers: row 5 of x0 and row 5 of x1 lie up to"]),
+    "an outlier": (lambda x: x + SPIKE, 0.1, ["spreads from the median: row 5 of x0 and row 5 of x1. They"]),
     "heavy tails": (lambda x: x.exp(), 0.1, []),
     "counts": (lambda x: (x > 1.5).double(), 0.01, []),
 }

@@ -57,11 +57,11 @@ def test_energy_distance_tells_apart_what_differs() -> None:
 
 def test_numbers_of_points_and_the_split_are_in_the_table(tmp_path: Path) -> None:
     sizes = {row["method"]: (row["points"], row["true points"], row["matched"]) for row in _table().rows}
-    assert sizes[BRIDGE] == ("1400", "600", "500 and 500") and sizes[FLOOR] == ("300", "300", "300 and 300")
+    assert sizes[BRIDGE] == ("1500", "600", "500 and 500") and sizes[FLOOR] == ("300", "300", "300 and 300")
     assert sizes[PLAN][0] == sizes[PLAN][2].split()[0] == "500"
     assert {row["split"] for row in _table().rows} == {"all points"}
     held = {row["method"]: (row["points"], row["true points"], row["split"]) for row in _table(0.25).rows}
-    assert held[BRIDGE] == ("350", "150", "25% held out") and held[AFTER] == ("200", "150", "25% held out")
+    assert held[BRIDGE] == ("375", "150", "25% held out") and held[AFTER] == ("200", "150", "25% held out")
     _table().to_csv(tmp_path / "table.csv")
     (row,) = (row for row in read_csv(tmp_path / "table.csv") if row["method"] == BRIDGE)
     assert float(row["W1"]) == pytest.approx(_value(BRIDGE, "W1")) and row["time"] == "1.0"
@@ -86,3 +86,29 @@ def test_only_a_time_between_two_others_can_be_left_out(left_out: float) -> None
 def test_two_snapshots_are_too_few() -> None:
     with pytest.raises(InputError, match="between two others"):
         leave_one_out(_snapshots()[:2], None, 0.01, {})
+
+
+def test_weights_stand_for_repeated_points() -> None:
+    """Exactly where no bridge is drawn, but for the floor: halves of repeated points have some in common."""
+    few, solvers = [x[:250] for x in _snapshots()], {BRIDGE: MixturePotential(1)}
+    copies = [1 + 2 * (x[:, 1] > 0) for x in few]
+    repeated = [x.repeat_interleave(n, 0) for x, n in zip(few, copies, strict=True)]
+    weighted, twice, plain = (
+        {row["method"]: row for row in leave_one_out(samples, TIMES, 0.01, solvers, sample_weight=weights).rows}
+        for samples, weights in ((few, [2.0 * n for n in copies]), (repeated, None), (few, None))
+    )
+    for column in ("W1", "W2", "sliced W2"):
+        for method in (BEFORE, AFTER, PLAN):
+            assert weighted[method][column] == pytest.approx(twice[method][column], rel=1e-5)
+        assert weighted[BRIDGE][column] == pytest.approx(twice[BRIDGE][column], abs=0.1)
+        assert weighted[AFTER][column] != pytest.approx(plain[AFTER][column], rel=1e-3)
+
+
+def test_weights_are_asked_for_each_snapshot() -> None:
+    with pytest.raises(InputError, match="for each of 3 snapshots"):
+        leave_one_out(_snapshots(), TIMES, 0.01, {}, sample_weight=[None, None])
+
+
+def test_what_needs_no_bridge_may_be_left_out() -> None:
+    found = leave_one_out(_snapshots(), TIMES, 0.01, {BRIDGE: MixturePotential(1)}, matched=50, references=False)
+    assert [row["method"] for row in found.rows] == [BRIDGE]

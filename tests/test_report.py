@@ -178,9 +178,9 @@ def test_two_laws_are_told_apart_no_better_than_their_divergence_allows(nats: fl
 def test_the_headline_of_a_chain_is_that_of_its_worst_leg() -> None:
     fine = replace(CERTIFICATE, backward=CERTIFICATE.forward)
     assert fine.verdict.rank < CERTIFICATE.verdict.rank
-    found = ChainTables((), certificates=[fine, CERTIFICATE, fine]).headline(("a", "b"))
+    found = ChainTables((), certificates=[fine, CERTIFICATE, fine]).headline
     assert found is not None and (found.word, found.tone) == ("do not trust", "bad")
-    assert ChainTables(()).headline(("a", "b")) is None
+    assert ChainTables(()).headline is None
 
 
 def test_a_page_cautions_where_points_are_few_or_not_held_out() -> None:

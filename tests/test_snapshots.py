@@ -154,6 +154,27 @@ def test_joints_are_measured() -> None:
     assert str(joint).startswith("at time 1.5 the velocity jumps by ") and "scores differ by 0%" in str(joint)
 
 
+def test_joints_of_weighted_points_are_those_of_repeated_ones() -> None:
+    """Up to the rounding of sums; the points of weight zero do not count."""
+    samples, copies = [_sample(k, 300) for k in range(3)], torch.arange(300) % 4
+    weighted = _fitted().joints(samples, [None, copies, None])
+    twice = _fitted().joints([samples[0], samples[1].repeat_interleave(copies, 0), samples[2]])
+    assert vars(weighted[0]) == pytest.approx(vars(twice[0]), rel=1e-9, abs=1e-12)
+    assert vars(weighted[0]) != pytest.approx(vars(_fitted().joints(samples)[0]), rel=1e-4)
+    with pytest.raises(InputError, match="for each of 3 snapshots"):
+        _fitted().joints(samples, [copies])
+
+
+def test_columns_of_all_snapshots_are_in_the_order_of_the_first() -> None:
+    pandas = pytest.importorskip("pandas")
+    first, *others = (pandas.DataFrame(_sample(k, 200).numpy(), columns=["a", "b"]) for k in range(3))
+    given = [first, *(table[["b", "a"]] for table in others)]
+    fitted = Snapshots(EPSILON, MixturePotential(1)).fit(given, TIMES)
+    plain = Snapshots(EPSILON, MixturePotential(1)).fit([first, *others], TIMES)
+    moved, wanted = (model.at(first, 3.5, random_state=0) for model in (fitted, plain))
+    np.testing.assert_allclose(moved, wanted)
+
+
 def test_each_leg_has_a_certificate_and_ends() -> None:
     held_out = [_sample(k, 1500) for k in range(3)]
     found = _fitted(FullMixturePotential(components=1)).certificates(held_out, random_state=0)

@@ -66,6 +66,24 @@ def test_a_table_and_files_give_the_times_and_a_chain(folder: Path, capsys: pyte
 
 
 @pytest.mark.slow
+def test_one_network_for_all_legs(folder: Path) -> None:
+    words = [
+        "snapshots",
+        str(folder / "days.csv"),
+        "--time-column",
+        "day",
+        "--epsilon",
+        "0.2",
+        "--out",
+        str(folder / "one"),
+    ]
+    assert main([*words, "--method", "fixed", "--one-network", "--steps", "40"]) == 0
+    chain = Chain.load(folder / "one" / "chain.safetensors")
+    networks = [{id(part) for part in leg.parameters()} for leg in chain.legs]
+    assert chain.times == TIMES and networks[0] and networks[0] == networks[1]
+
+
+@pytest.mark.slow
 def test_cells_of_several_times_are_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Times in obs, coordinates in obsm; certificate and dual gap of each leg, with growth too."""
     anndata = pytest.importorskip("anndata")
@@ -101,6 +119,7 @@ def test_cells_of_several_times_are_one_file(tmp_path: Path, capsys: pytest.Capt
         (["day0.npy", "day1.npy", "day2.npy", "--leave-out", "some"], "must be a time or each, not some"),
         (["day0.npy", "day1.npy", "day2.npy", "--leave-out", "2"], "between two others to leave out"),
         (["day0.npy", "day1.npy", "day2.npy", "--leave-out", "1", "--growth", "1"], "without growth"),
+        (["day0.npy", "day1.npy", "--one-network"], "--method potential fits each leg by itself"),
     ],
 )
 def test_what_cannot_be_done_is_said(

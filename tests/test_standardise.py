@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 from typing import ClassVar
@@ -140,11 +140,20 @@ def test_a_standardised_estimator_is_right_in_both_columns() -> None:
     assert (plain.transport(x0, random_state=0).std(0) / x1.std(0))[0] > 1.5
 
 
-def test_a_certificate_does_not_depend_on_the_units() -> None:
-    bridge, held_out = answer("columns"), [cloud(end, 400) for end in (0, 1)]
+@pytest.mark.usefixtures("little_care")
+@pytest.mark.parametrize("kind", ["columns", "whiten"])
+def test_a_certificate_does_not_depend_on_the_units(kind: Standardise) -> None:
+    """But its worst column is one of the user's, in the user's units."""
+    bridge, held_out = answer(kind, MIX), [cloud(0, 200, MIX), cloud(1, 200, MIX) + torch.tensor([0.0, 750.0])]
     assert isinstance(bridge, StandardisedBridge)
+    bridge.columns = ["height", "weight"]
     inside = [(x - bridge.centre) @ bridge.inverse for x in held_out]
-    assert bridge.certificate(*held_out, random_state=0) == bridge.inner.certificate(*inside, random_state=0)
+    found, inner = bridge.certificate(*held_out, 0), bridge.inner.certificate(*inside, 0)
+    named = replace(inner.forward, column=found.forward.column), replace(inner.backward, column=found.backward.column)
+    assert found == replace(inner, forward=named[0], backward=named[1])
+    gap = found.forward.column
+    assert gap.name == "weight" and gap.far and "column weight is off by 7" in found.sentence
+    assert gap.shift == pytest.approx(-0.5, abs=0.15) and gap.spread == pytest.approx(1500, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ _DESCRIPTION = (
     "Schrödinger bridges between two datasets, found by max–min over stochastic interpolants. "
     "sbridge COMMAND --help-verbose explains every option; sbridge --version prints the version."
 )
+_COMPLETION, _SHELLS = "--tyro-print-completion", ("bash", "zsh", "fish")
 _STYLE = (
     tyro.conf.CascadeSubcommandArgs,
     tyro.conf.OmitArgPrefixes,
@@ -55,9 +56,10 @@ def parse(words: Sequence[str]) -> Command:
     """The command of a command line.
 
     Raises:
-        InputError: there is no problem of that name.
+        InputError: there is no problem, or no completion for a shell, of that name.
         SystemExit: the words are not a command (code 2), or ask for help (code 0).
     """
+    _check_shell(words)
     asked = _of_several_times(in_our_epsilon(words))
     if asked[:1] == ["bench"]:
         add_plugins(_plugins(asked))
@@ -68,6 +70,11 @@ def parse(words: Sequence[str]) -> Command:
         )
     command: Command = found.whole() if isinstance(found, _Parts) else found
     return command
+
+
+def _check_shell(words: Sequence[str]) -> None:
+    if words[:1] == [_COMPLETION] and words[1:] and words[1] not in _SHELLS:
+        raise InputError(f"{_COMPLETION} knows {', '.join(_SHELLS)}, not {words[1]}")
 
 
 class _Parts:
@@ -130,11 +137,13 @@ def _first_line(kind: Any) -> str:
 
 
 def _names_no_problem(words: Sequence[str]) -> bool:
-    """Whether the words name no bundled problem, as in `recover --x0 … --x1 …`.
+    """Whether the words name no bundled problem, as in `recover --x0 … --x1 …`; completion is for those.
 
     Raises:
         InputError: they name one that does not exist.
     """
+    if words[:1] == [_COMPLETION]:
+        return True
     name = next(iter(words[1:]), "-")
     if not {*words[:1]} & {"recover", "epsilon", "tune"} or name in (*PROBLEMS, Files.name):
         return False

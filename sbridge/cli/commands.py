@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbridge.bridge import Bridge
-from sbridge.checks import Count, NotNegative, Seed, Time
-from sbridge.cli.options import Options
+from sbridge.checks import Count, NotNegative, Time
+from sbridge.cli.options import PointsOfRun, fitted_bridge
 from sbridge.cli.tables import print_comparison
 from sbridge.densities import Density, as_density
 from sbridge.display import note, tracked
 from sbridge.errors import InputError
 from sbridge.evaluation import FLOOR, TRUTH, Comparison, merge
 from sbridge.evaluation.by_column import DATA
-from sbridge.io import Answer, Reading, Run, check_writable, read_points, write_answer
+from sbridge.io import Answer, Run, check_writable, write_answer
 from sbridge.likelihood import LogDensity, bits_per_dimension, cross_entropy
 from sbridge.points import Points
 from sbridge.sampling import Simulation, through
 from sbridge.tables import text
 
-__all__ = ["Compare", "Likelihood", "Report", "Sample", "asked_points", "fitted_bridge"]
+__all__ = ["Compare", "Likelihood", "Report", "Sample"]
 
 
 T = TypeVar("T")
@@ -36,14 +36,10 @@ _POINTS_PER_BAR_STEP = 50
 _OWN = "(default: the run's ε, whose paths are the bridge's)"
 
 
-@dataclass(frozen=True)
-class Sample(Options):
+@dataclass(frozen=True, kw_only=True)
+class Sample(PointsOfRun):
     """Move new points with a run's bridge, to the other end or to times between."""
 
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run."""
-    input: str
-    """Points to move: a .csv, .tsv (also .gz), .parquet, .npy, .npz or .h5ad file, or FILE.npz:key."""
     out: Path
     """File to write, of any of these kinds."""
     direction: Literal["forward", "backward"] = "forward"
@@ -59,11 +55,6 @@ class Sample(Options):
     """Follow the probability flow in the last step, so that no noise is added there."""
     steps: Annotated[Count | None, tyro.conf.arg(help_behavior_hint="(default: 100, more for a large ε)")] = None
     """Steps from one end to the other, shorter near both."""
-    seed: Seed = 0
-    """Seed of the noise."""
-    group: str | None = None
-    """Group of --groupby to take; all points by default."""
-    reading: Reading = Reading()
 
     def run(self, command: str) -> None:
         """Move the points and write them.
@@ -75,7 +66,7 @@ class Sample(Options):
         check_writable(self.out)
         run = Run.open(self.folder)
         bridge = fitted_bridge(run)
-        points = asked_points(run, bridge, self.input, self.reading, self.group)
+        points = self.asked(run, bridge)
         states = self._move(bridge, points.values.numpy(), simulation)
         values, end = (states if self.times else states[-1]), "t1" if self.direction == "forward" else "t0"
         write_answer(self.out, Answer(values, _names(points, bridge), self.times or None, points, end))
@@ -93,14 +84,10 @@ class Sample(Options):
         return bridge.trajectories(x, self.times or (end,), simulation, self.seed, start)
 
 
-@dataclass(frozen=True)
-class Likelihood(Options):
+@dataclass(frozen=True, kw_only=True)
+class Likelihood(PointsOfRun):
     """Log-densities of points under a run's bridge, and their cross-entropy."""
 
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run."""
-    input: str
-    """Points: a .csv, .tsv (also .gz), .parquet, .npy, .npz or .h5ad file, or FILE.npz:key."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """File to write, of any of these kinds: the log-density of each point and its standard error, in nats."""
     at: Literal["x1", "x0"] = "x1"
@@ -108,11 +95,6 @@ class Likelihood(Options):
     method: Literal["ode", "sde", "feynman-kac", "tilted-bound"] = "ode"
     """ode: the probability flow; sde: importance-weighted paths of the noisy process; feynman-kac: its plain average;
     tilted-bound: a lower bound on its log-density."""
-    seed: Seed = 0
-    """Seed of the paths."""
-    group: str | None = None
-    """Group of --groupby to take; all points by default."""
-    reading: Reading = Reading()
 
     def run(self, command: str) -> None:
         """Compute the log-densities, write them and print their cross-entropy.
@@ -124,13 +106,13 @@ class Likelihood(Options):
             check_writable(self.out)
         run = Run.open(self.folder)
         bridge = fitted_bridge(run)
-        points = asked_points(run, bridge, self.input, self.reading, self.group)
-        base = run.problem.x0 if self.at == "x1" else run.problem.x1
+        points = self.asked(run, bridge)
+        base = run.problem.equal_points()[0 if self.at == "x1" else 1]
         found = self._log_density(bridge, points.values, as_density(base, points.values))
         if self.out:
             answer = torch.stack([found.value, found.standard_error], dim=1)
             write_answer(self.out, Answer(answer.numpy(), ("log_density", "standard_error"), origin=points))
-        print(_summary(found, run.problem.dim))
+        print(_summary(found, run.problem.dim, points.weights))
 
     def _log_density(self, bridge: Bridge, x: Tensor, base: Density) -> LogDensity[Tensor]:
         parts = [
@@ -141,8 +123,8 @@ class Likelihood(Options):
         return LogDensity(values, errors, base.name)
 
 
-def _summary(found: LogDensity[Tensor], dim: int) -> str:
-    nats = cross_entropy(found)
+def _summary(found: LogDensity[Tensor], dim: int, weights: Tensor | None) -> str:
+    nats = cross_entropy(found, weights)
     bits = bits_per_dimension(nats, dim)
     return f"cross-entropy: {nats} nats, {bits} bits per dimension ({len(found.value)} points; base: {found.base})"
 
@@ -191,27 +173,8 @@ class Report(Options):
         print(f"report: {build(run)}")
 
 
-def asked_points(run: Run, bridge: Bridge, file: str, reading: Reading, group: str | None) -> Points:
-    points = read_points(file, reading, bridge.columns, f"those of {run.folder}", group)
-    for remark in (*points.remarks, *points.matched_by_position(bridge.columns, str(run.folder))):
-        note(remark)
-    if points.values.shape[1] != run.problem.dim:
-        raise InputError(
-            f"{file} has {points.values.shape[1]} columns, the run's data {run.problem.dim}; "
-            "--columns picks some of a file with names"
-        )
-    return points
-
-
 def _names(points: Points, bridge: Bridge) -> Sequence[str]:
     return points.columns or bridge.columns or [f"c{place}" for place in range(points.values.shape[1])]
-
-
-def fitted_bridge(run: Run) -> Bridge:
-    path = run.path("bridge.safetensors")
-    if not path.exists():
-        raise InputError(f"{run.folder} has no bridge yet; continue with: {run.config['command']} --resume")
-    return Bridge.load(path)
 
 
 def _comparison(folder: Path, several: bool) -> Comparison:

@@ -53,7 +53,7 @@ class Epsilon(Options, Generic[F]):
         problem = replace(source, epsilon=1.0).build() if source.epsilon == "auto" else source.build()
         inside, _ = standardised(problem, None if self.standardise == "none" else self.standardise)
         note("fitting mixture potentials")
-        found = sweep_epsilon(inside.x0, inside.x1, self.values, self.seed)
+        found = sweep_epsilon(*inside.thinned_points(), self.values, self.seed)
         chosen = found.recommended.choice
         show_data(replace(problem, epsilon=chosen), replace(inside, epsilon=chosen))
         folder = self.out or Path("runs") / f"epsilon-{self.problem.name}"

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from sbridge.checks import Count, Seed
-from sbridge.cli.commands import asked_points, fitted_bridge
-from sbridge.cli.options import Options
+from sbridge.checks import Count
+from sbridge.cli.options import PointsOfRun, fitted_bridge
 from sbridge.errors import InputError
 from sbridge.io import Reading, Run
 from sbridge.movement import what_moves
@@ -19,13 +18,11 @@ from sbridge.tables import text
 __all__ = ["Moves"]
 
 
-@dataclass(frozen=True)
-class Moves(Options):
+@dataclass(frozen=True, kw_only=True)
+class Moves(PointsOfRun):
     """List what a run's bridge moves most: your columns, or the genes behind principal components."""
 
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run."""
-    input: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: held-out x0)")] = None
+    input: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: held-out x0)")] = None  # type: ignore[assignment]
     """Points at t = 0: a .csv, .tsv (also .gz), .parquet, .npy, .npz or .h5ad file, or FILE.npz:key."""
     loadings: Annotated[str | None, tyro.conf.arg(metavar="KEY", help_behavior_hint="(optional)")] = None
     """Entry of varm of the .h5ad input, such as PCs: list the genes behind the components."""
@@ -33,11 +30,6 @@ class Moves(Options):
     """How many to list; --out has all."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(optional)")] = None
     """File to write, with the numbers of all."""
-    seed: Seed = 0
-    """Seed of the paths."""
-    group: str | None = None
-    """Group of --groupby to take; all points by default."""
-    reading: Reading = Reading()
 
     def run(self, command: str) -> None:
         """Move the points, print the table and write the file.
@@ -53,8 +45,7 @@ class Moves(Options):
             self._refuse_options_of_input()
             found = what_moves(bridge, run.problem.test0, random_state=self.seed)
         else:
-            points = asked_points(run, bridge, self.input, self.reading, self.group)
-            found = what_moves(bridge, points, loadings=self.loadings, random_state=self.seed)
+            found = what_moves(bridge, self.asked(run, bridge), loadings=self.loadings, random_state=self.seed)
         print(text(found.top(self.top).rows()))
         if self.out:
             found.to_csv(self.out)

@@ -203,7 +203,6 @@ def _show(run: Run) -> None:
     comparison = run.comparison()
     assert comparison is not None
     certificate = run.certificate()
-    names = run.problem.columns or ()
-    print(certificate.verdict_for(names) if isinstance(certificate, Certificate) else f"No certificate: {certificate}.")
+    print(certificate.verdict if isinstance(certificate, Certificate) else f"No certificate: {certificate}.")
     print_comparison(comparison)
     print(f"report: {run.path('report.html')}")

@@ -53,8 +53,9 @@ def _file_name(solver: Solver) -> str:
 
 
 def _fingerprint(problem: Problem) -> str:
-    """A hash of all points."""
+    """A hash of all points, and of their weights."""
     digest = hashlib.sha256()
-    for x in (problem.x0, problem.x1, problem.test0, problem.test1):
+    weights = (w for w in problem.weights if w is not None)
+    for x in (problem.x0, problem.x1, problem.test0, problem.test1, *weights):
         digest.update(x.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -22,10 +22,12 @@ from sbridge.files import made_folder
 from sbridge.io import Reading
 from sbridge.io.snapshots import read_snapshots
 from sbridge.points import Points
+from sbridge.problem import shuffled_and_cut
 from sbridge.snapshots import Snapshots, leave_one_out
 from sbridge.snapshots.left_out import check_left_out
 from sbridge.solvers import Solver
 from sbridge.solvers.maxmin import MaxMin
+from sbridge.solvers.regression import Regression
 from sbridge.tables import markdown, write_csv
 
 __all__ = ["SnapshotsCommand"]
@@ -45,9 +47,11 @@ class SnapshotsCommand(Options):
     """Column of the table, or of obs of the .h5ad file, that has the time of each row."""
     times: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: 0,1,2,…)")] = ()
     """Times of the files, rising."""
-    method: Literal["auto", "potential", "full-potential", "maxmin"] = "auto"
+    method: Literal["auto", "potential", "full-potential", "maxmin", "fixed"] = "auto"
     """Solver of each leg: the best of several on held-out points, a mixture potential with diagonal or full
-    covariances, or a network by max–min."""
+    covariances, a network by max–min, or a network by regression on a fixed interpolant."""
+    one_network: bool = False
+    """Train one network for all legs, with time as an input; with --method fixed."""
     steps: Count = 6000
     """Most steps of each network."""
     growth: Annotated[Positive | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
@@ -72,6 +76,10 @@ class SnapshotsCommand(Options):
         if self.growth is not None and self.leave_out is not None:
             raise InputError("--leave-out compares bridges without growth; leave out --growth")
         files = [str(file) for file in self.files]
+        if self.reading.weights is not None and self.leave_out is not None:
+            raise InputError("--leave-out compares samples of equal weights; leave out --weights")
+        if self.one_network and self.method != "fixed":
+            raise InputError(f"--one-network needs --method fixed; --method {self.method} fits each leg by itself")
         if self.reading.groupby is not None:
             raise InputError("--groupby is for two groups; the times are those of --time-column")
         from sbridge.report.chain import ChainTables, write_chain_page  # here, because matplotlib takes long to import
@@ -82,9 +90,11 @@ class SnapshotsCommand(Options):
         names, samples = points[0].columns, [one.values for one in points]
         left_out = self._left_out(times)
         generator = torch.Generator().manual_seed(self.seed)
-        fitted, tests = zip(*(_split(x, self.held_out, generator) for x in samples), strict=True)
-        model = Snapshots(self.epsilon, self._solver(), self.seed, verbose=True, growth=self.growth)
-        model.fit([Points(x, names) for x in fitted], times)
+        fitted, tests = zip(*(_split(one, self.held_out, generator) for one in points), strict=True)
+        model = Snapshots(
+            self.epsilon, self._solver(), self.seed, verbose=True, growth=self.growth, one_network=self.one_network
+        )
+        model.fit(fitted, times, sample_weight=[one.weights for one in fitted])
         made_folder(self.out)
         model.save(self.out / "chain.safetensors")
         certificates = _certificates(model, tests, self.seed)
@@ -101,7 +111,7 @@ class SnapshotsCommand(Options):
 
     def _solver(self) -> Solver:
         network = MaxMin(steps=self.steps)
-        return {**SOLVERS, "auto": Auto(network), "maxmin": network}[self.method]
+        return {**SOLVERS, "auto": Auto(network), "maxmin": network, "fixed": Regression(steps=self.steps)}[self.method]
 
     def _left_out(self, times: Sequence[float]) -> list[float]:
         """The times to leave out."""
@@ -146,7 +156,7 @@ def _legs(
         row["points from"], row["points to"] = leg.effective_sizes_
     for row, found in zip(rows, certificates, strict=False):  # one for each leg, or none
         row["dual gap (nats)"] = str(found.forward.behind)
-        row["certificate"] = str(found.verdict_for(names))
+        row["certificate"] = str(found.verdict)
     return rows
 
 
@@ -154,9 +164,10 @@ def _joint_row(joint: object) -> dict[str, float | str]:
     return {name.replace("_", " "): float(value) for name, value in vars(joint).items()}
 
 
-def _split(x: Tensor, held_out: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    order, cut = torch.randperm(len(x), generator=generator), round(held_out * len(x))
-    return x[order[cut:]], x[order[:cut]]
+def _split(one: Points, held_out: float, generator: torch.Generator) -> tuple[Points, Tensor]:
+    """Points to fit to, with names and weights, and held-out ones of equal weight."""
+    x, w, test = shuffled_and_cut(one.values, one.weights, held_out, generator)
+    return Points(x, one.columns, weights=w), test
 
 
 def _text(cell: float | str) -> str:

@@ -154,11 +154,11 @@ class _Working:
 
     def certify(self) -> None:
         """Write certificate.json: the certificate of the fitted bridge on held-out points, or why there is none."""
-        bridge = self._bridge(self.run.path("bridge.safetensors"))
-        test0, test1 = self.problem.test0, self.problem.test1
+        problem = self.run.problem.to(self.problem.x0.device)  # in the user's units
+        bridge = Bridge.load(self.run.path("bridge.safetensors")).to(self.problem.x0.device)
         with self.stages.stage(_CERTIFICATE, clock=False), training_display("certificate") as shown:
             try:
-                self.run.write_certificate(bridge.certificate(test0, test1, self.seed, [shown]))
+                self.run.write_certificate(bridge.certificate(problem.test0, problem.test1, self.seed, [shown]))
             except (InputError, DivergenceError) as error:
                 note(f"no certificate: {error}")
                 self.run.write_certificate(str(error))

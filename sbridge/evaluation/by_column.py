@@ -54,15 +54,22 @@ class ColumnTable:
     def _repr_html_(self) -> str:
         return html(self.rows(), "mean (standard deviation)")
 
+    def worst(self, method: str, direction: Direction) -> str:
+        """The name of the column that a method misses most at an end."""
+        data, found = self.ends[DATA][direction], self.ends[method][direction]
+        return self._name(max(range(len(data["mean"])), key=lambda k: _gap(data, found, k)))
+
+    def _name(self, k: int) -> str:
+        return self.names[k] if self.names else f"c{k}"
+
     def _rated(self) -> Iterator[tuple[float, Mapping[str, str]]]:
         """Every row, with the largest difference from the data in it, in spreads of the data."""
         count = len(self.ends[DATA]["forward"]["mean"])
         for direction, end in _DIRECTIONS:
             for k in range(count):
-                name = self.names[k] if self.names else f"c{k}"
                 cells = {method: _shown(ends[direction], k) for method, ends in self.ends.items()}
                 gaps = [_gap(self.ends[DATA][direction], ends[direction], k) for ends in self.ends.values()]
-                yield max(gaps), {"column": name, "end": end, **cells}
+                yield max(gaps), {"column": self._name(k), "end": end, **cells}
 
 
 def _shown(found: Moments, k: int) -> str:

@@ -12,21 +12,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isclose, isfinite
 from time import perf_counter
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from sbridge.bridge import Bridge, Direction, ExactBridge
-from sbridge.checks import Seed, checked
+from sbridge.checks import Elsewhere, Seed, checked
 from sbridge.errors import DivergenceError, InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation import metrics
 from sbridge.evaluation.by_column import DATA, ColumnEnds, end_moments
+from sbridge.evaluation.certificate.columns import moment_gaps
 from sbridge.evaluation.certificate.duality import Care
-from sbridge.evaluation.certificate.ends import widest_gap
 from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.distances import energy_distance, energy_p_value, sliced_wasserstein, wasserstein
+from sbridge.evaluation.posed import posed
 from sbridge.evaluation.table import FLOOR, TRUTH, Comparison, Effort, Row, unique, with_gaps
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
@@ -56,32 +57,54 @@ Candidate = Bridge | Solver | Fitted
 @checked
 def compare(
     methods: Sequence[Any] | Mapping[str, Any],
-    problem: Problem,
+    problem: Annotated[Any, Elsewhere()],
+    x1: Any = None,
     random_state: Seed = 0,
     effort: Effort | None = None,
 ) -> Comparison:
     """Solve the problem with each solver, and measure all bridges in the same way.
 
+    Fitted bridges and estimators can also be measured on points of both ends: `compare(methods, x0, x1)`.
+
     Args:
         methods: bridges, solvers (which are timed) and fitted estimators, by name or with the names they have.
-        problem: bridges are measured on problem.test0 and problem.test1, and against problem.truth if it is known.
+        problem: bridges are measured on problem.test0 and problem.test1, and against problem.truth if it is known.  Or
+            points x0 (n0, d) that were not used in the fits, in the units of the data.
+        x1: such points (n1, d) of the other end; half of all points are used for the floor.
         random_state: seed of every solver and of the metrics; a row does not depend on the other rows.
         effort: sizes; with the default, a bridge of two small networks takes about ten seconds on one thread.
 
     Raises:
-        InputError: something in `methods` cannot be compared, or has a reserved name.  An InputError or DivergenceError
-            of one method becomes the remark of its row, and the comparison continues.
+        InputError: something in `methods` cannot be compared, or has a reserved name, or there are points of one end
+            only.  An InputError or DivergenceError of one method becomes the remark of its row, and the comparison
+            continues.
     """
     named = _named(methods)
     if not named:
         raise InputError("there is nothing to compare: give at least one bridge, solver or fitted estimator")
-    evaluator = Evaluator.of(problem, random_state, effort or Effort())
+    named, question = _question(named, problem, x1)
+    evaluator = Evaluator.of(question, random_state, effort or Effort())
     examined = {name: evaluator.examined(method) for name, method in named.items()}
     rows = {**{name: row for name, (row, _) in examined.items()}, **evaluator.references()}
     bridges = {name: bridge for name, (_, bridge) in examined.items() if bridge is not None}
     duals = {name: evaluator.dual(bridge) for name, bridge in bridges.items()}
     ends = {DATA: evaluator.data_ends(), **{name: evaluator.ends(bridge) for name, bridge in bridges.items()}}
     return evaluator.table(rows, duals | evaluator.true_dual(), ends)
+
+
+def _question(named: dict[str, Any], problem: Any, x1: Any) -> tuple[dict[str, Any], Problem]:
+    """The methods, and the problem that they are measured on."""
+    if isinstance(problem, Problem):
+        if x1 is not None:
+            raise InputError("a problem has points of both ends: give it alone, as compare(methods, problem)")
+        return named, problem
+    if x1 is None:
+        raise InputError("give a Problem, or points of both ends, as compare(methods, x0, x1)")
+    bridges = {name: method.bridge_ if isinstance(method, Fitted) else method for name, method in named.items()}
+    for name, bridge in bridges.items():
+        if not isinstance(bridge, Bridge):
+            raise InputError(f"{name} is not fitted yet: fit it, or give a Problem, which has points to fit to")
+    return posed(bridges, problem, x1)
 
 
 def _named(methods: Sequence[Candidate] | Mapping[str, Candidate]) -> dict[str, Candidate]:
@@ -252,7 +275,7 @@ class Evaluator:
             f"{label}_p": energy_p_value(moved, true, self._generator()),
             f"{label}_sliced": sliced_wasserstein(moved, true, self.effort.projections, generator),
             f"{label}_wasserstein": wasserstein(moved[:matched], true[:matched]),
-            f"{label}_column": widest_gap(true, moved).size,
+            f"{label}_column": max(float(gap.abs().max()) for gap in moment_gaps(true, moved)),
         }
 
     def _energy(self, energy: Estimate) -> dict[str, float]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from sbridge.bridge import Direction
 from sbridge.checks import Checked, Count, NotNegative, made_of
 from sbridge.errors import InputError
 from sbridge.estimates import rounded, with_error
@@ -25,6 +26,7 @@ __all__ += ["with_gaps"]
 Row = Mapping[str, float | str]
 FLOOR = "floor (two true samples)"
 TRUTH = "truth"
+_WORST: Mapping[str, Direction] = {"forward_column": "forward", "backward_column": "backward"}
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,13 @@ class Comparison:
             raise InputError("this comparison has no figures of single columns; compute it again")
         return ColumnTable(self.ends, self.names)
 
+    def cell(self, method: str, column: Column) -> str:
+        """The text of a cell; that of the worst column has its name, where the ends were measured column by column."""
+        text, direction = column.cell(self.rows[method]), _WORST.get(column.name)
+        if direction is None or method not in self.ends or not text:
+            return text
+        return f"{text} ({self.by_column().worst(method, direction)})"
+
     @property
     def columns(self) -> list[Column]:
         """The columns in which at least one row has a value."""
@@ -251,13 +260,13 @@ class Comparison:
     def to_markdown(self) -> str:
         """A table in Markdown with a line for each method."""
         columns = self.columns
-        cells = {method: {c.heading: c.cell(row) for c in columns} for method, row in self.rows.items()}
+        cells = {method: {c.heading: self.cell(method, c) for c in columns} for method in self.rows}
         return markdown([{"method": method, **row} for method, row in cells.items()])
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         columns = self.columns
-        cells = {method: {c.heading: c.cell(row) for c in columns} for method, row in self.rows.items()}
+        cells = {method: {c.heading: self.cell(method, c) for c in columns} for method in self.rows}
         caption = f"{self.problem}, d = {self.dim}, ε = {self.epsilon:.4g}"
         return html([{"method": method, **row} for method, row in cells.items()], caption)
 

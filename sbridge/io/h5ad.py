@@ -11,8 +11,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+from torch import Tensor
 
 from sbridge.errors import InputError
+from sbridge.io.numbers import numbers, weights_of
 from sbridge.io.reading import Reading
 from sbridge.points import Points, expanded, points_of
 from sbridge.points.names import listed, places_of
@@ -37,7 +40,7 @@ def read_h5ad_file(path: Path, reading: Reading, wanted: Sequence[str] | None, w
     data = data[rows].copy()
     columns = wanted if wanted is not None else expanded(reading.columns) or None
     points = points_of(data, columns, str(path), whose, reading.rep)
-    return replace(points, carried=_carried(data), rows=rows)
+    return replace(points, carried=_carried(data), rows=rows, weights=_weights(data, reading.weights, str(path), rows))
 
 
 def _read(path: Path) -> Any:
@@ -64,6 +67,15 @@ def _library() -> Any:
 def _labels(data: Any, column: str, label: str) -> Any:
     name = list(data.obs.columns)[places_of(list(data.obs.columns), [column], f"obs of {label}")[0]]
     return data.obs[name].astype(str).to_numpy()
+
+
+def _weights(data: Any, column: str | None, label: str, rows: NDArray[np.int64]) -> Tensor | None:
+    if column is None:
+        return None
+    places_of(list(data.obs.columns), [column], f"obs of {label}")
+    return weights_of(
+        numbers(pl.DataFrame({column: data.obs[column].tolist()}), ".")[column].to_numpy(), column, label, rows
+    )
 
 
 def _carried(data: Any) -> pl.DataFrame:

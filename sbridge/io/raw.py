@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbridge.errors import InputError
-from sbridge.io.numbers import missing, numbers
+from sbridge.io.numbers import missing, numbers, weights_of
 from sbridge.io.reading import Reading
 from sbridge.points import Points, expanded, places_of
 from sbridge.points.index import UNNAMED, counts_rows, is_index
@@ -85,14 +85,15 @@ class RawTable:
         index = self._index(reading, wanted or ())
         names = self._coordinates(reading, wanted if self.named else None, whose, index)
         known = {*names, *index}
-        others = [name for name in self.cells.columns if name not in known]
+        others = [name for name in self.cells.columns if name not in known and name != reading.weights]
         found = Points(
             self._values(names),
             tuple(names) if self.named else None,
             str(self.path),
-            carried=self._carried([*index, *others]),
+            carried=self._carried([*index, *others, *self._weighing(reading)]),
             rows=self.rows,
             remarks=(*self.remarks, *self._remarks(index, others, reading), *([] if wanted else self._counters(names))),
+            weights=self._weights(reading.weights),
         )
         return self._without_missing(found, names, reading.drop_missing)
 
@@ -111,11 +112,14 @@ class RawTable:
     def _coordinates(
         self, reading: Reading, wanted: Sequence[str] | None, whose: str, index: Sequence[str]
     ) -> list[str]:
-        have = [name for name in self.cells.columns if name not in index and name != reading.groupby]
+        apart = (*index, reading.groupby, reading.weights)
+        have = [name for name in self.cells.columns if name not in apart]
         if reading.columns:
             picked = expanded(reading.columns)
             if reading.id in picked:
                 raise InputError(f"{reading.id} cannot be both a coordinate (--columns) and the name of a row (--id)")
+            if reading.weights in picked:
+                raise InputError(f"{reading.weights} cannot be both a coordinate (--columns) and a weight (--weights)")
             have = [self.cells.columns[place] for place in places_of(self.cells.columns, picked, str(self.path))]
         elif wanted is None:
             counts = dict(zip(self.cells.columns, self.numbers.count().row(0), strict=True))
@@ -123,6 +127,18 @@ class RawTable:
         if not have:
             raise InputError(f"{self.path} has no column of numbers; it has {listed(self.cells.columns)}")
         return have if wanted is None else [have[place] for place in places_of(have, wanted, str(self.path), whose)]
+
+    def _weighing(self, reading: Reading) -> list[str]:
+        """The column of weights, if there is one."""
+        named = [] if reading.weights is None else [reading.weights]
+        return [self.cells.columns[place] for place in places_of(self.cells.columns, named, str(self.path))]
+
+    def _weights(self, column: str | None) -> Tensor | None:
+        if column is None:
+            return None
+        values = self.numbers[column].to_numpy(allow_copy=True)
+        rows = np.arange(len(values)) if self.rows is None else self.rows
+        return weights_of(values, column, str(self.path), rows)
 
     def _carried(self, names: Sequence[str]) -> pl.DataFrame | None:
         carried = self.cells[list(names)].rename({name: _INDEX for name in names if name in UNNAMED})

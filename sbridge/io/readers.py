@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from polars.exceptions import PolarsError
+from torch import Tensor
 
 from sbridge.errors import InputError
 from sbridge.io.h5ad import read_h5ad_file
@@ -26,6 +27,7 @@ from sbridge.io.reading import Reading
 from sbridge.io.text import read_text
 from sbridge.points import Points, points_of
 from sbridge.sizes import check_npy, check_npz, check_parquet
+from sbridge.weights import effective_size
 
 __all__ = ["TABLES", "TEXTS", "read_points", "suffix_of"]
 
@@ -52,7 +54,8 @@ def read_points(
 
     Raises:
         InputError: the file is missing, empty, damaged or of another kind; an array is not of shape (n, d) or no real
-            numbers; a column or group is unknown; a coordinate holds text; a value is missing, NaN or infinite.
+            numbers; a column or group is unknown; a coordinate holds text; a value is missing, NaN or infinite; a
+            weight is no number of 0 or more.
     """
     path, key = _split_key(str(source))
     _check_there(path)
@@ -70,7 +73,7 @@ def read_points(
     except _DAMAGE as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     found.check_finite()
-    return found
+    return found if found.weights is None else _weighted(found, found.weights)
 
 
 def suffix_of(path: Path) -> str:
@@ -91,6 +94,7 @@ def _check_there(path: Path) -> None:
 _MADE_FOR = {
     "columns": (*TABLES, ".h5ad"),
     "id": TABLES,
+    "weights": (*TABLES, ".h5ad"),
     "groupby": (*TABLES, ".h5ad"),
     "rep": (".h5ad",),
     "separator": TEXTS,
@@ -173,3 +177,13 @@ def _without_missing(points: Points, reading: Reading) -> Points:
         return points
     remark = f"{points.label}: {dropped} of {len(points)} rows have missing values and are left out"
     return replace(points.where(keep), remarks=(*points.remarks, remark))
+
+
+def _weighted(points: Points, weights: Tensor) -> Points:
+    """Without the points of weight zero, and with a remark on what the others are worth."""
+    left = points.where((weights > 0).numpy())
+    remark = f"{points.label}: {len(left)} points with weights are worth {effective_size(weights):.0f} of equal weight"
+    dropped = len(points) - len(left)
+    if dropped:
+        remark += f"; {dropped} of weight zero are left out"
+    return replace(left, remarks=(*points.remarks, remark))

@@ -20,6 +20,9 @@ class Reading(Checked):
     id: str | None = None
     """Column that names the rows: no coordinate, but carried along.  Unnamed first columns and the index of pandas are
     such columns anyway."""
+    weights: str | None = None
+    """Column, or entry of obs, with the weights of the points, which need no normalisation: no coordinate.  Points of
+    weight zero are left out."""
     drop_missing: bool = False
     """Leave out rows with missing values, and say which; otherwise they are an error."""
     separator: str | None = None

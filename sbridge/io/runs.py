@@ -1,7 +1,7 @@
 """A run folder: the question of one `sbridge recover`, its data and its results.
 
     config.json            settings, versions, seed, threads, device and command line
-    data.npz               the points as used: x0, x1, test0, test1
+    data.npz               the points as used: x0, x1, test0, test1, and weights0, weights1 if they have weights
     truth.safetensors      the exact bridge, where the problem has one
     checkpoint.pt          the training, while it runs
     stages/*.json          finished stages: the seconds of each fit, the rows of the comparison
@@ -52,6 +52,7 @@ __all__ = ["Run", "check_vacant"]
 
 _WORK = ("stages", "checkpoint.pt", "study.json")  # what the first finished work leaves
 _PARTS = ("x0", "x1", "test0", "test1")
+_WEIGHTS = ("weights0", "weights1")  # where the points have some
 
 
 class _Settings(TypedDict):
@@ -116,7 +117,8 @@ class Run:
         return Run(folder, config)
 
     def _write_question(self, problem: Problem) -> None:
-        points = {label: getattr(problem, label).cpu().numpy() for label in _PARTS}
+        known = {label: getattr(problem, label) for label in (*_PARTS, *_WEIGHTS)}
+        points = {label: x.cpu().numpy() for label, x in known.items() if x is not None}
         replace_atomically(self.path("data.npz"), lambda file: np.savez_compressed(file, **points))
         if problem.truth is not None:
             problem.truth.save(self.path("truth.safetensors"))
@@ -295,7 +297,8 @@ def _read_points(path: Path) -> dict[str, Tensor]:
     try:
         check_npz(path)
         with open(path, "rb") as file, np.load(file) as arrays:  # np.load leaves a damaged file open
-            return {label: torch.from_numpy(arrays[label]) for label in _PARTS}
+            weights = [label for label in _WEIGHTS if label in arrays]
+            return {label: torch.from_numpy(arrays[label]) for label in (*_PARTS, *weights)}
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is missing or damaged: {error}") from error
 

@@ -60,7 +60,7 @@ def _by_column(points: Points, file: str, time_column: str) -> tuple[list[float]
     if not rest:
         raise InputError(f"{file} has no column but {time_column}")
     names = tuple((points.columns or ())[i] for i in rest)
-    coordinates = Points(points.values[:, rest], names, file, remarks=points.remarks)
+    coordinates = Points(points.values[:, rest], names, file, remarks=points.remarks, weights=points.weights)
     instants = np.unique(stamps)  # in rising order
     return instants.tolist(), [coordinates.where(stamps == t) for t in instants]
 

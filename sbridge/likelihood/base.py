@@ -73,16 +73,17 @@ class DensityMethod(Protocol):
         """
 
 
-def cross_entropy(log_density: LogDensity[Tensor]) -> Estimate:
+def cross_entropy(log_density: LogDensity[Tensor], weights: Tensor | None = None) -> Estimate:
     """−E log ρ̂ in nats over the points' law, from at least two points drawn independently from it.
 
-    The standard error is that of a mean over points; the scatter over each point's paths is part of theirs.
+    The points may have weights (n,).  The standard error is that of a mean over points; the scatter over each point's
+    paths is part of theirs.
 
     Raises:
         InputError: fewer than two points.
     """
     checked_value("the number of points", Several, len(log_density.value))
-    return Estimate.of(-log_density.value)
+    return Estimate.of(-log_density.value, weights)
 
 
 def bits_per_dimension(nats: Estimate, dim: int) -> Estimate:

@@ -37,6 +37,7 @@ class Points:
         carried: the other columns, which are no coordinates: ids, groups, texts; n rows.
         rows: row numbers (n,) in what came, from 0; None for all rows.
         remarks: what a reader of the data did that the user should know.
+        weights: of the points, (n,), positive; None for equal ones.
 
     Raises:
         InputError: values are not of shape (n, d), or two columns have one name.
@@ -49,6 +50,7 @@ class Points:
     carried: pl.DataFrame | None = None
     rows: NDArray[np.int64] | None = None
     remarks: tuple[str, ...] = ()
+    weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2:
@@ -102,8 +104,10 @@ class Points:
     def where(self, keep: NDArray[np.bool_]) -> Points:
         """The points of the rows that are kept, (n,)."""
         carried = None if self.carried is None else self.carried.filter(keep)
-        values, rows = self.values[torch.from_numpy(keep)], self.numbers[keep]
-        return replace(self, values=values, kind=self.kind.where(keep), carried=carried, rows=rows)
+        kept = torch.from_numpy(keep)
+        weights = None if self.weights is None else self.weights[kept]
+        found = replace(self, kind=self.kind.where(keep), carried=carried, rows=self.numbers[keep])
+        return replace(found, values=self.values[kept], weights=weights)
 
     def check_finite(self) -> None:
         """Refuse missing and infinite values.

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from sbridge.estimates import Estimate, rounded
 from sbridge.evaluation.certificate.statement import Certificate, Passage
-from sbridge.report.coordinates import columns_of
 from sbridge.report.material import Exhibit, Material
 from sbridge.report.style import GREY, colours, panel, styled
 
@@ -22,10 +21,9 @@ def certificate(material: Material) -> Exhibit | None:
     found = material.run.certificate()
     if not isinstance(found, Certificate):
         return None
-    names = [column.name for column in columns_of(material.run.problem)]
     figures = _figures(found, colours([material.fitted])[material.fitted])
-    caption = " ".join([*_both(found, names), _READING])
-    return Exhibit("certificate", "How far from the Schrödinger bridge", caption, figures, _rows(found, names))
+    caption = " ".join([*_both(found), _READING])
+    return Exhibit("certificate", "How far from the Schrödinger bridge", caption, figures, _rows(found))
 
 
 _READING = (
@@ -36,15 +34,15 @@ _READING = (
 )
 
 
-def _both(found: Certificate, names: Sequence[str]) -> list[str]:
+def _both(found: Certificate) -> list[str]:
     both = {"Forward": found.forward, "Backward": found.backward}
-    return [f"{name}: {one.verdict(names)} The check of its end: {one.ends.power}." for name, one in both.items()]
+    return [f"{name}: {one.verdict} The check of its end: {one.ends.power}." for name, one in both.items()]
 
 
-def _rows(found: Certificate, names: Sequence[str]) -> list[dict[str, str]]:
+def _rows(found: Certificate) -> list[dict[str, str]]:
     both = (found.forward, found.backward)
     lines: dict[str, list[str]] = {
-        "verdict": [one.verdict().word for one in both],
+        "verdict": [one.verdict.word for one in both],
         "distance from the bridge of your data (nats)": [str(one.divergence) for one in both],
         "distance from an exact bridge to its own end (nats)": [str(one.distance) for one in both],
         "change of that with half of the paths": [str(one.fewer_paths) for one in both],
@@ -55,7 +53,7 @@ def _rows(found: Certificate, names: Sequence[str]) -> list[dict[str, str]]:
         "potential at its end, less that at your data (nats)": [str(one.end_error) for one in both],
         "its end from your data, by nearest neighbours": [str(one.ends) for one in both],
         "what that check would have seen": [one.ends.power for one in both],
-        "the column that is most wrong at the end": [_column(one, names) for one in both],
+        "the column that is most wrong at the end": [_column(one) for one in both],
         "predictable part of the drift's change, 0 for a bridge": [_share(one.hjb, one.turning) for one in both],
         "curl of the drift, 0 for a bridge": [_share(one.curl, one.turning) for one in both],
     }
@@ -68,8 +66,8 @@ def _residual(one: Passage) -> str:
     return f"{rounded(one.residual.fitted)}, {rounded(one.residual.held_out)}"
 
 
-def _column(one: Passage, names: Sequence[str]) -> str:
-    return f"{one.column.sentence(names)}; from {rounded(one.column.seen)} on it is certain"
+def _column(one: Passage) -> str:
+    return f"{one.column}; from {rounded(one.column.seen)} of its spreads on, a difference is certain"
 
 
 def _share(part: Estimate, whole: Estimate) -> str:

@@ -61,11 +61,12 @@ class ChainTables:
         ]
         return [exhibit for exhibit in found if exhibit.table]
 
-    def headline(self, names: Sequence[str]) -> Headline | None:
+    @property
+    def headline(self) -> Headline | None:
         """That of the worst leg."""
         if not self.certificates:
             return None
-        return certified(max(self.certificates, key=lambda one: one.verdict.rank), names)
+        return certified(max(self.certificates, key=lambda one: one.verdict.rank))
 
 
 def write_chain_page(
@@ -87,13 +88,12 @@ def write_chain_page(
         command: as it was typed.
     """
     times, path = ", ".join(f"{t:g}" for t in chain.times), folder / "chain.html"
-    names = [one.name for one in coordinates(samples[0].shape[1], columns)]
     counts = ", ".join(f"{len(x):,}" for x in samples)
     top = Top(
         _LEAD,
         f"Held-out points of the times {times}: {counts}.",
         few_points(min(map(len, samples))),
-        headline=tables.headline(names),
+        headline=tables.headline,
         animation=_animation(chain, samples, columns).content(),
     )
     asked = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, sqrt
 
@@ -12,7 +11,6 @@ from sbridge.estimates import rounded
 from sbridge.evaluation import FLOOR, Comparison
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.problem import Problem
-from sbridge.report.coordinates import columns_of
 from sbridge.report.material import Material
 
 __all__ = ["Headline", "caution", "certified", "few_points", "headline", "sizes", "told_apart"]
@@ -44,7 +42,7 @@ def headline(material: Material) -> Headline | None:
     """The verdict of the certificate; without one, how the ends compare with held-out points; None before both."""
     found = material.run.certificate()
     if isinstance(found, Certificate):
-        return certified(found, [column.name for column in columns_of(material.run.problem)])
+        return certified(found)
     if material.comparison is None:
         return None
     figure, meaning = _ends(material.comparison, material.fitted)
@@ -52,9 +50,9 @@ def headline(material: Material) -> Headline | None:
     return Headline("only the ends are checked", "open", reason, figure, meaning)
 
 
-def certified(found: Certificate, names: Sequence[str]) -> Headline:
-    """The verdict of a certificate, with the names of the columns."""
-    verdict = found.verdict_for(names)
+def certified(found: Certificate) -> Headline:
+    """The verdict of a certificate."""
+    verdict = found.verdict
     worse = max((found.forward, found.backward), key=lambda one: one.divergence.value)
     value = worse.divergence
     chance = round(100 * told_apart(value.value + 2 * value.standard_error))

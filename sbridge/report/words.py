@@ -104,7 +104,7 @@ def main_rows(measures: Sequence[Measure]) -> list[Measure]:
 def _cells(comparison: Comparison, column: Column) -> dict[str, tuple[str, str]]:
     tied = list(ties(comparison, column))
     ranks = dict.fromkeys(tied, "tied") | dict.fromkeys(tied[:1], "best")
-    return {name: (column.cell(comparison.rows[name]), ranks.get(name, "")) for name in heads(comparison)}
+    return {name: (comparison.cell(name, column), ranks.get(name, "")) for name in heads(comparison)}
 
 
 def ties(comparison: Comparison, column: Column) -> dict[str, float]:

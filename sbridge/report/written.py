@@ -56,10 +56,10 @@ def write_report(
         run.keep(name, bridge)
     inside = run.fitted_problem
     effort = Effort(steps=steps_for(inside.epsilon, Frame.of(inside).scale))
-    comparison = compare(bridges, inside, random_state, effort)
+    comparison = compare(bridges, inside, random_state=random_state, effort=effort)
     comparison.to_csv(run.path("comparison.csv"))
     comparison.to_json(run.path("comparison.json"))
-    run.write_certificate(_certificate(next(iter(bridges.values())), inside, random_state))
+    run.write_certificate(_certificate(next(iter(given.values())), problem, random_state))
     history = getattr(next(iter(methods.values())), "history_", None)
     if history:
         run.write_history(history)

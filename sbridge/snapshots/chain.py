@@ -31,6 +31,7 @@ from sbridge.points import Points
 from sbridge.sampling import Diffusion, Simulation
 from sbridge.snapshots.density import CarriedDensity
 from sbridge.snapshots.joints import Joint, joint_of
+from sbridge.weights import SampleWeights, weighted, weights_of_each
 
 __all__ = ["Chain", "check_times"]
 
@@ -193,11 +194,16 @@ class Chain(storage.Storable):
         kind = asked.kind
         return LogDensity(kind.numbers(value, "log_density"), kind.numbers(error, "standard_error"), found.base)
 
-    def joints(self, snapshots: Sequence[Array]) -> list[Joint]:
-        """How smooth the chain is at each snapshot but the first and the last, by points (n, d) of all snapshots."""
+    def joints(self, snapshots: Sequence[Array], sample_weight: Sequence[SampleWeights] | None = None) -> list[Joint]:
+        """How smooth the chain is at each snapshot but the first and the last, by points (n, d) of all snapshots.
+
+        Args:
+            sample_weight: the weights (n,) of each snapshot's points, or None for equal ones.
+        """
         self._check_count(snapshots)
-        pairs = zip(pairwise(self._legs()), snapshots[1:-1], strict=True)
-        return [joint_of(before, after, self.legs[0].tensor(x)) for (before, after), x in pairs]
+        inner = list(zip(snapshots, weights_of_each(snapshots, sample_weight), strict=True))[1:-1]
+        points = [weighted(self.legs[0].tensor(x), w) for x, w in inner]
+        return [joint_of(*legs, *own) for legs, own in zip(pairwise(self._legs()), points, strict=True)]
 
     def save(self, path: str | Path) -> None:
         """Write the chain to a safetensors file."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -16,18 +18,20 @@ from sbridge.auto import Auto
 from sbridge.bridge import Direction
 from sbridge.checks import Elsewhere, Positive, checked_arguments
 from sbridge.densities import Base
-from sbridge.errors import InputError
-from sbridge.estimator import SampleWeights, SchrodingerBridge, SolverParameters
+from sbridge.display import training_display
+from sbridge.estimator import SchrodingerBridge, SolverParameters, device_named, posed_with_weights
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.evaluation.distances import energy_distance
 from sbridge.likelihood import LogDensity
-from sbridge.points import points_of
+from sbridge.points import Points, points_of
+from sbridge.problem import Problem
 from sbridge.sampling import Simulation
 from sbridge.snapshots.chain import Chain, check_times
 from sbridge.snapshots.growth import growth_weights
 from sbridge.snapshots.joints import Joint
+from sbridge.snapshots.one_network import KnownBridge, OneNetwork, one_network_solver
 from sbridge.solvers.base import Listener, Solver
-from sbridge.weights import thinned
+from sbridge.weights import SampleWeights, thinned, weights_of_each
 
 __all__ = ["Snapshots"]
 
@@ -36,7 +40,7 @@ class Snapshots(SolverParameters):
     """The Schrödinger bridge through samples of several times, for dX = u dt + √(2ε) dW.
 
     It is the chain of the bridges between neighbouring times (`sbridge.snapshots.Chain`), and each of them is a fit of
-    its own.
+    its own, or with `one_network` all are fitted together.
 
     Args:
         epsilon: ε per unit of time, in squared units of the data.  Between two snapshots at a distance of T in time a
@@ -45,6 +49,8 @@ class Snapshots(SolverParameters):
         growth: None, or ρ > 0 in squared units of the data: the points from which each leg starts get weights by
             unbalanced transport to the next snapshot (`sbridge.snapshots.growth_weights`).  The chain then has another
             law on the two sides of a snapshot: before it that of the points, after it that of the weighted points.
+        one_network: train one network, with time as an input, for all legs at once; `solver` must be a `Regression`.
+            The file is smaller, and a leg with few points learns from its neighbours.
 
     Attributes:
         chain_ (Chain): the fitted `Chain`, which also has everything below.
@@ -65,9 +71,10 @@ class Snapshots(SolverParameters):
         device: str = "cpu",
         verbose: bool = False,
         growth: Positive | None = None,
+        one_network: bool = False,
     ) -> None:
         self.epsilon, self.solver, self.random_state, self.device = epsilon, solver, random_state, device
-        self.verbose, self.growth = verbose, growth
+        self.verbose, self.growth, self.one_network = verbose, growth, one_network
 
     def fit(
         self,
@@ -91,19 +98,36 @@ class Snapshots(SolverParameters):
         """
         checked_arguments(type(self), vars(self))
         instants = check_times(range(len(snapshots)) if times is None else times, len(snapshots))
-        weights = _for_each(snapshots, sample_weight)
+        legs = self._posed(_aligned(snapshots), instants, weights_of_each(snapshots, sample_weight))
         seed = seed_of(self.random_state)
-        self.legs_, self.growth_ = [], []
-        for k, duration in enumerate(np.diff(instants)):
-            x0, x1, epsilon = snapshots[k], snapshots[k + 1], self.epsilon * float(duration)
-            leg = SchrodingerBridge(epsilon, self.solver, seed, self.device, self.verbose)
-            own = self._grown(epsilon, points_of(x0).values, points_of(x1).values, weights[k], weights[k + 1])
-            self.legs_.append(leg.fit(x0, x1, callbacks, own))
-            if self.growth is not None and own[0] is not None:
-                self.growth_.append(own[0])
+        solvers = self._together(legs, instants, seed, callbacks) if self.one_network else [self.solver] * len(legs)
+        self.legs_ = []
+        for leg, solver in zip(legs, solvers, strict=True):
+            model = SchrodingerBridge(leg.epsilon, solver, seed, self.device, self.verbose)
+            self.legs_.append(model.fit(leg.x0, leg.x1, callbacks, leg.weights))
+        self.growth_ = [cast(Tensor, leg.weights[0]) for leg in legs] if self.growth is not None else []
         self.chain_ = Chain([leg.bridge_ for leg in self.legs_], instants)
         self.n_features_in_ = self.legs_[0].n_features_in_
         return self
+
+    def _posed(self, points: Sequence[Points], times: Sequence[float], weights: Sequence[SampleWeights]) -> list[_Leg]:
+        """The question of each leg in its unit time."""
+        found = []
+        for k, duration in enumerate(np.diff(times).tolist()):
+            x0, x1, epsilon = points[k], points[k + 1], self.epsilon * duration
+            found.append(_Leg(x0, x1, epsilon, self._grown(epsilon, x0.values, x1.values, weights[k], weights[k + 1])))
+        return found
+
+    def _together(
+        self, legs: Sequence[_Leg], times: Sequence[float], seed: int, callbacks: Sequence[Listener]
+    ) -> list[Solver]:
+        """The bridges of all legs by one network, each as a solver of its leg."""
+        solver, device = one_network_solver(self._made_solver()), device_named(self.device)
+        problems = [leg.problem().to(device) for leg in legs]
+        with ExitStack() as stack:
+            display = [stack.enter_context(training_display(solver.name))] if self.verbose else []
+            bridges = OneNetwork(solver, problems, times).solve(seed, [*display, *callbacks])
+        return [KnownBridge(bridge) for bridge in bridges]
 
     def transport(
         self,
@@ -166,7 +190,7 @@ class Snapshots(SolverParameters):
         Raises:
             InputError: as in `Bridge.certificate`.
         """
-        seed, weights = seed_of(random_state), _for_each(snapshots, sample_weight)
+        seed, weights = seed_of(random_state), weights_of_each(snapshots, sample_weight)
         found = []
         for k, (leg, x0, x1) in enumerate(self._fitted().pairs(snapshots)):
             start, end = leg.tensor(x0), leg.tensor(x1)
@@ -189,7 +213,7 @@ class Snapshots(SolverParameters):
         positive.
         """
         chain, seed, rows = self._fitted(), seed_of(random_state), []
-        weights = _for_each(snapshots, sample_weight)
+        weights = weights_of_each(snapshots, sample_weight)
         for k, (leg, x0, x1) in enumerate(chain.pairs(snapshots)):
             start, end = leg.tensor(x0), leg.tensor(x1)
             before, after = self._grown(leg.epsilon, start, end, weights[k], weights[k + 1])
@@ -198,9 +222,9 @@ class Snapshots(SolverParameters):
             rows.append({"from": chain.times[k], "to": chain.times[k + 1], "forward": there, "backward": back})
         return rows
 
-    def joints(self, snapshots: Sequence[Array]) -> list[Joint]:
-        """How smooth the chain is at each snapshot between the first and the last, by points (n, d) of all."""
-        return self._fitted().joints(snapshots)
+    def joints(self, snapshots: Sequence[Array], sample_weight: Sequence[SampleWeights] | None = None) -> list[Joint]:
+        """How smooth the chain is at each snapshot between the first and the last; arguments as in `Chain.joints`."""
+        return self._fitted().joints(snapshots, sample_weight)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted chain to a safetensors file, for `Chain.load`."""
@@ -220,9 +244,20 @@ class Snapshots(SolverParameters):
         return self.chain_
 
 
-def _for_each(snapshots: Sequence[Any], sample_weight: Sequence[SampleWeights] | None) -> list[SampleWeights]:
-    """The weights, or None, of each snapshot."""
-    weights: list[SampleWeights] = [None] * len(snapshots) if sample_weight is None else list(sample_weight)
-    if len(weights) != len(snapshots):
-        raise InputError(f"there must be weights, or None, for each of {len(snapshots)} snapshots")
-    return weights
+@dataclass(frozen=True)
+class _Leg:
+    """The question of one leg: points of its two snapshots, ε in its unit time, and the weights of both sides."""
+
+    x0: Points
+    x1: Points
+    epsilon: float
+    weights: tuple[Tensor | None, Tensor | None]
+
+    def problem(self) -> Problem:
+        return replace(posed_with_weights(self.x0, self.x1, self.weights), epsilon=self.epsilon)
+
+
+def _aligned(snapshots: Sequence[Any]) -> list[Points]:
+    """Points of all snapshots with the columns in the order of the first one's."""
+    first, *others = (points_of(x, label=f"snapshot {k}") for k, x in enumerate(snapshots))
+    return [first, *(x.aligned(first.columns, f"those of {first.label}") for x in others)]

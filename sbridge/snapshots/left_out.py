@@ -26,6 +26,7 @@ from sbridge.problem import Problem
 from sbridge.snapshots.chain import check_times
 from sbridge.solvers.base import Solver
 from sbridge.tables import markdown, write_csv
+from sbridge.weights import SampleWeights, drawn_rows, shares_of, weighted, weights_of_each
 
 __all__ = ["LeftOut", "check_left_out", "leave_one_out"]
 
@@ -62,6 +63,8 @@ def leave_one_out(
     held_out: float = 0.0,
     matched: int = 5000,
     random_state: int = 0,
+    sample_weight: Sequence[SampleWeights] | None = None,
+    references: bool = True,
 ) -> LeftOut:
     """Fit each solver to the two neighbours of a time, and compare its law at that time with the points there.
 
@@ -75,6 +78,8 @@ def leave_one_out(
             only these points are moved and compared with as large a fraction of the left-out time.
         matched: points of each sample at most for W1, W2 and the exact plan, which take time like their cube.
         random_state: seed of everything.
+        sample_weight: the weights (n_k,) of each sample, or None for equal ones, in the fit and in all distances.
+        references: whether the table holds what needs no bridge.
 
     Raises:
         InputError: there are fewer than three snapshots, `left_out` is not a time between two others, or a sample
@@ -82,11 +87,16 @@ def leave_one_out(
     """
     instants = check_times(range(len(snapshots)) if times is None else times, len(snapshots))
     inner = check_left_out(instants, left_out)
-    samples = [points_of(x).values for x in snapshots]
+    weights = weights_of_each(snapshots, sample_weight)
+    samples = [_Sample(*weighted(points_of(x).values, w)) for x, w in zip(snapshots, weights, strict=True)]
     chosen = range(1, len(inner) + 1) if left_out is None else [instants.index(left_out)]
     near = ((samples[k - 1 : k + 2], instants[k - 1 : k + 2]) for k in chosen)
     cases = (_Case.of(*three, held_out, matched, random_state) for three in near)
-    return LeftOut([row for case in cases for row in case.rows(epsilon, solvers)])
+    found: list[Mapping[str, str | float]] = []
+    for case in cases:
+        found += case.rows(epsilon, solvers)
+        found += case.references() if references else []
+    return LeftOut(found)
 
 
 def check_left_out(times: Sequence[float], left_out: float | None) -> Sequence[float]:
@@ -99,6 +109,24 @@ def check_left_out(times: Sequence[float], left_out: float | None) -> Sequence[f
     if not inner or (left_out is not None and left_out not in inner):
         raise InputError(f"there must be a time between two others to leave out, one of {list(inner)}")
     return inner
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Points (n, d), and their weights (n,) or None."""
+
+    x: Tensor
+    weights: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: Tensor | slice) -> _Sample:
+        return _Sample(self.x[rows], None if self.weights is None else self.weights[rows])
+
+    def halves(self) -> tuple[_Sample, _Sample]:
+        middle = (len(self) + 1) // 2
+        return self[:middle], self[middle:]
 
 
 @dataclass(frozen=True)
@@ -116,19 +144,19 @@ class _Case:
     """
 
     times: Sequence[float]
-    fitted: Sequence[Tensor]
-    moved: Sequence[Tensor]
-    true: Tensor
+    fitted: tuple[_Sample, _Sample]
+    moved: tuple[_Sample, _Sample]
+    true: _Sample
     split: str
     matched: int
     random_state: int
 
     @staticmethod
     def of(
-        samples: Sequence[Tensor], times: Sequence[float], held_out: float, matched: int, random_state: int
+        samples: Sequence[_Sample], times: Sequence[float], held_out: float, matched: int, random_state: int
     ) -> _Case:
         generator = torch.Generator().manual_seed(random_state)
-        parts = [_parts(x, held_out, generator) for x in samples]
+        parts = [_parts(sample, held_out, generator) for sample in samples]
         (fit0, move0), (_, true), (fit1, move1) = parts
         split = "all points" if held_out == 0 else f"{held_out:.0%} held out"
         return _Case(times, (fit0, fit1), (move0, move1), true, split, matched, random_state)
@@ -140,67 +168,84 @@ class _Case:
         return (time - before) / (after - before)
 
     def rows(self, epsilon: float, solvers: Mapping[str, Solver]) -> Iterator[dict[str, str | float]]:
-        half0, half1 = self.true.chunk(2)
         for name, solver in solvers.items():
             yield self._row(name, self._bridged(epsilon, solver))
-        yield self._row("midpoint of the exact plan", *self._displaced())
+
+    def references(self) -> Iterator[dict[str, str | float]]:
+        """What needs no bridge."""
+        plan = self._displaced()
+        yield self._row("midpoint of the exact plan", plan, len(plan))
         yield self._row("independent straight lines", self._straight())
         yield self._row("neighbour before, as it is", self.moved[0])
         yield self._row("neighbour after, as it is", self.moved[1])
-        yield self._row(FLOOR_ROW, half0, true=half1)
+        half, other = self.true.halves()
+        yield self._row(FLOOR_ROW, half, true=other)
 
     def _row(
-        self, name: str, x: Tensor, weights: Tensor | None = None, true: Tensor | None = None
+        self, name: str, found: _Sample, matched: int | None = None, true: _Sample | None = None
     ) -> dict[str, str | float]:
-        y = self.true if true is None else true
+        """The distances of points found to the true ones."""
+        true = self.true if true is None else true
         generator = torch.Generator().manual_seed(self.random_state)
-        few, true_few = (x[: self.matched] if weights is None else x), y[: self.matched]
+        few, true_few = found[: matched or self.matched], true[: self.matched]
+        near, whole = (few.x, true_few.x), (found.x, true.x)
+        weights, all_weights = (few.weights, true_few.weights), (found.weights, true.weights)
         return {
             "time": float(self.times[1]),
             "method": name,
-            "points": str(len(x)),
-            "true points": str(len(y)),
+            "points": str(len(found)),
+            "true points": str(len(true)),
             "matched": f"{len(few)} and {len(true_few)}",
             "split": self.split,
-            "W1": wasserstein(few, true_few, 1, weights),
-            "W2": wasserstein(few, true_few, 2, weights),
-            "sliced W2": sliced_wasserstein(x, y, _PROJECTIONS, generator, weights),
-            "energy distance": energy_distance(x, y, weights),
+            "W1": wasserstein(*near, 1, *weights),
+            "W2": wasserstein(*near, 2, *weights),
+            "sliced W2": sliced_wasserstein(*whole, _PROJECTIONS, generator, *all_weights),
+            "energy distance": energy_distance(*whole, *all_weights),
         }
 
-    def _bridged(self, epsilon: float, solver: Solver) -> Tensor:
-        """As many points of either neighbour, moved to the left-out time by the bridge between them, in turn."""
-        x0, x1 = self.fitted
-        problem = Problem(x0, x1, epsilon * (self.times[2] - self.times[0]), x0, x1)
+    def _bridged(self, epsilon: float, solver: Solver) -> _Sample:
+        """The points of both neighbours, moved to the left-out time by the bridge between them, in random order."""
+        (x0, w0), (x1, w1) = ((side.x, side.weights) for side in self.fitted)
+        problem = Problem(x0, x1, epsilon * (self.times[2] - self.times[0]), x0, x1, weights0=w0, weights1=w1)
         bridge = solver.solve(problem, self.random_state)
-        count = min(map(len, self.moved))
-        before, after = (
-            bridge.at(x[:count], self.share, end, random_state=self.random_state)
-            for x, end in zip(self.moved, (0.0, 1.0), strict=True)
-        )
-        return torch.stack([before, after], dim=1).flatten(0, 1)
+        moved = [
+            bridge.at(side.x, self.share, end, random_state=self.random_state)
+            for side, end in zip(self.moved, (0.0, 1.0), strict=True)
+        ]
+        joined = _Sample(torch.cat(moved), _joined_weights(self.moved))
+        generator = torch.Generator().manual_seed(self.random_state)
+        return joined[torch.randperm(len(joined), generator=generator).to(joined.x.device)]
 
-    def _displaced(self) -> tuple[Tensor, Tensor]:
+    def _displaced(self) -> _Sample:
         """Points on the lines of the exact plan between the neighbours, with its weights."""
         import ot  # here, because importing it takes long
 
-        x0, x1 = (x[: self.matched] for x in self.moved)
-        cost = torch.cdist(x0.double(), x1.double()).square().cpu().numpy()
-        plan = torch.as_tensor(ot.emd([], [], cost, numItermax=10_000_000))
+        few0, few1 = (side[: self.matched] for side in self.moved)
+        cost = torch.cdist(few0.x.double(), few1.x.double()).square().cpu().numpy()
+        shares = (shares_of(few.x, few.weights).cpu().numpy() for few in (few0, few1))
+        plan = torch.as_tensor(ot.emd(*shares, cost, numItermax=10_000_000))
         i, j = plan.nonzero(as_tuple=True)
-        return torch.lerp(x0[i], x1[j], self.share), plan[i, j]
+        return _Sample(torch.lerp(few0.x[i], few1.x[j], self.share), plan[i, j])
 
-    def _straight(self) -> Tensor:
-        x0, x1 = self.moved
-        partners = torch.randint(len(x1), (len(x0),), generator=torch.Generator().manual_seed(self.random_state))
-        return torch.lerp(x0, x1[partners], self.share)
+    def _straight(self) -> _Sample:
+        before, after = self.moved
+        generator = torch.Generator(after.x.device).manual_seed(self.random_state)
+        partners = drawn_rows(after.x, after.weights, len(before), generator)
+        return _Sample(torch.lerp(before.x, after.x[partners], self.share), before.weights)
 
 
-def _parts(x: Tensor, held_out: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _parts(sample: _Sample, held_out: float, generator: torch.Generator) -> tuple[_Sample, _Sample]:
     """Points to fit to and points to move, in random order; the same where nothing is held out."""
-    order = torch.randperm(len(x), generator=generator).to(x.device)
-    cut = round(held_out * len(x))
-    return (x[order], x[order]) if cut == 0 else (x[order[cut:]], x[order[:cut]])
+    order = torch.randperm(len(sample), generator=generator).to(sample.x.device)
+    cut = round(held_out * len(sample))
+    return (sample[order], sample[order]) if cut == 0 else (sample[order[cut:]], sample[order[:cut]])
+
+
+def _joined_weights(sides: Sequence[_Sample]) -> Tensor | None:
+    """The weights of both sides' points, each with the mean one; None where all are equal."""
+    if all(side.weights is None for side in sides):
+        return None
+    return torch.cat([len(side) * shares_of(side.x, side.weights) for side in sides])
 
 
 def _shown(cell: str | float) -> str:

@@ -9,12 +9,15 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from sbridge.bridge import Bridge
 from sbridge.errors import InputError
+from sbridge.fields import Drifts, Half
+from sbridge.interpolants import Interpolant
 from sbridge.networks import initialise
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.held_out import set_aside
 
-__all__ = ["Data"]
+__all__ = ["Data", "check_epsilon"]
 
 _SMALLEST_EPSILON = 1e-4  # in units of the data's variance; single precision ends a little below
 _SMALLEST_SPREAD = 0.05  # of a dataset, by which networks scale: a dataset may be a single point
@@ -49,7 +52,7 @@ class Data:
     def of(problem: Problem, random_state: int) -> Data:
         """Raises InputError where ε is too small for single precision."""
         frame = Frame.of(problem)
-        _check_epsilon(problem.epsilon, frame)
+        check_epsilon(problem.epsilon, frame)
         inside = frame.inside(problem)
         generator = torch.Generator(inside.x0.device).manual_seed(random_state)
         sides = ((inside.x0, inside.weights0), (inside.x1, inside.weights1))
@@ -83,8 +86,14 @@ class Data:
         placed: M = module.to(self.x0)
         return placed
 
+    def bridge(self, drifts: Drifts, interpolant: Interpolant) -> Bridge:
+        """The bridge of both drifts in these coordinates, in the problem's units, no longer to be trained."""
+        inside = Bridge(Half(drifts, 0), Half(drifts, 1), self.epsilon, interpolant)
+        return self.frame.outside(inside).requires_grad_(False).eval()
 
-def _check_epsilon(epsilon: float, frame: Frame) -> None:
+
+def check_epsilon(epsilon: float, frame: Frame) -> None:
+    """Raises InputError where ε is too small for single precision in a frame whose scale is the data's spread."""
     variance = frame.scale**2
     least = _SMALLEST_EPSILON * variance
     if epsilon < least:

@@ -156,6 +156,14 @@ class Method(ABC):
         """Drifts that the network corrects; none by default."""
         return None
 
+    def learn(self, t: Tensor, losses: Tensor) -> None:
+        """Adapt the law of the times to the losses (groups, points) of a batch at times t (groups, 1, 1)."""
+        self.draws.times.learn(t, losses)
+
+    def per_time(self, t: Tensor) -> Tensor:
+        """1/p(t) of the law of the times: averaged with this weight, values at them give their integral over time."""
+        return self.draws.times.per_time(t)
+
     def check_path(self, training: TrainingState) -> Path:
         """Fresh points of the process between held-out data, in groups, (groups, points, d), for a check."""
         with torch.no_grad():

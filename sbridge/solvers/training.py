@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sbridge.bridge import Bridge
 from sbridge.errors import DivergenceError
-from sbridge.fields import Confined, Drifts, Half
+from sbridge.fields import Confined, Drifts
 from sbridge.solvers.answer import MakeRule, Weights
 from sbridge.solvers.base import Progress
 from sbridge.solvers.data import Data
@@ -110,7 +110,7 @@ class Training:
         loss.backward()
         self.optimiser.step()
         self.schedule.step()
-        self.method.draws.times.learn(batch.t, losses.detach())
+        self.method.learn(batch.t, losses.detach())
         self.losses.append(loss.detach())
         self.step += 1
 
@@ -130,7 +130,7 @@ class Training:
             drifts = self.averaged(path.t, path.x)
         held_out = drift_losses(drifts, drift_targets(path, epsilon), epsilon).mean()
         speed = drifts.chunk(2, dim=-1)[0].square().sum(-1, keepdim=True)
-        energy = self.data.frame.kinetic_energy((0.5 * self.method.draws.times.per_time(path.t) * speed).mean())
+        energy = self.data.frame.kinetic_energy((0.5 * self.method.per_time(path.t) * speed).mean())
         reference_losses = self.monitor.losses(self.averaged)
         values = torch.stack([torch.stack(self.losses).mean(), held_out, reference_losses.mean(), energy]).tolist()
         names = ("training_loss", "held_out_loss", "reference_loss", "kinetic_energy")
@@ -157,12 +157,15 @@ class Training:
 
     def bridge(self) -> Bridge:
         """The answer so far, in the problem's units."""
-        pair, interpolant = copy.deepcopy(self.average.module), copy.deepcopy(self.method.interpolant)
-        pair.load_state_dict(self.answer.kept["drifts"])
+        drifts, interpolant = self._confined(self.kept_drifts()), copy.deepcopy(self.method.interpolant)
         interpolant.load_state_dict(self.answer.kept["interpolant"])
-        drifts = self._confined(cast(Drifts, pair))
-        answer = Bridge(Half(drifts, 0), Half(drifts, 1), self.data.epsilon, interpolant)
-        return self.data.frame.outside(answer).requires_grad_(False).eval()
+        return self.data.bridge(drifts, interpolant)
+
+    def kept_drifts(self) -> Drifts:
+        """The drifts of the answer so far, in the coordinates of the data."""
+        pair = copy.deepcopy(cast(Drifts, self.average.module))
+        pair.load_state_dict(self.answer.kept["drifts"])
+        return pair
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to resume as if never stopped, to the last bit on a CPU."""

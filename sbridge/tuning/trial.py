@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -58,14 +58,15 @@ class Work:
 
 
 def for_search(problem: Problem, random_state: int) -> Problem:
-    """The problem with a tenth of its training points, at most 2,048, as test points.
+    """The problem with a tenth of its training points, at most 2,048, as test points; weighted ones are repeated.
 
     The problem's own test points are not used by the search, so they can evaluate its result.
     """
     generator = torch.Generator(problem.x0.device).manual_seed(_SALT + random_state)
-    (x0, test0), (x1, test1) = (set_aside(x, generator) for x in (problem.x0, problem.x1))
+    sides = zip((problem.x0, problem.x1), problem.weights, strict=True)
+    (x0, test0), (x1, test1) = (set_aside(x, generator, weights) for x, weights in sides)
     count = min(len(test0), len(test1))
-    return replace(problem, x0=x0, x1=x1, test0=test0[:count], test1=test1[:count])
+    return Problem(x0, x1, problem.epsilon, test0[:count], test1[:count], problem.name, problem.truth, problem.columns)
 
 
 def trial(config: Mapping[str, Any], work: Work) -> None:

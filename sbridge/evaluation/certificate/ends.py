@@ -1,4 +1,4 @@
-"""Whether a process ends like the data: a two-sample check by nearest neighbours, its power, and each column's moments.
+"""Whether a process ends like the data: a two-sample check by nearest neighbours, and its power.
 
 Of points y of one law p and as many z of another q, in d dimensions, let ρ be a y's distance to the nearest other y and
 ν that to the nearest z.  Then
@@ -20,16 +20,15 @@ import torch
 from torch import Tensor
 
 from sbridge.estimates import Estimate
-from sbridge.evaluation.certificate.statement import ColumnGap, EndCheck
+from sbridge.evaluation.certificate.statement import EndCheck
 
-__all__ = ["check", "widest_gap"]
+__all__ = ["check"]
 
 _NEIGHBOURS = 12  # kept of each point; among so many, both labels are found but for one in 4,000
 _RELABELLINGS = 199
 _BLOCK = 1024  # rows of a distance matrix held at once
 _LARGEST = 10_000  # points of either sample
 _BLURS = (0.05, 0.1, 0.2, 0.4, 0.8)  # in spreads of the columns
-_SURE = 3.5  # standard errors of a column's gap
 _TINY = 1e-30
 
 
@@ -126,17 +125,3 @@ def _seen_blur(z: Tensor, visible: float, least: float, generator: torch.Generat
         if _divergence(one, other + blur * noise, least) > visible:
             return blur
     return None
-
-
-def widest_gap(data: Tensor, ends: Tensor) -> ColumnGap:
-    """What the ends' mean and spread miss in the column where they miss most.
-
-    Args:
-        data, ends: points (n, d), (m, d).
-    """
-    spread = data.std(0).clamp_min(_TINY)
-    noise = sqrt(1 / len(data) + 1 / len(ends))
-    shift = (ends.mean(0) - data.mean(0)) / spread
-    width = ends.std(0) / spread - 1
-    worst = int(torch.maximum(shift.abs(), width.abs()).argmax())
-    return ColumnGap(worst, float(shift[worst]), float(width[worst]), _SURE * noise)

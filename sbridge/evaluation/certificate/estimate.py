@@ -32,8 +32,9 @@ from sbridge.bridge import Bridge, Direction
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate import duality
+from sbridge.evaluation.certificate.columns import ColumnGap, Columns, spreads_of
 from sbridge.evaluation.certificate.duality import Care, Dual, Pair
-from sbridge.evaluation.certificate.ends import check, widest_gap
+from sbridge.evaluation.certificate.ends import check
 from sbridge.evaluation.certificate.statement import (
     Certificate,
     Distance,
@@ -66,8 +67,12 @@ def certify(
     random_state: int | None = None,
     listeners: Sequence[Listener] = (),
     care: Care | None = None,
+    columns: Columns = Columns(),
 ) -> Certificate:
-    """The answer of `Bridge.certificate`; arguments and errors are the same, and `care` says how much is spent."""
+    """The answer of `Bridge.certificate`; arguments and errors are the same.
+
+    `care` says how much is spent, and `columns` what the user calls the columns, and in which units.
+    """
     _check(x0, x1)
     generator = seeded(random_state, x0.device)
     x0, x1 = (_mixed(x, generator) for x in (x0, x1))
@@ -77,14 +82,16 @@ def certify(
     with torch.no_grad():
         there = Process.of(bridge, "forward", x0, x1, 0 if own else care.paths, generator, tell)
         pair = there.own_pair or there.pair(care, generator, tell)
-        forward = Examination.of(there, pair, care, generator, tell).passage(generator)
+        forward = Examination.of(there, pair, care, generator, tell).passage(generator, columns)
         if own:  # one process, of one potential, whose backward drift takes long to evaluate
             back = Process.of(bridge, "backward", x1[:_FEW], x0, 0, generator, tell)
             ends = back.moved(generator)
-            backward = replace(forward, ends=back.ends(ends, generator), column=widest_gap(back.x1, ends))
+            backward = replace(forward, ends=back.ends(ends, generator), column=back.column(ends, columns))
         else:
             back = Process.of(bridge, "backward", x1, x0, care.paths, generator, tell)
-            backward = Examination.of(back, back.pair(care, generator, tell), care, generator, tell).passage(generator)
+            backward = Examination.of(back, back.pair(care, generator, tell), care, generator, tell).passage(
+                generator, columns
+            )
         meeting = Meeting(*(_distance(there.at(t), back.at(1 - t), generator) for t in (0.25, 0.5, 0.75)))
         return Certificate(bridge.epsilon, forward, backward, meeting)
 
@@ -197,7 +204,12 @@ class Process:
 
     def ends(self, moved: Tensor, generator: torch.Generator) -> EndCheck:
         """Whether the process ends like the data."""
-        return check(self.x1, moved, self.x1.std(0).clamp_min(torch.finfo(self.x1.dtype).tiny), generator)
+        return check(self.x1, moved, spreads_of(self.x1), generator)
+
+    def column(self, moved: Tensor, columns: Columns) -> ColumnGap:
+        """The column that the process's end misses most."""
+        data, ends = (self.frame.shift1 + self.frame.scale * y.double() for y in (self.x1, moved))
+        return columns.widest_gap(data, ends)
 
     @property
     def own_pair(self) -> Pair | None:
@@ -267,7 +279,7 @@ class Examination:
     def _dual(self, at_starts: Tensor) -> Dual:
         return duality.dual(self.pair, self.process.x0, self.process.x1, self.starts, at_starts)
 
-    def passage(self, generator: torch.Generator) -> Passage:
+    def passage(self, generator: torch.Generator, columns: Columns) -> Passage:
         """All figures of the process."""
         whole, half, at_starts = duality.distances(self.pair, self.from_few, self.starts)
         coarse, coarsest = (duality.distances(self.pair, walk, self.starts)[0] for walk in self.coarser)
@@ -286,7 +298,7 @@ class Examination:
             behind=self._behind(dual, generator),
             end_error=_difference(self.pair.end(self.process.walk.x).double(), dual.ends),
             ends=self.process.ends(moved, generator),
-            column=widest_gap(self.process.x1, moved),
+            column=self.process.column(moved, columns),
             hjb=hjb,
             curl=rotation(self.process.walk, generator),
             turning=turning,

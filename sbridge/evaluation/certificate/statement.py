@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import hypot
 from typing import Any, Literal
@@ -13,15 +13,15 @@ from typing import Any, Literal
 from sbridge.checks import made_of
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate, rounded
+from sbridge.evaluation.certificate.columns import ColumnGap
 
-__all__ = ["Certificate", "ColumnGap", "Distance", "EndCheck", "Meeting", "Passage", "Residual", "Verdict"]
+__all__ = ["Certificate", "Distance", "EndCheck", "Meeting", "Passage", "Residual", "Verdict"]
 
 Word = Literal["trust", "cannot tell", "do not trust"]
 
-_METHOD = "duality"  # written into files; certificates without it are of an earlier kind
+_METHOD = "duality, columns by quantiles"  # written into files; certificates without it are of an earlier kind
 _WRONG = 0.5  # nats: from there on the probabilities of an event may differ by one half (Pinsker)
 _SMALL = 0.1  # nats, below which nobody asks how exactly they are known
-_SPREADS = 0.2  # of a column, by which its mean or spread may be off
 _SURE = 0.01  # largest p-value of a visible difference
 _BRIDGE = "the Schrödinger bridge of your data"
 _WELL_ABOVE = 2.0  # times the floor
@@ -86,39 +86,6 @@ class Residual:
     def error(self) -> float:
         """By how many nats the regression's own error raises the distance: it is about ½ of the excess variance / 2."""
         return max(0.0, self.held_out**2 - self.fitted**2) / 4
-
-
-@dataclass(frozen=True)
-class ColumnGap:
-    """What a process's end misses in one column, in spreads (standard deviations) of the data.
-
-    Args:
-        column: its number, from 0.
-        shift: of the mean.
-        width: of the spread; −0.1 is 10 % too narrow.
-        seen: the least gap that these points would have shown.
-    """
-
-    column: int
-    shift: float
-    width: float
-    seen: float
-
-    @property
-    def size(self) -> float:
-        return max(abs(self.shift), abs(self.width))
-
-    @property
-    def far(self) -> bool:
-        """Whether it is certain, and large."""
-        return self.size > max(self.seen, _SPREADS)
-
-    def sentence(self, names: Sequence[str] = ()) -> str:
-        """In words, with the column's name if names are given."""
-        name = names[self.column] if names else str(self.column + 1)
-        if abs(self.shift) >= abs(self.width):
-            return f"column {name} is off by {rounded(abs(self.shift))} of its spreads"
-        return f"column {name} is {rounded(100 * abs(self.width))} % too {'wide' if self.width > 0 else 'narrow'}"
 
 
 @dataclass(frozen=True)
@@ -240,17 +207,24 @@ class Passage:
     def _scatter(self) -> float:
         return hypot(self.distance.standard_error, self.fewer_paths.value)
 
-    def verdict(self, names: Sequence[str] = ()) -> Verdict:
-        """Whether to trust the process; with the columns' names, if they are given."""
+    @property
+    def verdict(self) -> Verdict:
+        """Whether to trust the process; it names the column that is off most, if that can be told from the data."""
         found = self.divergence
         most = found.value + 2 * found.standard_error
         if self.column.far:
-            return Verdict("do not trust", f"at its end, {self.column.sentence(names)}")
+            return Verdict("do not trust", f"at its end, {self.column}")
         if self.at_least > _WRONG:
-            return Verdict("do not trust", f"at least {rounded(self.at_least)} nats from {_BRIDGE}{self._share()}")
+            return Verdict(
+                "do not trust", f"at least {rounded(self.at_least)} nats from {_BRIDGE}{self._share()}{self._column}"
+            )
         if most <= _SMALL or (most <= _WRONG and 2 * found.standard_error <= found.value):
-            return Verdict("trust", f"within {rounded(most)} nats of {_BRIDGE}")
-        return Verdict("cannot tell", f"about {found} nats from {_BRIDGE}; {self._help()}")
+            return Verdict("trust", f"within {rounded(most)} nats of {_BRIDGE}{self._column}")
+        return Verdict("cannot tell", f"about {found} nats from {_BRIDGE}; {self._help()}{self._column}")
+
+    @property
+    def _column(self) -> str:
+        return f"; at its end, {self.column}" if self.column.visible else ""
 
     def _share(self) -> str:
         if self.missed.value <= self.distance.value:
@@ -312,21 +286,25 @@ class Certificate:
     @property
     def verdict(self) -> Verdict:
         """The worse of both directions'."""
-        return self.verdict_for(())
+        both = {"forward": self.forward, "backward": self.backward}
+        direction = max(both, key=lambda name: both[name].verdict.rank)
+        worst, apart = both[direction].verdict, self.meeting.apart
+        if worst.word != "trust":
+            return Verdict(worst.word, f"{direction}, {worst.reason}")
+        if apart is not None:
+            return Verdict("cannot tell", f"the two directions are not one process: {apart} apart on the way")
+        most = max(one.divergence.value + 2 * one.divergence.standard_error for one in both.values())
+        return Verdict(
+            "trust", f"both directions are within {rounded(most)} nats of the bridge of your data{self._column}"
+        )
 
-    def verdict_for(self, names: Sequence[str]) -> Verdict:
-        """The verdict with the names of the columns."""
-        both = {"forward": self.forward.verdict(names), "backward": self.backward.verdict(names)}
-        direction = max(both, key=lambda name: both[name].rank)
-        worst, apart = both[direction], self.meeting.apart
-        if worst.word == "trust":
-            most = max(
-                one.divergence.value + 2 * one.divergence.standard_error for one in (self.forward, self.backward)
-            )
-            if apart is not None:
-                return Verdict("cannot tell", f"the two directions are not one process: {apart} apart on the way")
-            return Verdict("trust", f"both directions are within {rounded(most)} nats of the bridge of your data")
-        return Verdict(worst.word, f"{direction}, {worst.reason}")
+    @property
+    def _column(self) -> str:
+        """The column that is off most at either end, if that can be told from the data."""
+        ends = {"forward": self.forward.column, "backward": self.backward.column}
+        seen = {name: gap for name, gap in ends.items() if gap.visible}
+        worst = max(seen, key=lambda name: seen[name].size, default="")
+        return f"; at the end of {worst} paths, {seen[worst]}" if worst else ""
 
     @property
     def sentence(self) -> str:
@@ -360,7 +338,7 @@ class Certificate:
         """
         if "epsilon" in content and content.get("method") != _METHOD:
             raise InputError(
-                "this certificate is of an earlier version, which measured by mixture potentials only and could rank "
-                "fits backwards; delete the file and run the command again"
+                "this certificate is of an earlier version of this package, which measured otherwise; delete the file "
+                "and run the command again"
             )
         return made_of("the certificate", Certificate, content)
