@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sbridge.bridge import Bridge
 from sbridge.checks import Count, NotNegative, Time
-from sbridge.cli.options import PointsOfRun, fitted_bridge
+from sbridge.cli.options import Options, PointsOfRun, fitted_bridge
 from sbridge.cli.tables import print_comparison
 from sbridge.densities import Density, as_density
 from sbridge.display import note, tracked
