@@ -5,7 +5,7 @@
 calls: bad calls from Python and on the command line, damaged and hostile run folders; what is out of order is listed.
 kills: commands that are killed at random moments and continued; the result must be the same to the last bit.
 spreads: standard deviations of the ends over those of the data, on Gaussians of every size, dimension and ε.
-memory: the peak of a transport over the size of its points.
+memory: the peak of a transport over the size of its points, and of a fit of a million points in 50 dimensions.
 threads: the same fit on one and on two threads.
 
 Each part can be run alone, as in `robustness.py calls --sample 0.1`; `sbridge.cli` is called within this process.
@@ -16,11 +16,14 @@ import random
 import re
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from math import log
 from pathlib import Path
 from threading import Event, Thread
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,7 +35,7 @@ from calls.kills import killed, works
 from calls.python import python_cases
 from common import RESULTS, Cell, Rows
 
-from sbridge import Regression, SchrodingerBridge
+from sbridge import Regression, SchrodingerBridge, SpreadWarning
 from sbridge.errors import DivergenceError, InputError
 from sbridge.problems.gaussian import Gaussian
 
@@ -69,8 +72,8 @@ def _some(cases: Iterable[Case], share: float) -> Iterator[Case]:
     return (case for case in cases if generator.random() < share)
 
 
-def kills(out: Path = RESULTS / "robustness", rounds: int = 5, per_round: int = 3) -> None:
-    """Kill recover, sample, bench and tune at random moments, and compare with a run that was left alone."""
+def kills(out: Path = RESULTS / "robustness", rounds: int = 3, per_round: int = 4) -> None:
+    """Kill recover, sample, bench, its workers and tune at random moments, and compare with runs left alone."""
     rows = Rows(out.absolute(), "kills")
     with workspace():
         prepare()
@@ -87,27 +90,40 @@ def spreads(
     epsilons: tuple[float, ...] = (1e-3, 1e-2, 0.1, 1.0, 10.0),
     dims: tuple[int, ...] = (1, 8, 64, 128, 512),
     scales: tuple[float, ...] = (1e-3, 1.0, 1e3),
-    points: int = 4000,
+    points: int = 2000,
+    budget: str = "10s",
 ) -> None:
-    """Fit Gaussians with the default solver and compare standard deviations at both ends; ε is in units of variance."""
+    """Fit Gaussians with the default solver and compare standard deviations at both ends; ε is in units of variance.
+
+    A fit is in order if all standard deviations are within 15 % on twice as many new points, or if it was refused or
+    warned of.
+    """
     rows = Rows(out, "spreads")
     for dim in dims:
         for epsilon in epsilons:
             for scale in scales:
                 size = {"dim": dim, "epsilon": epsilon, "scale": scale}
-                rows.once(lambda size=size: _spread(**size, points=points), **size)
-    rows.table({"dim": "d", "epsilon": "ε/variance", "scale": "scale", "forward": "forward", "backward": "backward"})
+                sizes = {"points": points, "budget": budget}
+                rows.once(lambda size=size: _spread(**size, points=points, budget=budget), **size, **sizes)
+    titles = {"dim": "d", "epsilon": "ε/variance", "scale": "scale", "forward": "forward", "backward": "backward"}
+    note = f"Ratio farthest from 1 among all columns. {points:,} points a side, {budget} a fit at most."
+    rows.table({**titles, "said": "said", "answer": "answer"}, note)
 
 
-def _spread(dim: int, epsilon: float, scale: float, points: int) -> Mapping[str, Cell]:
-    problem = Gaussian(dim=dim, epsilon=epsilon, samples=points, test_samples=points).build()
+def _spread(dim: int, epsilon: float, scale: float, points: int, budget: str) -> Mapping[str, Cell]:
+    problem = Gaussian(dim=dim, epsilon=epsilon, samples=points, test_samples=2 * points).build()
     x0, x1, test0, test1 = (scale * x.numpy() for x in (problem.x0, problem.x1, problem.test0, problem.test1))
     try:
-        fit = SchrodingerBridge(epsilon * scale**2).fit(x0, x1)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit = SchrodingerBridge(epsilon * scale**2).fit(x0, x1, budget=budget)
         there, back = fit.transport(test0, random_state=0), fit.transport(test1, "backward", random_state=0)
     except (InputError, DivergenceError) as error:
-        return {"forward": f"refused: {error}", "backward": ""}
-    return {"forward": _worst(there, test1), "backward": _worst(back, test0)}
+        return {"said": f"refused: {error}", "answer": IN_ORDER}
+    said = "; ".join(str(one.message).partition(". ")[0] for one in caught if one.category is SpreadWarning)
+    ratios = {"forward": _worst(there, test1), "backward": _worst(back, test0)}
+    near = all(abs(log(ratio)) < log(1.15) for ratio in ratios.values())
+    return {**ratios, "said": said, "answer": "right" if near else "warned of" if said else "out of order"}
 
 
 def _worst(x: np.ndarray, y: np.ndarray) -> float:
@@ -127,12 +143,31 @@ def memory(
     rows.table(
         {"points": "points", "kind": "numbers", "megabytes": "their size (MB)", "times": "peak beyond them, over it"}
     )
+    rows = Rows(out, "memory_of_fit")
+    for kind in ("float32", "float64"):
+        rows.once(lambda kind=kind: {"gigabytes": _printed("whole", sizes[-1], kind)[0]}, points=sizes[-1], kind=kind)
+    note = "The default solver, with a budget of a minute, and a transport of all points; the caller's arrays included."
+    rows.table({"points": "points a side", "kind": "numbers", "gigabytes": "peak of the process (GB)"}, note)
 
 
 def _measured(size: str, kind: str) -> Mapping[str, Cell]:
-    done = subprocess.run([sys.executable, __file__, "peak", size, kind], check=True, capture_output=True, text=True)
-    megabytes, times = map(float, done.stdout.split()[-2:])
+    megabytes, times = _printed("peak", size, kind)
     return {"megabytes": megabytes, "times": times}
+
+
+def _printed(part: str, size: str, kind: str) -> list[float]:
+    """The numbers in the last line that a part prints in a new process."""
+    done = subprocess.run([sys.executable, __file__, part, size, kind], check=True, capture_output=True, text=True)
+    return list(map(float, done.stdout.splitlines()[-1].split()))
+
+
+def whole(size: tyro.conf.Positional[str], kind: tyro.conf.Positional[Literal["float32", "float64"]]) -> None:
+    """Print the peak in GB of a fit by the default solver and a transport of all points of x0."""
+    shape, noise = tuple(map(int, size.split("x"))), np.random.default_rng(0)
+    x0, x1 = (noise.standard_normal(shape, dtype=kind) for _ in range(2))
+    x1 += 1
+    SchrodingerBridge(0.5).fit(x0, x1, budget="1min").transport(x0, random_state=0)
+    print(_memory("VmHWM") / 1e9)
 
 
 def peak(size: tyro.conf.Positional[str], kind: tyro.conf.Positional[str]) -> None:
@@ -142,11 +177,11 @@ def peak(size: tyro.conf.Positional[str], kind: tyro.conf.Positional[str]) -> No
     problem = Gaussian(dim=columns, samples=2000, test_samples=2000).build()
     bridge = Regression(steps=6, batch=64).solve(problem)
     bridge.transport(x[:20_000], steps=2)
-    before, most, done = _resident(), [0], Event()
+    before, most, done = _memory("VmRSS"), [0], Event()
 
     def watch() -> None:
         while not done.wait(0.002):
-            most[0] = max(most[0], _resident())
+            most[0] = max(most[0], _memory("VmRSS"))
 
     watcher = Thread(target=watch)
     watcher.start()
@@ -156,9 +191,9 @@ def peak(size: tyro.conf.Positional[str], kind: tyro.conf.Positional[str]) -> No
     print(x.nbytes / 1e6, (most[0] - before) / x.nbytes)
 
 
-def _resident() -> int:
-    """Bytes of this process in memory."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+def _memory(name: str) -> int:
+    """Bytes of this process in memory: now (VmRSS), or most so far (VmHWM)."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return 1024 * int(found[1])
 
@@ -187,5 +222,5 @@ def everything(out: Path = RESULTS / "robustness") -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    parts = {one.__name__: one for one in (everything, calls, kills, spreads, memory, threads, peak)}
+    parts = {one.__name__: one for one in (everything, calls, kills, spreads, memory, threads, peak, whole)}
     tyro.extras.subcommand_cli_from_dict(parts, args=sys.argv[1:] or ["everything"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from math import prod
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -11,17 +12,19 @@ from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sbridge.checks import Elsewhere, checked_value
+from sbridge.checks import Elsewhere, check_memory, checked_value
 from sbridge.errors import InputError
 
-__all__ = ["Array", "RandomState", "as_tensor", "drawn_seed", "seed_of", "seeded"]
+__all__ = ["Array", "RandomState", "all_finite", "as_tensor", "drawn_seed", "seed_of", "seeded"]
 
 Array = TypeVar("Array")
 """Points in any kind that `sbridge.points.points_of` takes; an answer has the kind of its question."""
 RandomState = Annotated[int | np.integer[Any] | np.random.RandomState | np.random.Generator | None, Elsewhere()]
 """What may seed random numbers, as in scikit-learn; None takes a new seed from the operating system."""
 
+_OURS = 0x5B21D6E5  # a bit pattern for seeds; torch takes 32 bits of one on CPUs
 _AnySeed = Annotated[int, Ge(0), Lt(2**63)]
+_CHECKED_AT_ONCE = 32_768  # rows
 _REAL_NUMBERS = "biufO"  # NumPy's kinds: bool, integers, floats, objects
 
 
@@ -48,8 +51,11 @@ def seed_of(random_state: RandomState) -> int:
 
 
 def seeded(random_state: RandomState, device: torch.device) -> torch.Generator:
-    """A generator on `device` with the seed of a random state (`seed_of`)."""
-    return torch.Generator(device).manual_seed(seed_of(random_state))
+    """A generator on `device` with the seed of a random state (`seed_of`).
+
+    Its numbers are not those of torch for this seed: points that were drawn with it would have their own noise.
+    """
+    return torch.Generator(device).manual_seed(seed_of(random_state) ^ _OURS)
 
 
 def as_tensor(x: Any) -> Tensor:
@@ -69,6 +75,11 @@ def as_tensor(x: Any) -> Tensor:
         return torch.from_numpy(_numbers(array, np.float32 if single else np.float64))
 
 
+def all_finite(x: Tensor) -> bool:
+    """Whether all numbers (n, …) are finite, some rows at a time: to ask for all at once takes more memory than x."""
+    return all(bool(part.isfinite().all()) for part in x.split(_CHECKED_AT_ONCE))
+
+
 def _plain(x: Tensor) -> Tensor:
     if x.is_complex():
         raise InputError(f"points must be real numbers, not {x.dtype}: take the real part, or both parts as columns")
@@ -81,7 +92,7 @@ def _dense(x: Any) -> NDArray[Any]:
     if masked:
         raise InputError(f"{masked} values of a masked array are masked: drop their rows, or fill them first")
     try:
-        array = np.asarray(x.toarray() if hasattr(x, "toarray") else x)
+        array = np.asarray(_with_zeros(x) if hasattr(x, "toarray") else x)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"points must be an array of numbers of shape (n, d): {error}") from error
     if array.dtype.kind == "c":
@@ -89,6 +100,12 @@ def _dense(x: Any) -> NDArray[Any]:
     if array.dtype.kind not in _REAL_NUMBERS:
         raise InputError(f"points must be an array of numbers of shape (n, d), and this holds {array.dtype}")
     return array
+
+
+def _with_zeros(x: Any) -> Any:
+    """A sparse array with its zeros."""
+    check_memory("a sparse array with its zeros", prod(x.shape) * x.dtype.itemsize)
+    return x.toarray()
 
 
 def _numbers(array: NDArray[Any], dtype: type[np.floating[Any]]) -> NDArray[Any]:

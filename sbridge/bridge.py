@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sbridge import storage
-from sbridge.arrays import Array, RandomState, seed_of, seeded
+from sbridge.arrays import Array, RandomState, all_finite, seed_of, seeded
 from sbridge.checks import Elsewhere, Positive, Time, checked, checked_value
 from sbridge.densities import Base, as_density, is_law
 from sbridge.errors import DivergenceError, InputError
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Bridge", "Direction", "ExactBridge", "Times"]
 
 Direction = Literal["forward", "backward"]
-_CHECKED_AT_ONCE = 32_768  # points
 Times = Annotated[Sequence[float], Elsewhere()]
 
 
@@ -426,7 +425,7 @@ def _time(t: Any, points: Tensor) -> Tensor:
 
 
 def _finite(states: Tensor) -> Tensor:
-    if not all(part.isfinite().all() for part in states.flatten(0, 1).split(_CHECKED_AT_ONCE)):
+    if not all_finite(states.flatten(0, 1)):
         raise DivergenceError("paths became infinite or NaN: take more steps, a smaller diffusion or nearer points")
     return states
 

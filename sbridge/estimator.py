@@ -206,7 +206,8 @@ class SchrodingerBridge(SolverParameters):
         if progress.values and progress.values not in self.history_[-1:]:
             self.history_.append(dict(progress.values))
 
-    def score(self, x0: Array, x1: Array, sample_weight: tuple[SampleWeights, SampleWeights] = (None, None)) -> float:
+    @checked
+    def score(self, x0: Array, x1: Array, sample_weight: tuple[Any, Any] = (None, None)) -> float:
         """Goodness of fit: the dual value of the fit's potential on points x0 (n0, d) and x1 (n1, d), in nats.
 
         The higher, the better.  Only differences between fits on the same points have a meaning: by so many nats one is
@@ -272,12 +273,13 @@ class SchrodingerBridge(SolverParameters):
         """−E log ρ̂ over the law of the points x (n, d), in nats; arguments as in `log_prob`."""
         return self._fitted().cross_entropy(x, at, base=self._base(at) if base is None else base, **options)
 
+    @checked
     def certificate(
         self,
         x0: Array,
         x1: Array,
         random_state: RandomState = None,
-        sample_weight: tuple[SampleWeights, SampleWeights] = (None, None),
+        sample_weight: tuple[Any, Any] = (None, None),
     ) -> Certificate:
         """How far the fit is from a Schrödinger bridge, in nats; arguments as in `Bridge.certificate`.
 
@@ -288,6 +290,7 @@ class SchrodingerBridge(SolverParameters):
         start, end = _thinned([bridge.question(x).values for x in (x0, x1)], sample_weight)
         return bridge.certificate(start, end, random_state)
 
+    @checked
     def report(self, folder: str | Path, x0: Array, x1: Array) -> Path:
         """Write a run folder with a page about the fit on held-out points (n0, d), (n1, d); returns the page's path.
 
@@ -307,6 +310,7 @@ class SchrodingerBridge(SolverParameters):
         """Write the fitted bridge to a safetensors file, for `Bridge.load`."""
         self._fitted().save(path)
 
+    @checked
     def sample(self, end: End) -> Tensor:
         """The training points of an end, (n, d); points with weights are repeated in proportion to them."""
         check_is_fitted(self)

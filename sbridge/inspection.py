@@ -212,14 +212,29 @@ def inspect_points(problem: Problem, inside: Problem | None = None) -> Inspectio
         problem: the points in the user's units, ε and the columns' names; c0, c1, … where they have none.
         inside: the same problem as it is fitted, where it is standardised.
     """
-    x0, x1 = (x.detach().double().cpu() for x in (problem.x0, problem.x1))
+    x0, x1 = (x.detach().cpu() for x in (problem.x0, problem.x1))
     scaled = inside is not None and inside.x0 is not problem.x0
     listed = problem.columns or [f"c{k}" for k in range(problem.dim)]
     pairs = zip(listed, x0.T, x1.T, strict=True)
-    columns = [_summary(name, first, second, problem.epsilon, scaled) for name, first, second in pairs]
-    repeated = [len(x) - len(torch.unique(x, dim=0)) for x in (x0, x1)]
+    columns = [_summary(name, first.double(), last.double(), problem.epsilon, scaled) for name, first, last in pairs]
+    repeated = _repeated(x0), _repeated(x1)
     found = _partners(inside or problem)
-    return Inspection(tuple(columns), (len(x0), len(x1)), (repeated[0], repeated[1]), problem.epsilon, found)
+    return Inspection(tuple(columns), (len(x0), len(x1)), repeated, problem.epsilon, found)
+
+
+def _repeated(x: Tensor) -> int:
+    """How many rows equal an earlier one, by one column after the other, among the rows that are equal so far.
+
+    Sorting whole rows takes several times their memory.
+    """
+    rows = torch.arange(len(x))
+    group = torch.zeros_like(rows)
+    for column in x.T:
+        values = column[rows].unique(return_inverse=True)[1]
+        _, group, counts = (group * len(x) + values).unique(return_inverse=True, return_counts=True)
+        again = counts[group] > 1
+        rows, group = rows[again], group[again]
+    return len(rows) - len(group.unique())
 
 
 def _range(low: float, high: float) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sbridge.arrays import RandomState
 from sbridge.bridge import Bridge
-from sbridge.checks import Several, checked_value
+from sbridge.checks import Elsewhere, Several, checked, checked_value
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate, rounded
 from sbridge.points import Points, loadings_of, points_of
@@ -107,11 +107,12 @@ class Movement:
         return html(self.rows(), "what moves")
 
 
+@checked
 def what_moves(
     bridge: Bridge,
     x0: Any,
     columns: Sequence[str] = (),
-    loadings: NDArray[Any] | Tensor | str | None = None,
+    loadings: Annotated[NDArray[Any] | Tensor | str | None, Elsewhere()] = None,
     random_state: RandomState = 0,
 ) -> Movement:
     """The displacement of the points x0 (n, d) from t = 0 to 1 and the drift along their paths.

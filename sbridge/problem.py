@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sbridge.arrays import all_finite
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.checks import Checked, Positive
 from sbridge.errors import InputError
@@ -141,7 +142,7 @@ def _check_points(label: str, x: Tensor, like: Tensor) -> None:
         raise InputError(f"{label} has {x.shape[1]} columns where x0 has {like.shape[1]}; both need the same")
     if len(x) < FEWEST_POINTS:
         raise InputError(f"{label} has {len(x)} points; at least {FEWEST_POINTS} are needed")
-    if not torch.isfinite(x).all():
+    if not all_finite(x):
         bad = int((~torch.isfinite(x)).any(dim=1).sum())
         raise InputError(f"{label} has {bad} rows with NaN or infinite values; drop or fill them first")
 

@@ -22,6 +22,7 @@ from sbridge.sampling import Simulation, steps_for
 __all__ = ["faults_of_ends", "warn_of_ends"]
 
 _POINTS = 500  # moved each way
+_COMPARED = 50_000  # points of the data, at most
 _STEPS = 25  # of their paths, and more where the noise is wide
 _TOLERANCE = log(1.15)
 _ERRORS = 4.0
@@ -45,13 +46,14 @@ def warn_of_ends(bridge: Bridge, problem: Problem, stacklevel: int = 2) -> None:
 def faults_of_ends(bridge: Bridge, problem: Problem) -> list[str]:
     """A sentence for each direction whose ends have another spread than the data."""
     x0, x1 = (problem.test0, problem.test1) if problem.weights == (None, None) else problem.equal_points()
-    found = (_fault(bridge, problem, "forward", _some(x0), x1), _fault(bridge, problem, "backward", _some(x1), x0))
+    sides: list[tuple[Direction, Tensor, Tensor]] = [("forward", x0, x1), ("backward", x1, x0)]
+    found = [_fault(bridge, problem, way, _some(x, _POINTS), _some(y, _COMPARED)) for way, x, y in sides]
     return [fault for fault in found if fault]
 
 
-def _some(x: Tensor) -> Tensor:
+def _some(x: Tensor, most: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return x[torch.randperm(len(x), generator=generator)[:_POINTS].to(x.device)]
+    return x[torch.randperm(len(x), generator=generator)[:most].to(x.device)]
 
 
 def _fault(bridge: Bridge, problem: Problem, direction: Direction, start: Tensor, data: Tensor) -> str:

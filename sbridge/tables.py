@@ -8,14 +8,28 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sbridge.files import replace_atomically
 
-__all__ = ["html", "markdown", "text", "write_csv"]
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["html", "markdown", "read_csv", "text", "write_csv"]
 
 _NUMBER = re.compile(r"[(-]?\.?\d")  # how a number begins
+
+
+def read_csv(content: bytes, **options: Any) -> pl.DataFrame:
+    """The table in a text; options as of `polars.read_csv`.
+
+    The text gets a line before it, which is skipped: polars takes what begins with `x^`, as in `x^2`, for packed bytes.
+    """
+    import polars as pl  # loaded late
+
+    return pl.read_csv(BytesIO(b"-\n" + content), skip_rows=1, **options)
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

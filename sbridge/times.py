@@ -17,7 +17,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from sbridge.checks import Named
+from sbridge.checks import Named, checked
 from sbridge.interpolants import Interpolant
 
 __all__ = ["TIMES", "Arcsine", "GammaMatched", "LossVariance", "TimeDensity", "TimesKind", "Uniform"]
@@ -36,6 +36,7 @@ class TimeDensity(nn.Module):
         interpolant: the interpolant that is evaluated at these times.
     """
 
+    @checked
     def __init__(self, interpolant: Interpolant) -> None:
         super().__init__()
 

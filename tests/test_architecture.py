@@ -12,11 +12,11 @@ import pytest
 import sbridge
 
 ROOT = Path(sbridge.__file__).parent
-LAYERS = ["errors", "checks", "estimates", "arrays", "weights", "points", "parameters", "files", "storage", "tables"]
-LAYERS += ["units", "fields", "networks", "interpolants", "times", "plans", "sampling", "couplings", "objectives"]
-LAYERS += ["densities", "likelihood", "bridge", "problem", "inspection", "spread", "standardise", "movement", "solvers"]
-LAYERS += ["potentials", "baselines", "problems", "theory", "evaluation", "auto", "epsilon", "display", "estimator"]
-LAYERS += ["snapshots", "io", "report", "bench", "tuning", "cli", "__main__", "experiments"]
+LAYERS = ["errors", "checks", "estimates", "arrays", "weights", "points", "parameters", "files", "sizes", "storage"]
+LAYERS += ["tables", "units", "fields", "networks", "interpolants", "times", "plans", "sampling", "couplings"]
+LAYERS += ["objectives", "densities", "likelihood", "bridge", "problem", "inspection", "spread", "standardise"]
+LAYERS += ["movement", "solvers", "potentials", "baselines", "problems", "theory", "evaluation", "auto", "epsilon"]
+LAYERS += ["display", "estimator", "snapshots", "io", "report", "bench", "tuning", "cli", "__main__", "experiments"]
 LATE = {(name, late) for name in ("bridge", "standardise") for late in ("evaluation.certificate", "solvers.base")}
 LATE |= {("estimator", "report.written")}
 """Imports that are made when a method is called, or for types only."""

@@ -225,6 +225,7 @@ HEADERS: dict[str, tuple[list[str], tuple[str, ...] | None, int]] = {
     "0, 1 of pandas": (["0,1", "0.5,1.5", "2.5,3"], ("0", "1"), 2),
     "0, 1 of pandas after its index": ([",0,1", "0,5,6", "1,7,8", "2,1,1"], ("0", "1"), 3),
     "one gene has a number for a name": (["gene,7", "0.5,1.5", "2.5,3"], ("gene", "7"), 2),
+    "a header that begins like a packed file": (["x^2,y^2", "1,2", "3,4"], ("x^2", "y^2"), 2),
     "a single column": (["height", "1.5", "2.5"], ("height",), 2),
     "an empty column at the end": (["height,weight,", "1,2,", "3,4,"], ("height", "weight"), 2),
 }

@@ -43,6 +43,14 @@ def test_the_table_has_the_figures_of_the_data() -> None:
     assert "2 of them repeated" in table and "√(2ε) = 0.4" in table and "150" in table
 
 
+@pytest.mark.parametrize("values", [2, 3, 20, 10**6])
+@pytest.mark.parametrize("dim", [1, 3])
+def test_repeated_rows_are_counted(values: int, dim: int) -> None:
+    x = torch.randint(values, (300, dim), generator=torch.Generator().manual_seed(0)).double() - 1
+    x[:40] = -x[40:80]  # also with -0
+    assert looked_at(x, cloud(0, 300, dim)).repeated == (300 - len(x.unique(dim=0)), 0)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "shown"),
     [

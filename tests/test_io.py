@@ -163,6 +163,15 @@ def test_a_run_is_not_put_where_something_lies(run: Run, tmp_path: Path) -> None
     assert Run.create(tmp_path / "empty", CONFIG, run.problem).path("config.json").exists()
 
 
+@pytest.mark.parametrize(("new", "work", "kept"), [(True, None, False), (True, "stages", True), (False, None, True)])
+def test_a_new_run_that_is_refused_leaves_nothing(run: Run, new: bool, work: str | None, kept: bool) -> None:
+    with pytest.raises(InputError, match="too late"), run.withdrawn_if_refused(new):
+        if work:
+            run.path(work).mkdir()
+        raise InputError("too late")
+    assert run.folder.exists() == kept
+
+
 def test_a_run_cannot_be_made_below_a_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be made"):

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from calls import IN_ORDER, Case, answer
-from calls.commands import command_cases, finished_run, prepare
+from calls.commands import FINISHED, command_cases, finished_run, prepare
 from calls.folders import folder_cases
 from calls.python import python_cases
 
@@ -202,9 +202,9 @@ def test_a_run_is_resumed_from_elsewhere_if_the_data_are_the_same(
 ) -> None:
     (tmp_path / "link").symlink_to(place)
     monkeypatch.chdir(tmp_path)
-    rest = ("--x1", str(place / "b.npy"), "--epsilon", "0.5", "--steps", "30", "--baselines", "none", "--resume")
-    assert main(["recover", "--x0", "link/a.npy", *rest, "--out", "link/run"]) == 0
-    assert main(["recover", "--x0", "link/b.npy", *rest, "--out", "link/run"]) == 2
+    again = (*FINISHED, "--x1", str(place / "b.npy"), "--resume", "--out", "link/run")
+    assert main([*again, "--x0", "link/a.npy"]) == 0
+    assert main([*again, "--x0", "link/b.npy"]) == 2
 
 
 def test_a_file_of_a_newer_version_says_so(place: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,15 +17,32 @@ import polars as pl
 from calls import IN_ORDER, Case, answer_of_command
 from sbridge.cli import main
 
-__all__ = ["RUN", "Executes", "command_cases", "finished_run", "prepare"]
+__all__ = ["FINISHED", "RUN", "Executes", "command_cases", "finished_run", "prepare"]
 
 RUN = "run"
 """A finished run in the current folder."""
 
-_FIT = ("recover", "--x0", "a.npy", "--x1", "b.npy", "--epsilon", "0.5", "--steps", "30", "--out", "new")
+FINISHED = ("recover", "--x0", "a.npy", "--x1", "b.npy", "--epsilon", "0.5", "--method", "maxmin", "--steps", "30")
+FINISHED += ("--baselines", "none")
+"""The command of that run, without its folder."""
+
+_FIT = (*FINISHED, "--out", "new")
 _NUMBERS = ("0", "-1", "1.5", "nan", "many", "1e400", "9" * 30)
 _POSITIVE = ("0", "-1", "nan", "inf", "half")
 _SEEDS = ("-1", "1.5", "nan", "9" * 30)
+
+_SPACES = {
+    "unknown.json": '{"speed": [1]}',
+    "inverted.json": '{"rate": {"low": 1, "high": 0.1}}',
+    "nan.json": '{"rate": {"low": NaN, "high": NaN}}',
+    "half.json": '{"rate": {"low": 1}}',
+    "more.json": '{"rate": {"low": 0.1, "high": 1, "step": 2}}',
+    "negative.json": '{"rate": [-1]}',
+    "words.json": '{"rate": "fast"}',
+    "narrow.json": '{"width": [64, 0]}',
+    "nested.json": '{"coupling": [["Independent"]]}',
+    "empty.json": '{"batch": []}',
+}
 
 OPTIONS: Mapping[tuple[str, ...], Mapping[str, Sequence[str]]] = {
     _FIT: {
@@ -43,7 +61,17 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Sequence[str]]] = {
         "--baselines": ("all", "pot,nothing", ","),
         "--standardise": ("rows",),
         "--device": ("gpu", "cuda"),
-        "--x0": ("none.npy", "empty.npy", "text.npy", "bomb.npz", "claims.npy", "a.txt", "few.npy", "words.csv"),
+        "--x0": (
+            "none.npy",
+            "empty.npy",
+            "text.npy",
+            "bomb.npz",
+            "bomb.csv.gz",
+            "claims.npy",
+            "a.txt",
+            "few.npy",
+            "words.csv",
+        ),
         "--x1": ("wide.npy", "constant.npy", "pickle.npy", "pickle.npz", "folder.npy", "many.npz", "many.npz:z"),
         "--out": ("a.npy", "full", "a.npy/inside", "n" * 300, ".", "/proc/new"),
         "--no-such-option": ("1",),
@@ -60,7 +88,10 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Sequence[str]]] = {
     },
     ("recover", "shapes", "--out", "new"): {"--dim": ("3", "0"), "--laws": ("moons", "", "moons:moon")},
     ("recover", "digits", "--out", "new"): {"--source": ("10", "x", "8", ""), "--components": ("0", "65")},
-    ("recover", "known-potential", "--out", "new"): {"--source": ("none.npy", "text.npy"), "--atoms": ("1", "x")},
+    ("recover", "known-potential", "--out", "new"): {
+        "--source": ("none.npy", "text.npy", "claims.npy"),
+        "--atoms": ("1", "x"),
+    },
     ("epsilon", "--x0", "a.npy", "--x1", "b.npy", "--out", "new"): {
         "--values": ("0", "-1", "nan", "x", "0.1,inf"),
         "--seed": _SEEDS,
@@ -87,6 +118,14 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Sequence[str]]] = {
         "--out": ("new.txt", "folder.npy"),
     },
     ("compare", RUN): {"--no-such-option": ("1",)},
+    ("moves", RUN): {
+        "--input": ("none.npy", "wide.npy", "one.npy", "nan.npy", "words.csv"),
+        "--loadings": ("PCs",),
+        "--top": _NUMBERS,
+        "--seed": _SEEDS,
+        "--out": ("new.txt", "folder.npy", "a.npy/new.csv", "n" * 300 + ".csv"),
+        "--group": ("g",),
+    },
     ("bench", "quick", "--methods", "potential", "--out", "new"): {
         "--budget": _POSITIVE,
         "--threads": (*_NUMBERS, "5000"),
@@ -106,7 +145,8 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Sequence[str]]] = {
         "--seed": _SEEDS,
         "--search": ("grid",),
         "--scheduler": ("slurm",),
-        "--space": ("none.json", "list.json", "unknown.json", "inverted.json", "nan.json"),
+        "--space": ("none.json", "list.json", *_SPACES),
+        "--storage": ("a.npy", "nosuch://bucket"),
     },
     ("snapshots", "a.npy", "b.npy", "--epsilon", "0.5", "--method", "potential", "--out", "new"): {
         "--times": ("0", "1,0", "0,nan", "x"),
@@ -138,6 +178,8 @@ LINES: Sequence[tuple[str, ...]] = (
     ("compare",),
     ("compare", "full"),
     ("compare", "none", RUN),
+    ("moves",),
+    ("moves", "full"),
     ("report", "full"),
     ("report", "a.npy"),
     ("report", "n" * 300),
@@ -209,9 +251,7 @@ _TEXTS = {
     "words.csv": "a,b\n" + "x,y\n" * 40,
     "few.csv": "a,b\n1,2\n",
     "list.json": "[1, 2]",
-    "unknown.json": '{"speed": [1]}',
-    "inverted.json": '{"rate": {"low": 1, "high": 0.1}}',
-    "nan.json": '{"rate": {"low": NaN, "high": NaN}}',
+    **_SPACES,
 }
 
 
@@ -236,6 +276,11 @@ def _bomb(path: Path) -> None:
         archive.writestr("x.npy", _header((200_000_000_000, 10)) + bytes(2**24))
 
 
+def _gz_bomb(path: Path) -> None:
+    """64 MB that unpack to 64 GB."""
+    path.write_bytes(gzip.compress(bytes(2**26)) * 1000)
+
+
 def _claims(path: Path) -> None:
     path.write_bytes(_header((2**40, 2)) + bytes(64))
 
@@ -250,14 +295,14 @@ _HOSTILE: Mapping[str, Callable[[Path], None]] = {
     "pickle.npy": _pickled_npy,
     "pickle.npz": _pickled_npz,
     "bomb.npz": _bomb,
+    "bomb.csv.gz": _gz_bomb,
     "claims.npy": _claims,
 }
 
 
 def finished_run() -> str:
     """Make the run that command lines and folders use; returns its folder."""
-    words = ("--x0", "a.npy", "--x1", "b.npy", "--epsilon", "0.5", "--steps", "30", "--baselines", "none", "--out", RUN)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        code = main(["recover", *words])
+        code = main([*FINISHED, "--out", RUN])
     assert code == 0
     return RUN

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from calls import IN_ORDER, Case, answer_of_command
-from calls.commands import RUN, Executes
+from calls.commands import FINISHED, RUN, Executes
 
 __all__ = ["folder_cases"]
 
@@ -28,8 +28,7 @@ _REPORT = ("report", COPY)
 _COMPARE = ("compare", COPY)
 _SAMPLE = ("sample", COPY, "--input", "a.npy", "--out", f"{COPY}/moved.csv")
 _LIKELIHOOD = ("likelihood", COPY, "--input", "few.npy")
-_RESUME = ("recover", "--x0", "a.npy", "--x1", "b.npy", "--epsilon", "0.5", "--steps", "30", "--baselines", "none")
-_RESUME += ("--out", COPY, "--resume")
+_RESUME = (*FINISHED, "--out", COPY, "--resume")
 
 Damage = Callable[[Path], object]
 

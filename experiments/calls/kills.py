@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from sbridge.bridge import Bridge
@@ -31,51 +32,70 @@ class Work:
         again: the words that continue it.
         out: what it writes.
         result: what must be the same, however often it was killed.
+        worker: whether one of its worker processes is killed instead of the command.
     """
 
     first: Sequence[str]
     again: Sequence[str]
     out: Path
     result: Callable[[Path], object]
+    worker: bool = False
+
+    @cached_property
+    def untouched(self) -> tuple[float, object]:
+        """The seconds and the result without a kill."""
+        _clear(self.out)
+        begin = time.perf_counter()
+        _finished(self.first)
+        return time.perf_counter() - begin, self.result(self.out)
 
 
 def works(run: str) -> dict[str, Work]:
     """The commands that are killed, by name, in a folder that holds the data and a finished run."""
-    fit = ("recover", *_DATA, "--steps", "150", "--baselines", "pot", "--checkpoint-seconds", "0.3", "--out", "killed")
+    fit = ("recover", *_DATA, "--method", "maxmin", "--steps", "150", "--baselines", "pot", "--checkpoint-seconds")
+    fit += ("0.3", "--out", "killed")
     moved = ("sample", run, "--input", "a.npy", "--out", "killed.csv", "--steps", "400")
-    cells = ("bench", "gaussian", "--dims", "2", "--methods", "potential,pot", "--out", "killed")
-    search = ("tune", *_DATA, "--trials", "2", "--steps", "150", "--out", "killed")
+    cells = ("bench", "gaussian", "--dims", "2", "--methods", "potential", "--out", "killed")
+    search = ("tune", *_DATA, "--trials", "2", "--steps", "16", "--out", "killed")
     return {
         "recover": Work(fit, (*fit, "--resume"), Path("killed"), _bridge),
         "sample": Work(moved, moved, Path("killed.csv"), Path.read_bytes),
         "bench": Work(cells, cells, Path("killed"), _rows),
+        "worker of bench": Work(cells, (*cells, "--retry"), Path("killed"), _rows, worker=True),
         "tune": Work(search, (*search, "--resume"), Path("killed"), _trials),
     }
 
 
 def killed(work: Work, times: int, seed: int) -> str:
     """Kill a command at random moments, continue it after each, and compare; empty if the result is the same."""
-    _clear(work.out)
-    begin = time.perf_counter()
-    _finished(work.first)
-    seconds, wanted = time.perf_counter() - begin, work.result(work.out)
+    seconds, wanted = work.untouched
     _clear(work.out)
     moments = random.Random(seed)
     words = work.first
     for _ in range(times):
-        _killed_after(words, moments.uniform(0, seconds))
+        _killed_after(words, moments.uniform(0, seconds), work.worker)
         words = work.again
     _finished(words)
     return "" if work.result(work.out) == wanted else "another result"
 
 
-def _killed_after(words: Sequence[str], seconds: float) -> None:
+def _killed_after(words: Sequence[str], seconds: float, worker: bool) -> None:
     process = subprocess.Popen([*_PROGRAM, *words], start_new_session=True, **_quiet())
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        _kill_worker(process) if worker else os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _kill_worker(process: subprocess.Popen[bytes]) -> None:
+    """Kill the next worker process that runs, if any does before the end."""
+    while process.poll() is None:
+        for child in map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()):
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(child, signal.SIGKILL)
+                return
+        time.sleep(0.01)
 
 
 def _finished(words: Sequence[str]) -> None:

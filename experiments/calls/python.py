@@ -13,8 +13,12 @@ import sbridge
 from calls import Case, answer_of_python
 from sbridge import (
     Adaptive,
+    Auto,
+    BlockwiseSinkhorn,
     Bridge,
     Chain,
+    FullMixturePotential,
+    GeomlossSinkhorn,
     MaxMin,
     MinibatchSinkhorn,
     MixturePotential,
@@ -72,6 +76,7 @@ OUTER: Mapping[str, Sequence[Any]] = {
     "learn_mean": TRUTH,
     "learn_gamma": TRUTH,
 }
+SINKHORN: Mapping[str, Sequence[Any]] = {"points": WHOLE, "iterations": WHOLE, "tolerance": REAL}
 SETTINGS: Mapping[Callable[..., Any], Mapping[str, Sequence[Any]]] = {
     MaxMin: {**NETWORK, **INTERPOLANT, **OUTER},
     Regression: {**NETWORK, **INTERPOLANT},
@@ -79,7 +84,11 @@ SETTINGS: Mapping[Callable[..., Any], Mapping[str, Sequence[Any]]] = {
     ScoreFlowMatching: NETWORK,
     TorchCfm: {"steps": WHOLE, "ot_method": (1, "none")},
     MixturePotential: {"components": WHOLE, "starts": WHOLE, "held_out": (*SHARE, 0, 1)},
-    PotSinkhorn: {"points": WHOLE, "iterations": WHOLE, "tolerance": REAL},
+    FullMixturePotential: {"components": WHOLE, "starts": WHOLE, "held_out": (*SHARE, 0, 1)},
+    PotSinkhorn: SINKHORN,
+    GeomlossSinkhorn: SINKHORN,
+    BlockwiseSinkhorn: SINKHORN,
+    Auto: {"network": (*KIND, None), "budget": ("soon", "-1s", -1, 0, float("nan"), [3])},
     ResidualNetwork: {"width": WHOLE, "depth": WHOLE},
     Simulation: {
         "steps": WHOLE,
@@ -210,6 +219,8 @@ def _fits() -> dict[str, Callable[[], object]]:
     found["fit(sample_weight=None)"] = partial(fit, weights=None)
     found["fit(sample_weight=3 of them)"] = partial(fit, weights=(None, None, None))
     found["fit(epsilon=1e-9)"] = partial(fit, epsilon=1e-9, solver=MaxMin(steps=5))
+    for value in ("soon", "-1s", -1, 0, float("nan"), "3 days ago"):
+        found[f"fit(budget={value!r})"] = lambda value=value: SchrodingerBridge().fit(x, x + 1, budget=value)
     found["fit(callbacks=3)"] = lambda: SchrodingerBridge(solver=quick).fit(x, x, callbacks=3)  # type: ignore[arg-type]
     found["set_params(solver__stepz)"] = lambda: SchrodingerBridge().set_params(solver__stepz=3)
     found["set_params(solver__steps=-3)"] = lambda: SchrodingerBridge().set_params(solver__steps=-3)
@@ -288,5 +299,33 @@ def _others() -> dict[str, Callable[[], object]]:
         "points_of(None)": lambda: sbridge.points_of(None),
         "points_of(text)": lambda: sbridge.points_of("points"),
         "what_moves(few)": lambda: sbridge.what_moves(bridge, x[:0]),
+        "what_moves(3)": lambda: sbridge.what_moves(3, x),  # type: ignore[arg-type]
+        "what_moves(columns=3)": lambda: sbridge.what_moves(bridge, x, 3),  # type: ignore[arg-type]
+        "what_moves(columns of one)": lambda: sbridge.what_moves(bridge, x, ("a",)),
+        "what_moves(loadings=3)": lambda: sbridge.what_moves(bridge, x, loadings=3),  # type: ignore[arg-type]
+        "what_moves(loadings='PCs')": lambda: sbridge.what_moves(bridge, x, loadings="PCs"),
+        "what_moves(random_state=-1)": lambda: sbridge.what_moves(bridge, x, random_state=-1),
+        "write_report({})": lambda: sbridge.write_report({}, problem, "page"),
+        "write_report(3)": lambda: sbridge.write_report(3, problem, "page"),  # type: ignore[arg-type]
+        "write_report({'a': 3})": lambda: sbridge.write_report({"a": 3}, problem, "page"),  # type: ignore[dict-item]
+        "write_report(problem=3)": lambda: sbridge.write_report({"a": bridge}, 3, "page"),  # type: ignore[arg-type]
+        "write_report(folder=3)": lambda: sbridge.write_report({"a": bridge}, problem, 3),  # type: ignore[arg-type]
+        "write_report(a file)": lambda: sbridge.write_report({"a": bridge}, problem, "a.npy"),
+        "write_report(random_state=-1)": lambda: sbridge.write_report({"a": bridge}, problem, "page", -1),
+        "write_report(standardise)": lambda: sbridge.write_report({"a": bridge}, problem, "page", 0, "rows"),  # type: ignore[arg-type]
+        "score(few)": lambda: fitted().score(x[:1], x),
+        "score(columns)": lambda: fitted().score(x[:, :1], x),
+        "score(sample_weight)": lambda: fitted().score(x, x, 3),  # type: ignore[arg-type]
+        "cross_entropy(one)": lambda: fitted().cross_entropy(x[:1]),
+        "at(2)": lambda: bridge.at(x, 2.0),
+        "at(start=2)": lambda: bridge.at(x, 0.5, start=2.0),
+        "sample('x2')": lambda: fitted().sample("x2"),  # type: ignore[arg-type]
+        "report(a file)": lambda: fitted().report("a.npy", x, x),
+        "LossVariance(3)": lambda: sbridge.LossVariance(3),  # type: ignore[arg-type]
+        "GammaMatched(3)": lambda: sbridge.GammaMatched(3),  # type: ignore[arg-type]
+        "Brownian(-1)": lambda: sbridge.Brownian(-1.0),
+        "Brownian('1')": lambda: sbridge.Brownian("1"),  # type: ignore[arg-type]
+        "Linear(3)": lambda: sbridge.Linear(3),  # type: ignore[arg-type]
+        "VariancePreserving(-1)": lambda: sbridge.VariancePreserving(-1.0),
         "Snapshots(solver)": lambda: Snapshots(0.5, 3).fit([x, x]),  # type: ignore[arg-type]
     }

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sbridge.bridge import Bridge
 from sbridge.checks import Count, NotNegative, Time
-from sbridge.cli.options import PointsOfRun, fitted_bridge
+from sbridge.cli.options import Options, PointsOfRun, fitted_bridge
 from sbridge.cli.tables import print_comparison
 from sbridge.densities import Density, as_density
 from sbridge.display import note, tracked
@@ -130,7 +130,7 @@ def _summary(found: LogDensity[Tensor], dim: int, weights: Tensor | None) -> str
 
 
 @dataclass(frozen=True)
-class Compare:
+class Compare(Options):
     """Print the comparison of one or several runs."""
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -153,7 +153,7 @@ class Compare:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Options):
     """Rebuild the page of a run."""
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

@@ -11,7 +11,7 @@ import tyro
 from sbridge.checks import Count
 from sbridge.cli.options import PointsOfRun, fitted_bridge
 from sbridge.errors import InputError
-from sbridge.io import Run
+from sbridge.io import Reading, Run
 from sbridge.movement import what_moves
 from sbridge.tables import text
 
@@ -41,13 +41,19 @@ class Moves(PointsOfRun):
             raise InputError(f"--out must be a .csv file, not {self.out}")
         run = Run.open(self.folder)
         bridge = fitted_bridge(run)
-        if self.input is not None:
-            found = what_moves(bridge, self.asked(run, bridge), loadings=self.loadings, random_state=self.seed)
-        elif self.loadings is None:
+        if self.input is None:
+            self._refuse_options_of_input()
             found = what_moves(bridge, run.problem.test0, random_state=self.seed)
         else:
-            raise InputError("--loadings are an entry of the .h5ad file of --input; give that too")
+            found = what_moves(bridge, self.asked(run, bridge), loadings=self.loadings, random_state=self.seed)
         print(text(found.top(self.top).rows()))
         if self.out:
             found.to_csv(self.out)
             print(f"all {len(found.movers)}: {self.out}")
+
+    def _refuse_options_of_input(self) -> None:
+        """Refuse options that say how a file is read, where there is none."""
+        if self.loadings is not None:
+            raise InputError("--loadings are an entry of the .h5ad file of --input; give that too")
+        if self.group is not None or self.reading != Reading():
+            raise InputError("--group and the options for data files are for the file of --input; give that too")

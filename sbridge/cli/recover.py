@@ -118,23 +118,15 @@ class Recover(Options, Generic[F]):
         if not self.resume:
             check_vacant(folder)
         torch.set_num_threads(self.threads)
+        new = not (folder / "config.json").exists()
         try:
             run = self._start(folder, command)
-            self._work(run)
+            with run.withdrawn_if_refused(new), owned(run.folder):
+                stages.work(run, self._solver(), self._baselines(), self.checkpoint_seconds, self._seconds())
         except Stopped as stop:
             again = command if self.resume else f"{command} --resume"
             raise Stopped(stop.signal, f"go on with: {again}") from None
         _show(run)
-
-    def _work(self, run: Run) -> None:
-        """A run that is refused before anything was finished leaves no folder."""
-        try:
-            with owned(run.folder):
-                stages.work(run, self._solver(), self._baselines(), self.checkpoint_seconds, self._seconds())
-        except InputError:
-            if not self.resume:
-                run.withdraw()
-            raise
 
     def _check(self) -> None:
         self._baselines()

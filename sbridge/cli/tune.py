@@ -113,9 +113,11 @@ class Tune(Options, Generic[F]):
         return {**found, "resume": self.resume, "trust": self.trust, "random_state": self.seed, "say": note}
 
     def _search(self, tuning: Any, folder: Path, problem: Problem, placement: Any, space: Any, command: str) -> Any:
+        new = not (folder / "config.json").exists()
         run = self._open(folder, problem, space, command)
         kind = {"trials": self.trials, "search": self.search, "scheduler": self.scheduler}
-        study = tuning.tune(problem, space, **kind, **self._shared(folder, placement))
+        with run.withdrawn_if_refused(new):
+            study = tuning.tune(problem, space, **kind, **self._shared(folder, placement))
         if study.best is not None:
             _evaluate(run, study.best, self.seed)
             print(f"report: {build(run)}")

@@ -7,6 +7,7 @@ from math import pi
 import torch
 from torch import Tensor
 
+from sbridge.checks import checked
 from sbridge.interpolants.admission import check_alike
 from sbridge.interpolants.base import Interpolant
 from sbridge.interpolants.gammas import Gamma
@@ -38,6 +39,7 @@ class TwoSided(ClosedForm):
         gamma: γ².
     """
 
+    @checked
     def __init__(self, gamma: Gamma) -> None:
         super().__init__()
         self.gamma = gamma

@@ -17,6 +17,7 @@ from math import pi
 import torch
 from torch import Tensor
 
+from sbridge.checks import Positive, checked
 from sbridge.storage import Storable
 
 __all__ = ["Brownian", "Gamma", "Parabolic", "SineSquared"]
@@ -29,7 +30,8 @@ class Gamma(Storable):
         epsilon: ε, the bridge's.
     """
 
-    def __init__(self, epsilon: float) -> None:
+    @checked
+    def __init__(self, epsilon: Positive) -> None:
         super().__init__()
         self.epsilon = epsilon
 

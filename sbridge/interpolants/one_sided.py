@@ -15,6 +15,7 @@ from math import pi
 import torch
 from torch import Tensor
 
+from sbridge.checks import NotNegative, checked
 from sbridge.interpolants.admission import check_gaussian
 from sbridge.interpolants.closed import ClosedForm
 from sbridge.interpolants.gammas import Gamma
@@ -29,7 +30,8 @@ class OneSided(ClosedForm):
         spread0: σ₀, the standard deviation of ρ0 in each coordinate.
     """
 
-    def __init__(self, spread0: float) -> None:
+    @checked
+    def __init__(self, spread0: NotNegative) -> None:
         super().__init__()
         self.spread0 = spread0
 

@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 from sbridge.checks import check_content
 from sbridge.errors import InputError
 from sbridge.files import FORMAT, check_format, write_bytes
+from sbridge.sizes import check_stored
 from sbridge.solvers.budget import Resumable
 
 __all__ = ["load_training", "read_training", "save_training"]
@@ -78,6 +79,7 @@ def _state(path: Path, device: torch.device) -> dict[str, Any]:
     check_format(head["format"], head["sbridge"])
     if hashlib.sha256(state).hexdigest() != head["sha256"]:
         raise InputError("its checksum does not fit")
+    check_stored("it", BytesIO(state), len(state))
     found: dict[str, Any] = torch.load(BytesIO(state), weights_only=True, map_location=device)
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,7 @@ from sbridge.io.numbers import numbers, weights_of
 from sbridge.io.reading import Reading
 from sbridge.points import Points, expanded, points_of
 from sbridge.points.names import listed, places_of
+from sbridge.sizes import check_h5
 
 __all__ = ["read_h5ad_file", "write_h5ad_file"]
 
@@ -42,9 +44,11 @@ def read_h5ad_file(path: Path, reading: Reading, wanted: Sequence[str] | None, w
 
 
 def _read(path: Path) -> Any:
+    library = _library()
+    check_h5(path, import_module("h5py"))  # which anndata needs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of old files, whose entries anndata moves
-        return _library().read_h5ad(path)
+        return library.read_h5ad(path)
 
 
 def write_h5ad_file(file: BinaryIO, data: Any) -> None:

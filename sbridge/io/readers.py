@@ -24,9 +24,9 @@ from sbridge.errors import InputError
 from sbridge.io.h5ad import read_h5ad_file
 from sbridge.io.raw import RawTable
 from sbridge.io.reading import Reading
-from sbridge.io.sizes import check_npy, check_npz
 from sbridge.io.text import read_text
 from sbridge.points import Points, points_of
+from sbridge.sizes import check_npy, check_npz, check_parquet
 from sbridge.weights import effective_size
 
 __all__ = ["TABLES", "TEXTS", "read_points", "suffix_of"]
@@ -132,6 +132,7 @@ def _table(path: Path, reading: Reading) -> RawTable:
 
 
 def _parquet(path: Path) -> RawTable:
+    check_parquet(path)
     cells = pl.read_parquet(path, glob=False)  # [ ] * ? in a name are no pattern
     with open(path, "rb") as file:
         pandas = json.loads(pl.read_parquet_metadata(file).get("pandas", "{}"))

@@ -21,7 +21,8 @@ from __future__ import annotations
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,14 +42,15 @@ from sbridge.errors import InputError
 from sbridge.evaluation import Comparison
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.files import FileName, read_json, replace_atomically, write_json
-from sbridge.io.sizes import check_npz
 from sbridge.io.store import Store, check_same
 from sbridge.problem import Problem
+from sbridge.sizes import check_npz
 from sbridge.standardise import Standardise, standardised
-from sbridge.tables import write_csv
+from sbridge.tables import read_csv, write_csv
 
 __all__ = ["Run", "check_vacant"]
 
+_WORK = ("stages", "checkpoint.pt", "study.json")  # what the first finished work leaves
 _PARTS = ("x0", "x1", "test0", "test1")
 _WEIGHTS = ("weights0", "weights1")  # where the points have some
 
@@ -145,10 +147,15 @@ class Run:
         check_same(folder, _without_paths(run.config["settings"]), _without_paths(config["settings"]))
         return run
 
-    def withdraw(self) -> None:
-        """Remove the folder, if nothing was finished in it."""
-        if not (self.stages.folder.exists() or self.path("checkpoint.pt").exists()):
-            shutil.rmtree(self.folder)
+    @contextmanager
+    def withdrawn_if_refused(self, new: bool) -> Iterator[None]:
+        """Within, an InputError removes a new folder in which nothing was finished: the corrected command needs it."""
+        try:
+            yield
+        except InputError:
+            if new and not any(self.path(name).exists() for name in _WORK):
+                shutil.rmtree(self.folder)
+            raise
 
     def path(self, name: str) -> Path:
         """The file `name` of this run."""
@@ -257,7 +264,7 @@ class Run:
     def _table(self, name: str) -> pl.DataFrame:
         path = self.path(name)
         try:
-            return pl.read_csv(path, glob=False)  # [ ] in the name of a run are no pattern
+            return read_csv(path.read_bytes())
         except (OSError, PolarsError) as error:
             raise InputError(f"{path} is missing or damaged: {error}") from error
 

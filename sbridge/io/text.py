@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import re
 from dataclasses import replace
-from io import BytesIO
 from itertools import islice
 from operator import gt
 from pathlib import Path
@@ -23,6 +22,8 @@ from sbridge.io.numbers import is_number, missing, numbers
 from sbridge.io.raw import RawTable
 from sbridge.io.reading import Reading
 from sbridge.points.names import check_distinct
+from sbridge.sizes import check_text_file
+from sbridge.tables import read_csv
 
 __all__ = ["read_text"]
 
@@ -55,7 +56,7 @@ def read_text(path: Path, reading: Reading) -> RawTable:
 
 def _cells(path: Path, content: bytes, separator: str) -> pl.DataFrame:
     try:
-        return pl.read_csv(BytesIO(content), has_header=False, infer_schema=False, separator=separator)
+        return read_csv(content, has_header=False, infer_schema=False, separator=separator)
     except PolarsError:
         _check_widths(path, content.decode(), separator)
         raise
@@ -63,6 +64,7 @@ def _cells(path: Path, content: bytes, separator: str) -> pl.DataFrame:
 
 def _content(path: Path) -> bytes:
     """The file in UTF-8, without a byte order mark and empty lines at the end."""
+    check_text_file(path)
     raw = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
     try:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sbridge.arrays import all_finite
 from sbridge.errors import InputError
 from sbridge.points.kinds import Arrays, Kind
 from sbridge.points.names import check_distinct, listed, places_of
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["NO_LABEL", "Points"]
 
 NO_LABEL = "the points"
-_CHECKED_AT_ONCE = 32_768  # rows
 _DOUBLES = Arrays(np.dtype(np.float64))
 
 
@@ -115,7 +115,7 @@ class Points:
         Raises:
             InputError: there is one; the message names row and column of the first.
         """
-        if all(part.isfinite().all() for part in self.values.split(_CHECKED_AT_ONCE)):
+        if all_finite(self.values):
             return
         bad = ~self.values.isfinite()
         row, column = (int(place) for place in bad.nonzero()[0])

@@ -44,7 +44,9 @@ class Split:
     @staticmethod
     def of(x: Tensor, weights: Tensor | None, order: Tensor, cut: int, part: int, shift: Tensor, scale: float) -> Split:
         """Of the points (x − shift)/scale in the given order, the first `cut` are held out."""
-        moved = torch.cat([((x[rows] - shift) / scale).float() for rows in order.split(_ROWS)])
+        moved = torch.empty_like(x, dtype=torch.float32)
+        for place, rows in zip(moved.split(_ROWS), order.split(_ROWS), strict=True):
+            place.copy_((x[rows] - shift) / scale)
         points = Weighted(moved, torch.ones_like(moved[:, 0]) if weights is None else weights[order].to(moved))
         return Split(points.cut(0, cut), points.cut(cut), points.cut(cut, cut + part))
 

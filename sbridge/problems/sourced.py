@@ -27,6 +27,7 @@ from sbridge.problems.atoms import AtomBridge, Atoms
 from sbridge.problems.datasets import Photos
 from sbridge.problems.planar import eight_gaussians, moons, s_curve
 from sbridge.problems.sampled import Sampled
+from sbridge.sizes import check_npy
 
 __all__ = ["KnownPotential", "PointAtoms", "SourcedBridge"]
 
@@ -185,8 +186,9 @@ def _whole(source: str) -> Tensor:
     if Path(source).suffix != ".npy":
         raise InputError(f"source must be {', '.join(_PLANAR)}, digits, photos or a .npy file, not {source!r}")
     try:
+        check_npy(Path(source))
         points = torch.from_numpy(np.load(source, allow_pickle=False)).double()
-    except (OSError, EOFError, ValueError, TypeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{source} cannot be read: {error}") from error
     if points.ndim != 2 or len(points) < _SMALLEST or not points.isfinite().all():
         raise InputError(f"{source} must hold at least {_SMALLEST} finite points (n, d), not {tuple(points.shape)}")

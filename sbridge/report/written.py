@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sbridge.bridge import Bridge
+from sbridge.checks import Seed, checked
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evaluation import Effort, Fitted, compare
 from sbridge.evaluation.certificate.statement import Certificate
@@ -20,11 +21,12 @@ from sbridge.standardise import Standardise, as_fitted
 __all__ = ["write_report"]
 
 
+@checked
 def write_report(
     methods: Mapping[str, Bridge | Fitted],
     problem: Problem,
     folder: str | Path,
-    random_state: int = 0,
+    random_state: Seed = 0,
     standardise: Standardise | None = None,
 ) -> Path:
     """Measure fitted bridges on held-out points, and write a run folder with report.html.

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pyarrow.fs import FileSystem
 from ray import tune as ray_tune
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
@@ -132,8 +133,8 @@ def tune(
         say: is told how the search goes.
 
     Raises:
-        InputError: Ray or Optuna is not installed, the folder holds another search, or the cluster has no room for a
-            trial.
+        InputError: Ray or Optuna is not installed, the folder holds another search, the storage cannot be written to,
+            or the cluster has no room for a trial.
         KeyboardInterrupt: Ctrl-C; the folder has what was found, and the search can be resumed.
     """
     space, placement = space or Space(), placement or Placement()
@@ -142,11 +143,27 @@ def tune(
     kind = {"trials": trials, "search": search, "scheduler": scheduler}
     question = {"space": space.described(), **kind, **_facts(problem, work)}
     candidates = SEARCHES[search](space, trials, random_state)
+    place = storage if storage is None else _writable(storage)
     with connected(placement, problem):  # before the folder is made: it may raise
         folder = folder_of(Path(out), question, resume, trust)
         finish = partial(_finish, space=space, folder=folder, question={**question, "placement": str(placement)})
         with owned(folder):
-            return conduct(candidates, SCHEDULERS[scheduler](), work, placement, storage or str(folder), finish, say)
+            return conduct(candidates, SCHEDULERS[scheduler](), work, placement, place or str(folder), finish, say)
+
+
+def _writable(storage: str) -> str:
+    """The storage as Ray takes it, with a whole path.
+
+    Raises:
+        InputError: it cannot be written to.
+    """
+    place = storage if "://" in storage else str(Path(storage).absolute())
+    try:
+        files, path = FileSystem.from_uri(place)
+        files.create_dir(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"the storage {storage!r} cannot be written to: {error}") from error
+    return place
 
 
 def _facts(problem: Problem, work: Work) -> dict[str, Any]:

@@ -7,14 +7,16 @@ choose between them (`sbridge epsilon` shows the effect of ε).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from math import exp, log
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
+from sbridge.checks import check_content
 from sbridge.couplings import Independent, MinibatchSinkhorn, OnlineSinkhorn
 from sbridge.errors import InputError
 from sbridge.networks import ResidualNetwork
@@ -29,6 +31,11 @@ Settings = Mapping[str, Value]
 
 _COUPLINGS = {kind.__name__: kind for kind in (Independent, MinibatchSinkhorn, OnlineSinkhorn)}
 _PRIORS: dict[Value, MixturePotential | None] = {None: None, MixturePotential.__name__: MixturePotential()}
+
+
+class _Ends(TypedDict):
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,11 @@ class Choice:
 
     def __contains__(self, value: Value) -> bool:
         return value in self.values
+
+    @property
+    def extremes(self) -> tuple[Value, ...]:
+        """If a solver takes these values, it takes all."""
+        return self.values
 
     def described(self) -> Any:
         """As JSON."""
@@ -70,6 +82,11 @@ class LogUniform:
 
     def __contains__(self, value: Value) -> bool:
         return isinstance(value, float | int) and self.low <= value <= self.high
+
+    @property
+    def extremes(self) -> tuple[Value, ...]:
+        """As of `Choice`."""
+        return self.low, self.high
 
     def described(self) -> Any:
         """As JSON."""
@@ -118,9 +135,13 @@ class Space:
 
     def __post_init__(self) -> None:
         for label, known in (("coupling", _COUPLINGS), ("prior", _PRIORS)):
-            wrong = [name for name in self.domains()[label].described() if name not in known]
+            wrong = [name for name in self.domains()[label].extremes if name not in known]
             if wrong:
                 raise InputError(f"there is no {label} {wrong[0]!r}; choose from {', '.join(map(str, known))}")
+        own = own_settings()
+        for name, domain in self.domains().items():
+            for value in domain.extremes:
+                solver_of({**own, name: value}, MaxMin.steps)  # which refuses it, if it is wrong
 
     def domains(self) -> dict[str, Domain]:
         """Every hyperparameter's values, by its name."""
@@ -172,7 +193,7 @@ def read_space(path: Path) -> Space:
     Hyperparameters that are not named keep their default values; a folder's study.json holds such a space.
 
     Raises:
-        InputError: the file cannot be read, or a name in it is not a hyperparameter.
+        InputError: the file cannot be read, a name in it is not a hyperparameter, or the solver does not take a value.
     """
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
@@ -193,11 +214,11 @@ def _space(given: Mapping[str, Any]) -> Space:
 
 
 def _domain(name: str, value: Any) -> Domain:
-    readers: dict[type, Callable[[Any], Domain]] = {
-        dict: lambda ends: LogUniform(**ends),
-        list: lambda values: Choice(tuple(values)),
-    }
-    try:
-        return readers.get(type(value), lambda one: Choice((one,)))(value)
-    except TypeError as error:
-        raise InputError(f"{name} must be a list, a value or {{low, high}}: {error}") from error
+    if isinstance(value, dict):
+        check_content(name, _Ends, value)
+        if more := value.keys() - _Ends.__annotations__.keys():
+            raise InputError(f"{name} has {', '.join(sorted(more))}; a range has low and high")
+        return LogUniform(**value)
+    values = value if isinstance(value, list) else [value]
+    check_content(name, list[Value], values)
+    return Choice(tuple(values))
