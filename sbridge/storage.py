@@ -200,6 +200,7 @@ def load(path: str | Path, like: nn.Module | None = None) -> Storable:
             header = json.loads((file.metadata() or {})[_HEADER])
         tensors = load_file(path)
         _check(header, tensors)
+        tensors = {name: value.clone() for name, value in tensors.items()}  # aligned, as products' last bits need
         tensors |= {name: tensors[earlier] for name, earlier in header["repeated"].items()}
         module: Storable = _build(header["module"], tensors, "", like, {})
         module.load_state_dict(tensors, assign=True)  # assigned, not copied: the precision is the file's

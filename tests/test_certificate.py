@@ -439,7 +439,7 @@ def test_few_points_say_that_they_cannot_tell() -> None:
     assert problem.truth is not None
     bridge = Bridge(problem.truth.forward_field, problem.truth.backward_field, problem.epsilon)
     found = certify(
-        bridge, problem.test0, problem.test1, 0, care=replace(Care.for_points(100), starts=32, per_start=16)
+        bridge, problem.test0, problem.test1, 0, care=replace(Care.for_points(100), starts=32, per_start=48)
     )
     assert found.verdict.word == "cannot tell" and "more points" in found.verdict.reason
     assert "100 points would have shown" in str(found)
