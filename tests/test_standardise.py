@@ -152,7 +152,8 @@ def test_a_certificate_does_not_depend_on_the_units(kind: Standardise) -> None:
     named = replace(inner.forward, column=found.forward.column), replace(inner.backward, column=found.backward.column)
     assert found == replace(inner, forward=named[0], backward=named[1])
     gap = found.forward.column
-    assert gap.name == "weight" and gap.far and f"column weight is off by {gap.distance * gap.spread:.3g} " in found.sentence
+    assert gap.name == "weight" and gap.far
+    assert f"column weight is off by {gap.distance * gap.spread:.3g} " in found.sentence
     assert gap.shift == pytest.approx(-0.5, abs=0.15) and gap.spread == pytest.approx(1500, rel=0.01)
 
 
