@@ -466,6 +466,13 @@ def wait_for_finished(count: int, storage: Path, process: subprocess.Popen[str])
         time.sleep(0.1)
 
 
+def wait_for_begun(count: int, storage: Path, process: subprocess.Popen[str]) -> None:
+    """Until that many trials have reported something."""
+    while sum(map(bool, reports(storage))) < count:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+
+
 def test_nothing_is_lost_or_repeated_by_ctrl_c_and_kill_9(tmp_path: Path) -> None:
     """Stopped once, killed once, gone on twice."""
     (tmp_path / "space.json").write_text(json.dumps(SMALL.described()))
@@ -485,6 +492,7 @@ def test_nothing_is_lost_or_repeated_by_ctrl_c_and_kill_9(tmp_path: Path) -> Non
 
     process = started(*question, "--resume")
     wait_for_finished(2, out, process)
+    wait_for_begun(3, out, process)  # Ray writes its trials and its searcher one after the other
     process.kill()
     process.communicate()
 
