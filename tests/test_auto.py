@@ -139,6 +139,12 @@ def test_a_network_must_be_better_by_two_standard_errors(gain: float, noise: flo
     assert best_in(1, contenders).name == "closed"
 
 
+@pytest.mark.parametrize(("noise", "wins"), [(1.0, True), (40.0, False)])
+def test_no_drift_must_be_certainly_better_than_a_fit(noise: float, wins: bool) -> None:
+    contenders = [made_up("no drift", 5.0, 5.0, noise, fitted=False), made_up("Gaussian", 0.0, 0.0)]
+    assert best_in(0, contenders).name == best_in(1, contenders).name == ("no drift" if wins else "Gaussian")
+
+
 @pytest.mark.parametrize(("source", "looked_at"), [(2.0, True), (1.0, False)])
 def test_time_reversals_are_looked_at_only_where_their_source_is_good(source: float, looked_at: bool) -> None:
     reversal = made_up("reversal", 9.0, 9.0, reversal_of="potential")

@@ -51,10 +51,12 @@ class Found:
     Args:
         contenders: both directions by the contender's name.
         reversals: which of them are time reversals, and of which.
+        fitted: whether they are fitted to the shape of the data.
     """
 
     contenders: Mapping[str, tuple[KnownProcess, KnownProcess]]
     reversals: Mapping[str, str] = field(default_factory=dict)
+    fitted: bool = True
 
 
 FitClosed = Callable[[Problem, int], Found]
@@ -103,7 +105,7 @@ def _straight(problem: Problem, random_state: int) -> Found:
     there, back = Framed(still, *shifts), Framed(Reversed(still), *shifts)
     dual = float((frame.shift1 - frame.shift0).square().sum() / 2)
     bridge = PotentialBridge(there, back, problem.epsilon, like[:4096], dual, 0.0)
-    return Found({"no drift": _both(bridge)})
+    return Found({"no drift": _both(bridge)}, fitted=False)
 
 
 def _full(solver: FullMixturePotential, problem: Problem, random_state: int) -> Found:

@@ -62,6 +62,7 @@ class Contender:
         ways: forward, and backward in reversed time.
         seconds: of the fit.
         reversal_of: the name of the contender that it is the time reversal of.
+        fitted: whether it is fitted to the shape of the data.
         bridge: of the network.
     """
 
@@ -69,6 +70,7 @@ class Contender:
     ways: tuple[Way, Way]
     seconds: float
     reversal_of: str = ""
+    fitted: bool = True
     bridge: Bridge | None = None
 
 
@@ -81,7 +83,7 @@ def fitted(family: FitClosed, sides: Sides, random_state: int) -> list[Contender
     for name, both in found.contenders.items():
         there, back = (Way(one.field, one.potential, side) for side, one in zip(sides, both, strict=True))
         source = found.reversals.get(name, "")
-        contenders.append(Contender(name, (there, back), seconds, source))
+        contenders.append(Contender(name, (there, back), seconds, source, found.fitted))
     return contenders
 
 
@@ -99,16 +101,18 @@ def judged(name: str, bridge: Bridge, sides: Sides, seconds: float) -> Contender
 
 
 def best_in(way: int, contenders: Sequence[Contender]) -> Contender:
-    """The best fit of a closed form to a direction, unless a time reversal or the network is certainly better.
+    """The best fit of a closed form to a direction, unless one that is not such a fit is certainly better.
 
-    The time reversal of a fit can be good only where that fit is.
+    That is a time reversal, the network, or no drift.  The time reversal of a fit can be good only where that fit is.
+    And a single held-out point where a fit has no mass can put the fit behind no drift, but not certainly.
     """
-    own = [one for one in contenders if one.bridge is None and not one.reversal_of]
+    closed = [one for one in contenders if one.bridge is None and not one.reversal_of]
+    own = [one for one in closed if one.fitted] or closed
     opposite = _highest(1 - way, own)
     good = {one.name for one in own if not _certainly(opposite.ways[1 - way], one.ways[1 - way])}
     best = _highest(way, own)
     for one in contenders:
-        looked_at = one.bridge is not None or one.reversal_of in good
+        looked_at = one.bridge is not None or not one.fitted or one.reversal_of in good
         if looked_at and _certainly(one.ways[way], best.ways[way]):
             best = one
     return best
