@@ -35,7 +35,8 @@ def moment_step(x1: Tensor, masses: Tensor, rows: Tensor, centres: Tensor, epsil
         centres: (k, d).
         epsilon: ε of dX = u dt + √(2ε) dW.
     """
-    values = torch.cat([_functions(part, centres, epsilon) for part in x1.split(_AT_ONCE)])
+    width = _width(centres, epsilon)
+    values = torch.cat([_functions(part, centres, width) for part in x1.split(_AT_ONCE)])
     values -= values.mean(0)
     excess = ((masses - 1).to(values) @ values).double() / len(values)
     within, total = _covariances(values, rows)
@@ -45,10 +46,16 @@ def moment_step(x1: Tensor, masses: Tensor, rows: Tensor, centres: Tensor, epsil
     return bounded
 
 
-def _functions(x: Tensor, centres: Tensor, epsilon: float) -> Tensor:
-    """Coordinates and bumps at points (n, d): (n, d + k)."""
+def _width(centres: Tensor, epsilon: float) -> float:
+    """Of the bumps: wide enough to overlap, and no narrower than the noise."""
+    if len(centres) == 1:
+        return sqrt(2 * epsilon)
     between = torch.cdist(centres, centres).fill_diagonal_(torch.inf).amin(1)
-    width = max(_WIDTH * float(between.median()), sqrt(2 * epsilon)) if len(centres) > 1 else sqrt(2 * epsilon)
+    return max(_WIDTH * float(between.median()), sqrt(2 * epsilon))
+
+
+def _functions(x: Tensor, centres: Tensor, width: float) -> Tensor:
+    """Coordinates and bumps at points (n, d): (n, d + k)."""
     return torch.cat([x, torch.exp(-torch.cdist(x, centres).square() / (2 * width**2))], dim=1)
 
 
@@ -56,7 +63,7 @@ def _covariances(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Covariance of the functions' values (n1, m) given x0, from drawn rows (n, uses), and in all: both (m, m)."""
     size, uses = values.shape[1], rows.shape[1]
     second, of_means = (torch.zeros(size, size, dtype=torch.float64, device=values.device) for _ in range(2))
-    for part in rows.split(_AT_ONCE // uses):
+    for part in rows.split(max(1, _AT_ONCE // uses)):
         drawn = values[part]
         means, flat = drawn.mean(1), drawn.flatten(0, 1)
         second += (flat.mT @ flat / rows.numel()).double()
