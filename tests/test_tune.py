@@ -459,16 +459,9 @@ def started(*words: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for_finished(count: int, storage: Path, process: subprocess.Popen[str]) -> None:
-    """Until that many trials have reported their last share."""
-    while sum(REPORTS in dict(reported) for reported in reports(storage)) < count:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.1)
-
-
-def wait_for_begun(count: int, storage: Path, process: subprocess.Popen[str]) -> None:
-    """Until that many trials have reported something."""
-    while sum(map(bool, reports(storage))) < count:
+def wait_for(count: int, share: int, storage: Path, process: subprocess.Popen[str]) -> None:
+    """Until that many trials have reported that share."""
+    while sum(share in dict(reported) for reported in reports(storage)) < count:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
 
@@ -482,7 +475,7 @@ def test_nothing_is_lost_or_repeated_by_ctrl_c_and_kill_9(tmp_path: Path) -> Non
     question += ["--concurrent", 1]
 
     process = started(*question)
-    wait_for_finished(1, out, process)
+    wait_for(1, REPORTS, out, process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT, said
@@ -491,8 +484,8 @@ def test_nothing_is_lost_or_repeated_by_ctrl_c_and_kill_9(tmp_path: Path) -> Non
     assert Bridge.load(out / "bridge.safetensors").epsilon == pytest.approx(0.5)
 
     process = started(*question, "--resume")
-    wait_for_finished(2, out, process)
-    wait_for_begun(3, out, process)  # Ray writes its trials and its searcher one after the other
+    wait_for(2, REPORTS, out, process)
+    wait_for(3, 1, out, process)  # Ray writes its trials and its searcher one after the other
     process.kill()
     process.communicate()
 

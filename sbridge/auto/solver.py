@@ -14,7 +14,7 @@ from sbridge.checks import Checked, Seed, checked, checked_value
 from sbridge.errors import InputError
 from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.problem import Problem
-from sbridge.solvers.base import Listener, Solver
+from sbridge.solvers.base import Listener, Solver, finish
 from sbridge.solvers.budget import Budget, Trained, Within
 from sbridge.solvers.maxmin import MaxMin
 from sbridge.solvers.network_solver import NetworkSolver
@@ -61,9 +61,7 @@ class Auto(Checked):
             InputError: as `start`.
         """
         contest = self.start(problem, random_state)
-        for progress in contest:
-            for hear in listeners:
-                hear(progress)
+        finish(contest, listeners)
         return contest.bridge()
 
 

@@ -33,6 +33,7 @@ from sbridge.interpolants import Path
 from sbridge.networks import build_network
 from sbridge.problem import Frame, Problem
 from sbridge.solvers import Batch, Data, Listener, Method, Solver, Training, TrainingState
+from sbridge.solvers.base import finish
 from sbridge.solvers.data import check_epsilon
 from sbridge.solvers.held_out import set_aside
 from sbridge.solvers.regression import Regression
@@ -90,9 +91,7 @@ class OneNetwork:
             DivergenceError: the training became unstable.
         """
         training = self.start(random_state)
-        for progress in training:
-            for hear in listeners:
-                hear(progress)
+        finish(training, listeners)
         return bridges_of(training)
 
     def start(self, random_state: int = 0) -> Training:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from sbridge.bridge import Bridge
 from sbridge.problem import Problem
 
-__all__ = ["Listener", "Progress", "Solver"]
+__all__ = ["Listener", "Progress", "Solver", "finish"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,13 @@ class Progress:
 
 Listener = Callable[[Progress], None]
 """Hears every `Progress` of a fit; a notebook plots it, a logger writes it, a terminal draws a bar."""
+
+
+def finish(training: Iterable[Progress], listeners: Iterable[Listener]) -> None:
+    """Train to the end, and tell the listeners of every step on the way."""
+    for progress in training:
+        for hear in listeners:
+            hear(progress)
 
 
 @runtime_checkable

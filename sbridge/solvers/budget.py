@@ -26,7 +26,7 @@ from annotated_types import Gt
 from sbridge.bridge import Bridge
 from sbridge.checks import checked
 from sbridge.problem import Problem
-from sbridge.solvers.base import Listener, Progress
+from sbridge.solvers.base import Listener, Progress, finish
 
 __all__ = ["Attempt", "Budget", "Resumable", "TimedFit", "Trained", "Within", "fitted_within", "paced", "seconds_of"]
 
@@ -134,9 +134,7 @@ class Within:
         """Train until the time is up, and at least 50 steps."""
         end = perf_counter() + self.seconds
         training = self.solver.start(problem, random_state)
-        for progress in paced(training, end):
-            for hear in listeners:
-                hear(progress)
+        finish(paced(training, end), listeners)
         return training.bridge()
 
 

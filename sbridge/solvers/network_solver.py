@@ -18,7 +18,7 @@ from sbridge.fields import Beside, Corrected, Drifts, Reversed
 from sbridge.networks import NetworkFactory, ResidualNetwork, build_network
 from sbridge.problem import FEWEST_POINTS, Problem
 from sbridge.solvers.answer import LatestNotWorse, MakeRule
-from sbridge.solvers.base import Listener, Solver
+from sbridge.solvers.base import Listener, Solver, finish
 from sbridge.solvers.data import Data
 from sbridge.solvers.method import MakeCoupling, Method
 from sbridge.solvers.soap import decaying_soap
@@ -93,9 +93,7 @@ class NetworkSolver(Checked, ABC):
             DivergenceError: the training became unstable; with `start`, `Training.bridge` has its last good state.
         """
         training = self.start(problem, random_state)
-        for progress in training:
-            for hear in listeners:
-                hear(progress)
+        finish(training, listeners)
         return training.bridge()
 
     def _drifts(self, data: Data, method: Method) -> Drifts:

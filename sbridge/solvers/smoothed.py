@@ -40,7 +40,7 @@ def partners_of(coupling: Coupling, generator: torch.Generator) -> float:
 
 def smoothing_pays(coupling: Coupling, partners: float) -> bool:
     """Whether about one of the other points, or more, is among the partners of a point."""
-    return partners > 0 and partners * OTHERS >= len(coupling.x1)
+    return partners * OTHERS >= len(coupling.x1)
 
 
 class SmoothedRegression(Method):
