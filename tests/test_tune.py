@@ -484,8 +484,7 @@ def test_nothing_is_lost_or_repeated_by_ctrl_c_and_kill_9(tmp_path: Path) -> Non
     assert Bridge.load(out / "bridge.safetensors").epsilon == pytest.approx(0.5)
 
     process = started(*question, "--resume")
-    wait_for(2, REPORTS, out, process)
-    wait_for(3, 1, out, process)  # Ray writes its trials and its searcher one after the other
+    wait_for(2, REPORTS, out, process)  # now Ray writes its trials and its searcher, one after the other
     process.kill()
     process.communicate()
 

@@ -37,6 +37,7 @@ from sbridge.solvers.maxmin import MaxMin
 from sbridge.tuning.cluster import Placement, connected
 from sbridge.tuning.criteria import criterion_of
 from sbridge.tuning.figures import importance_bars, parallel, trial_curves
+from sbridge.tuning.snapshot import Snapshot, put_back
 from sbridge.tuning.space import Domain, LogUniform, Space
 from sbridge.tuning.study import Study
 from sbridge.tuning.trial import REPORTS, RETRIES, Work, for_search, trial
@@ -280,7 +281,7 @@ def _tuner(
 ) -> ray_tune.Tuner:
     resources = {"cpu": placement.cpus_per_trial, "gpu": placement.gpus_per_trial}
     run = ray_tune.with_resources(ray_tune.with_parameters(trial, work=work), resources)
-    if ray_tune.Tuner.can_restore(location):
+    if put_back(location):
         return ray_tune.Tuner.restore(location, run, resume_errored=True)
     return ray_tune.Tuner(
         run,
@@ -299,7 +300,7 @@ def _tuner(
             storage_path=storage,
             failure_config=ray_tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=3),  # a kill may leave the last ones unrecorded
-            callbacks=[JsonLoggerCallback(), CSVLoggerCallback(), _Announce()],
+            callbacks=[JsonLoggerCallback(), CSVLoggerCallback(), _Announce(), Snapshot()],
             verbose=0,
         ),
     )
