@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Callable
 from math import prod
 from typing import Annotated, Any, TypeVar
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from sbridge.checks import Elsewhere, check_memory, checked_value
 from sbridge.errors import InputError
 
-__all__ = ["Array", "RandomState", "all_finite", "as_tensor", "drawn_seed", "seed_of", "seeded"]
+__all__ = ["Array", "RandomState", "all_finite", "as_tensor", "by_rows", "drawn_seed", "mean_of", "seed_of", "seeded"]
 
 Array = TypeVar("Array")
 """Points in any kind that `sbridge.points.points_of` takes; an answer has the kind of its question."""
@@ -24,7 +25,7 @@ RandomState = Annotated[int | np.integer[Any] | np.random.RandomState | np.rando
 
 _OURS = 0x5B21D6E5  # a bit pattern for seeds; torch takes 32 bits of one on CPUs
 _AnySeed = Annotated[int, Ge(0), Lt(2**63)]
-_CHECKED_AT_ONCE = 32_768  # rows
+_ROWS_AT_ONCE = 32_768
 _REAL_NUMBERS = "biufO"  # NumPy's kinds: bool, integers, floats, objects
 
 
@@ -77,7 +78,17 @@ def as_tensor(x: Any) -> Tensor:
 
 def all_finite(x: Tensor) -> bool:
     """Whether all numbers (n, …) are finite, some rows at a time: to ask for all at once takes more memory than x."""
-    return all(bool(part.isfinite().all()) for part in x.split(_CHECKED_AT_ONCE))
+    return all(bool(part.isfinite().all()) for part in x.split(_ROWS_AT_ONCE))
+
+
+def by_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """function(x) for x (n, …), some rows at a time, so that what it needs in between stays small."""
+    return torch.cat([function(part) for part in x.split(_ROWS_AT_ONCE)])
+
+
+def mean_of(x: Tensor) -> Tensor:
+    """The mean of x (n, d) in double precision, (d,)."""
+    return by_rows(lambda part: part.double().sum(0, keepdim=True), x).sum(0) / len(x)
 
 
 def _plain(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sbridge.arrays import all_finite
+from sbridge.arrays import all_finite, by_rows
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.checks import Checked, Positive
 from sbridge.errors import InputError
@@ -187,11 +187,16 @@ class Frame:
         return Frame(mean0, mean1, scale, problem.columns)
 
     def inside(self, problem: Problem) -> Problem:
-        """The problem in this frame's coordinates, without the truth."""
-        x0, test0 = ((x - self.shift0).div(self.scale).to(x) for x in (problem.x0, problem.test0))
-        x1, test1 = ((x - self.shift1).div(self.scale).to(x) for x in (problem.x1, problem.test1))
+        """The problem in this frame's coordinates, without the truth; the points are still in their precision."""
+        x0, x1 = self.points_inside(problem.x0, 0), self.points_inside(problem.x1, 1)
+        test0, test1 = self.points_inside(problem.test0, 0), self.points_inside(problem.test1, 1)
         w0, w1 = problem.weights
         return Problem(x0, x1, problem.epsilon / self.scale**2, test0, test1, problem.name, weights0=w0, weights1=w1)
+
+    def points_inside(self, x: Tensor, end: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Points (n, d) of the law at time 0 or 1 in this frame's coordinates, of the given dtype or their own."""
+        shift = self.shift1 if end else self.shift0
+        return by_rows(lambda part: ((part - shift) / self.scale).to(dtype or x.dtype), x)
 
     def kinetic_energy(self, inside: Tensor) -> Tensor:
         """½E∫|u|²dt in the user's units, from its value inside, where the mean displacement is zero."""

@@ -47,7 +47,7 @@ class HeldOut:
         generator = torch.Generator().manual_seed(random_state)
         sides = [_divided(x, w, generator) for x, w in zip((problem.x0, problem.x1), problem.weights, strict=True)]
         ((x0, w0), test0), ((x1, w1), test1) = sides
-        fitted = replace(problem, x0=x0, x1=x1, weights0=w0, weights1=w1, truth=None)
+        fitted = replace(problem, x0=x0, x1=x1, test0=test0, test1=test1, weights0=w0, weights1=w1, truth=None)
         return HeldOut(fitted, (test0, test1), random_state)
 
     def exchanged(self) -> HeldOut:

@@ -76,8 +76,6 @@ class SnapshotsCommand(Options):
         if self.growth is not None and self.leave_out is not None:
             raise InputError("--leave-out compares bridges without growth; leave out --growth")
         files = [str(file) for file in self.files]
-        if self.reading.weights is not None and self.leave_out is not None:
-            raise InputError("--leave-out compares samples of equal weights; leave out --weights")
         if self.one_network and self.method != "fixed":
             raise InputError(f"--one-network needs --method fixed; --method {self.method} fits each leg by itself")
         if self.reading.groupby is not None:
@@ -87,7 +85,7 @@ class SnapshotsCommand(Options):
         times, points = read_snapshots(files, self.time_column, self.times, self.reading)
         for remark in dict.fromkeys(remark for one in points for remark in one.remarks):
             note(remark)
-        names, samples = points[0].columns, [one.values for one in points]
+        names = points[0].columns
         left_out = self._left_out(times)
         generator = torch.Generator().manual_seed(self.seed)
         fitted, tests = zip(*(_split(one, self.held_out, generator) for one in points), strict=True)
@@ -101,8 +99,10 @@ class SnapshotsCommand(Options):
         legs = self._show("legs", _legs(model, tests, certificates, self.seed, names or ()))
         joints = self._show("joints", [_joint_row(joint) for joint in model.joints(tests)])
         solvers = {self._solver().name: self._solver()}
+        samples, weights = [one.values for one in points], [one.weights for one in points]
         tables = [
-            leave_one_out(samples, times, self.epsilon, solvers, time, random_state=self.seed) for time in left_out
+            leave_one_out(samples, times, self.epsilon, solvers, time, random_state=self.seed, sample_weight=weights)
+            for time in left_out
         ]
         left = self._show("left_out", [dict(row) for table in tables for row in table.rows])
         found = ChainTables(legs, joints, left, certificates)

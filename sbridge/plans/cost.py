@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sbridge.arrays import by_rows, mean_of
 from sbridge.weights import shares_of
 
 __all__ = ["Cost", "scaled_cost"]
@@ -52,11 +53,12 @@ class Cost:
     ) -> Cost:
         """Products of centred points are small, so single precision is enough for them; the rest is in double."""
         masses = (len(x) * shares_of(x, weights) for x, weights in ((x0, weights0), (x1, weights1)))
-        near, far = x0.double() - x0.double().mean(0), x1.double() - x0.double().mean(0)
-        shift = far.mean(0)
-        rows = (near.square().sum(1) - 2 * near @ shift) / (4 * epsilon)
-        columns = far.square().sum(1) / (4 * epsilon)
-        return Cost(near.to(x0), ((far - shift) / (2 * epsilon)).to(x0), rows, columns, *masses)
+        mean0, mean1 = mean_of(x0), mean_of(x1)
+        rows = by_rows(lambda x: (x - mean1).square().sum(1), x0) - (mean1 - mean0).square().sum()
+        columns = by_rows(lambda y: (y - mean0).square().sum(1), x1)
+        x = by_rows(lambda x: (x - mean0).to(x0), x0)
+        y = by_rows(lambda y: ((y - mean1) / (2 * epsilon)).to(x0), x1)
+        return Cost(x, y, rows / (4 * epsilon), columns / (4 * epsilon), *masses)
 
     def half_step(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """The f (n0,) with exact rows for g (n1,), and the columns' masses s (n1,)."""

@@ -53,11 +53,11 @@ class Data:
         """Raises InputError where ε is too small for single precision."""
         frame = Frame.of(problem)
         check_epsilon(problem.epsilon, frame)
-        inside = frame.inside(problem)
-        generator = torch.Generator(inside.x0.device).manual_seed(random_state)
-        sides = ((inside.x0, inside.weights0), (inside.x1, inside.weights1))
-        (x0, check0), (x1, check1) = (set_aside(x.float(), generator, weights) for x, weights in sides)
-        return Data(frame, inside.epsilon, x0, x1, check0, check1, random_state, generator)
+        generator = torch.Generator(problem.x0.device).manual_seed(random_state)
+        points = (frame.points_inside(x, end, torch.float32) for end, x in enumerate((problem.x0, problem.x1)))
+        sides = zip(points, problem.weights, strict=True)
+        (x0, check0), (x1, check1) = (set_aside(x, generator, weights) for x, weights in sides)
+        return Data(frame, problem.epsilon / frame.scale**2, x0, x1, check0, check1, random_state, generator)
 
     @property
     def dim(self) -> int:
