@@ -25,15 +25,21 @@ __all__ = ["DriftPair", "NetworkFactory", "OwnDrifts", "ResidualMLP", "ResidualN
 __all__ += ["initialise", "time_features"]
 
 _GAIN = 2.5
+_NEAREST = 0.001  # of a time's logarithm to an end
 
 NetworkFactory = Callable[[int, float, float, float], nn.Module]
 """(dim, spread0, spread1, epsilon) → a module (t, x) ↦ both drifts; the spreads are standard deviations of the data."""
 
 
 def time_features(t: Tensor, octaves: int = 3) -> Tensor:
-    """(..., 1) → (..., 1 + 2·octaves): t itself and sine/cosine pairs of periods 2, 1, ½, …"""
+    """(..., 1) → (..., 3 + 2·octaves): t itself, sine/cosine pairs of periods 2, 1, ½, …, and log t and log(1 − t).
+
+    The logarithms end at a distance of 0.001 from 0 and 1.  Drifts of narrow laws change by the logarithm of the time
+    that is left.
+    """
     phases = [2**k * pi * t for k in range(octaves)]
-    return torch.cat([t, *map(torch.sin, phases), *map(torch.cos, phases)], dim=-1)
+    logs = [(distance + _NEAREST).log() / 3 + 1 for distance in (t, 1 - t)]
+    return torch.cat([t, *map(torch.sin, phases), *map(torch.cos, phases), *logs], dim=-1)
 
 
 class ResidualMLP(nn.Module):

@@ -5,13 +5,13 @@ from any density p and needs no weights (w = p).  Where p is large the field is 
 regression at t is proportional to the variance σ²(t) of its loss over the number of points there, and over all times
 it is smallest for p ∝ σ.  Integrals over dt are averages with weight 1/p (`per_time`).
 
-All times keep a distance of 0.005 from 0 and 1, where targets of a finite batch may be infinite.
+All times keep a distance of 0.002 from 0 and 1, where targets of a finite batch may be infinite.
 """
 
 from __future__ import annotations
 
 from itertools import chain
-from math import pi
+from math import asin, pi, sqrt
 from typing import Annotated
 
 import torch
@@ -22,8 +22,8 @@ from sbridge.interpolants import Interpolant
 
 __all__ = ["TIMES", "Arcsine", "GammaMatched", "LossVariance", "TimeDensity", "TimesKind", "Uniform"]
 
-_EDGE = 0.005
-_ARCSINE_EDGE = 0.045  # share of the arcsine law of times left out at either end: t stays in [0.005, 0.995]
+_EDGE = 0.002
+_ARCSINE_EDGE = 2 / pi * asin(sqrt(_EDGE))  # share of the arcsine law of times that is left out at either end
 _BINS = 64
 _FLOOR = 0.1  # smallest density of a learned law over the uniform one, before normalising: no time is left out
 _MEMORY = 0.02  # share of a new batch in the running variances

@@ -372,7 +372,7 @@ def test_a_quiet_end_is_steps_of_the_flow(times: tuple[float, float]) -> None:
 
 @DIRECTIONS
 def test_a_last_interval_shorter_than_a_step_is_quiet_as_a_whole(times: tuple[float, float]) -> None:
-    before = abs(times[1] - 0.03)
+    before = abs(times[1] - 0.01)
     path = EXACT.trajectories(X, (times[0], before, times[1]), steps=10, random_state=1, quiet_end=True)
     step = (times[1] - before) * EXACT.velocity(before, path[1])
     torch.testing.assert_close(path[2], path[1] + step)

@@ -79,13 +79,15 @@ def test_no_points_give_no_values(field: Field) -> None:
 def test_time_features_have_the_periods_they_are_said_to() -> None:
     t = torch.linspace(0, 1, 9, dtype=FLOAT)[:, None]
     features = time_features(t, octaves=3)
-    assert features.shape == (9, 7)
+    assert features.shape == (9, 9)
     torch.testing.assert_close(features[:, :1], t)
     for k in range(3):
         torch.testing.assert_close(features[:, 1 + k : 2 + k], torch.sin(2**k * pi * t))
         torch.testing.assert_close(features[:, 4 + k : 5 + k], torch.cos(2**k * pi * t))
         period = time_features(t + 2 ** (1 - k), octaves=3)
         torch.testing.assert_close(period[:, 1 + k], features[:, 1 + k])
+    for column, distance in ((7, t), (8, 1 - t)):
+        torch.testing.assert_close((3 * (features[:, column : column + 1] - 1)).exp(), distance + 0.001)
 
 
 def test_residual_layers_at_zero_are_the_identity() -> None:

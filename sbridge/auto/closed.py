@@ -20,13 +20,10 @@ from sbridge.evaluation.certificate.estimate import WithPotential
 from sbridge.fields import Field, Framed, Reversed
 from sbridge.potentials.bridge import PotentialBridge
 from sbridge.potentials.field import MixtureDrift
-from sbridge.potentials.solver import FullMixturePotential, MixturePotential
+from sbridge.potentials.solver import FullMixturePotential, MixturePotential, potentials_for
 from sbridge.problem import Frame, Problem
 
 __all__ = ["FitClosed", "Found", "KnownProcess", "families", "turned"]
-
-_FULL_DIM = 10  # largest d for mixtures with full covariances
-_GAUSSIAN_DIM = 500  # for one of them
 
 _REVERSAL = "its time reversal"
 
@@ -65,9 +62,11 @@ FitClosed = Callable[[Problem, int], Found]
 
 def families(dim: int) -> list[FitClosed]:
     """The families to try in d dimensions, from cheap to dear."""
-    full: list[FitClosed] = [partial(_full, FullMixturePotential())] if dim <= _FULL_DIM else []
-    gaussian: list[FitClosed] = [partial(_full, FullMixturePotential(1))] if _FULL_DIM < dim <= _GAUSSIAN_DIM else []
-    return [_straight, *gaussian, _mixture, *full]
+    return [_straight, *map(_family, potentials_for(dim))]
+
+
+def _family(solver: MixturePotential) -> FitClosed:
+    return partial(_full, solver) if isinstance(solver, FullMixturePotential) else partial(_mixture, solver)
 
 
 def turned(field: Field) -> Field:
@@ -115,8 +114,7 @@ def _full(solver: FullMixturePotential, problem: Problem, random_state: int) -> 
     return Found({name: _both(bridge)})
 
 
-def _mixture(problem: Problem, random_state: int) -> Found:
-    solver = MixturePotential()
+def _mixture(solver: MixturePotential, problem: Problem, random_state: int) -> Found:
     there, back = (solver.solve(one, random_state) for one in (problem, problem.exchanged()))
     (forward, to_start), (backward, to_end) = _both(there), _both(back)
     contenders = {solver.name: (forward, backward), _REVERSAL: (to_end, to_start)}

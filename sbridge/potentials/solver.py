@@ -36,7 +36,7 @@ from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener
 from sbridge.weights import repeated
 
-__all__ = ["FullMixturePotential", "MixturePotential"]
+__all__ = ["FullMixturePotential", "MixturePotential", "potentials_for"]
 
 _PART = 20_000  # most points per side for the first iterations, and for the held-out dual
 _FIRST, _LAST = 30, 3  # most iterations, on the part and on all points
@@ -44,6 +44,8 @@ _FIRST_WORK, _LAST_WORK = 160_000, 2_500_000  # most points per side × componen
 _COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50)
 _PER_COMPONENT = 10  # points
 _STARTS = 4096  # points of x0 stored with the bridge
+_FULL_DIM = 10  # largest d for mixtures with full covariances
+_GAUSSIAN_DIM = 500  # for one of them
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,16 @@ class FullMixturePotential(MixturePotential):
 
     def _backward(self, found: Parameters, epsilon: float, x0: Split, x1: Split, random_state: int) -> Field:
         return Reversed(self._drift(self._best(x1, x0, 2 * epsilon, random_state), epsilon))
+
+
+def potentials_for(dim: int) -> list[MixturePotential]:
+    """The mixture potentials to try in d dimensions, from cheap to dear.
+
+    Full covariances serve correlated data; in more than ten dimensions there is one component with them, a Gaussian.
+    """
+    if dim <= _FULL_DIM:
+        return [MixturePotential(), FullMixturePotential()]
+    return [FullMixturePotential(1), MixturePotential()] if dim <= _GAUSSIAN_DIM else [MixturePotential()]
 
 
 def _normalised(found: Parameters) -> Tensor:

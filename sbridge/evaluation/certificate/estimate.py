@@ -46,7 +46,7 @@ from sbridge.evaluation.certificate.statement import (
 from sbridge.evaluation.certificate.walks import STEPS, Walk, martingale, rotation, run
 from sbridge.evaluation.distances import relabelled_distances
 from sbridge.fields import Reversed, VectorField
-from sbridge.potentials.solver import FullMixturePotential, MixturePotential
+from sbridge.potentials.solver import potentials_for
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener, Progress
 
@@ -56,7 +56,6 @@ SMALLEST = 100  # points a side
 _LARGEST = 10_000  # points a side that are used
 QUICK = Care(8192, 500, 128, 32)  # for comparisons; with less, its errors are as large as what is at stake
 _FEW = 1024  # paths of a potential's backward process
-_FULL_DIM = 10
 _COMPARED, _PERMUTATIONS = 2000, 99  # points of either sample that an energy distance compares, at most
 
 
@@ -305,15 +304,16 @@ class Examination:
         )
 
     def _behind(self, dual: Dual, generator: torch.Generator) -> Estimate:
-        """D(λ) − D(ψ) on the second half of the points, for a mixture potential λ fitted to the first half."""
+        """D(λ) − D(ψ) on the second half of the points, for the best mixture potential λ fitted to the first half."""
         x0, x1, e = self.process.x0, self.process.x1, self.process.walk.epsilon
         cut0, cut1 = len(x0) // 2, len(x1) // 2
         fitted = Problem(x0[:cut0], x1[:cut1], e, x0[cut0:], x1[cut1:])
-        solver = FullMixturePotential() if x0.shape[1] <= _FULL_DIM else MixturePotential()
-        seed = drawn_seed(generator)
-        reference = own_pair(solver.solve(fitted, seed), Frame(*_still(x0)))
-        other = duality.dual(reference, x0, x1, self.starts, reference.start(self.starts).double())
-        return other.minus(dual).part(slice(cut1, None), slice(cut0, None)).value
+        seed, found = drawn_seed(generator), []
+        for solver in potentials_for(x0.shape[1]):
+            reference = own_pair(solver.solve(fitted, seed), Frame(*_still(x0)))
+            other = duality.dual(reference, x0, x1, self.starts, reference.start(self.starts).double())
+            found.append(other.minus(dual).part(slice(cut1, None), slice(cut0, None)).value)
+        return max(found, key=lambda behind: behind.value)
 
 
 def own_pair(bridge: WithPotential, frame: Frame) -> Pair:
