@@ -26,7 +26,7 @@ from sbridge.fields import Field, VectorField, side_by_side
 from sbridge.interpolants import Interpolant
 from sbridge.likelihood import DensityMethod, End, LogDensity, cross_entropy, density_method
 from sbridge.points import Points, points_of
-from sbridge.sampling import Diffusion, Simulation, brownian_bridge_step, steps_for
+from sbridge.sampling import Diffusion, Simulation, brownian_bridge_step, graded, steps_for
 from sbridge.tables import html
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Bridge(storage.Storable):
         Args:
             times: within [0, 1], rising (forward process) or falling (backward process): at least two, or one if
                 `start` is another time.
-            simulation: steps, diffusion D, stepper, batch and quiet end (`sbridge.Simulation`).  None, without options,
+            simulation: steps, diffusion D, stepper and batch (`sbridge.Simulation`).  None, without options,
                 draws the paths of a mixture potential from their exact law, without steps: the end, and a Brownian
                 bridge to it.  For every other bridge None is `Simulation()`.
             random_state: seed of the noise.
@@ -319,10 +319,11 @@ class Bridge(storage.Storable):
         self, x: Tensor, times: Sequence[float], sign: int, simulation: Simulation, generator: torch.Generator
     ) -> Iterator[Tensor]:
         level = self.epsilon if simulation.diffusion is None else simulation.diffusion
+        drift, steps = self._drift(level, sign), simulation.steps
+        assert steps is not None  # see `Simulation.with_steps`
         yield x
         for start, stop in pairwise(times):
-            for grid, noise in simulation.grids(start, stop, level):
-                x = simulation.stepper.advance(self._drift(noise, sign), x, grid, noise, generator)
+            x = simulation.stepper.advance(drift, x, graded(start, stop, steps), level, generator)
             yield x
 
     def _drawn_states(

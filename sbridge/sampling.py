@@ -182,8 +182,6 @@ class Simulation(Checked):
             probability-flow ODE.  The marginals are the same for every D.
         stepper: `EULER`, `HEUN` or `RK4`; with D = 0 also `Adaptive`, which chooses its own steps.
         batch: points moved at once, which bounds memory.
-        quiet_end: follow the probability flow for the last 1/steps of time before t = 1 (or 0), so that no noise is
-            added there.  The law is the same, and a narrow law is blurred less.
 
     Raises:
         InputError: steps or batch is below 1, or D is negative or not finite at some time.
@@ -193,7 +191,6 @@ class Simulation(Checked):
     diffusion: Diffusion | None = None
     stepper: Integrator = EULER
     batch: Count = 8192
-    quiet_end: bool = False
 
     def validate(self) -> None:
         if callable(self.diffusion):
@@ -214,16 +211,6 @@ class Simulation(Checked):
     def with_steps(self, steps: int) -> Simulation:
         """The same with so many steps, if they are not given."""
         return replace(self, steps=steps) if self.steps is None else self
-
-    def grids(self, start: float, stop: float, diffusion: Diffusion) -> list[tuple[Tensor, Diffusion]]:
-        """The steps from start to stop and their D, in one or two pieces; with `quiet_end` the last piece has D = 0."""
-        assert self.steps is not None  # see `with_steps`
-        times = graded(start, stop, self.steps)
-        if not self.quiet_end or stop not in (0, 1):
-            return [(times, diffusion)]
-        first = int(((times - stop).abs() > 1 / self.steps).sum())
-        pieces: list[tuple[Tensor, Diffusion]] = [(times[: first + 1], diffusion), (times[first:], 0.0)]
-        return [piece for piece in pieces if len(piece[0]) > 1]
 
 
 def steps_for(epsilon: float, spread: float | None) -> int:

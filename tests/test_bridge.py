@@ -23,7 +23,7 @@ from sbridge.networks import DriftPair
 from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Frame, Problem
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.sampling import HEUN, RK4, Adaptive, Diffusion, PiecewiseLinear, Simulation, graded, steps_for
+from sbridge.sampling import HEUN, RK4, Adaptive, Diffusion, PiecewiseLinear, Simulation, steps_for
 
 FLOAT, EPSILON = torch.float64, 0.3
 GAUSSIANS = (
@@ -227,7 +227,7 @@ def test_a_shared_network_is_saved_once(tmp_path: Path) -> None:
     [
         ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"batch": 0}, "batch must be at least 1"),
-        ({"step": 3}, "no option 'step'; it has steps, diffusion, stepper, batch, quiet_end"),
+        ({"step": 3}, "no option 'step'; it has steps, diffusion, stepper, batch"),
     ],
 )
 def test_bad_simulations_are_refused(options: dict[str, int], message: str) -> None:
@@ -353,43 +353,6 @@ def test_adaptive_steps_move_along_the_flow_only() -> None:
         EXACT.transport(X, stepper=Adaptive())
 
 
-# Bridge: a quiet end
-
-
-@DIRECTIONS
-def test_a_quiet_end_is_steps_of_the_flow(times: tuple[float, float]) -> None:
-    steps = 10
-    *_, before, between, _ = graded(*times, steps).tolist()  # at ten steps, the last tenth of time is two
-    path = EXACT.trajectories(X, (times[0], before, times[1]), steps=steps, random_state=1, quiet_end=True)
-    state = path[1] + (between - before) * EXACT.velocity(before, path[1])
-    torch.testing.assert_close(path[2], state + (times[1] - between) * EXACT.velocity(between, state))
-    noisy = EXACT.trajectories(X, (times[0], before, times[1]), steps=steps, random_state=1)
-    torch.testing.assert_close(noisy[1], path[1])
-    assert (noisy[2] - path[2]).abs().max() > 0.05
-    whole = EXACT.trajectories(X, times, steps=steps, random_state=1, quiet_end=True)
-    torch.testing.assert_close(whole[1], path[2])
-
-
-@DIRECTIONS
-def test_a_last_interval_shorter_than_a_step_is_quiet_as_a_whole(times: tuple[float, float]) -> None:
-    before = abs(times[1] - 0.01)
-    path = EXACT.trajectories(X, (times[0], before, times[1]), steps=10, random_state=1, quiet_end=True)
-    step = (times[1] - before) * EXACT.velocity(before, path[1])
-    torch.testing.assert_close(path[2], path[1] + step)
-
-
-@pytest.mark.parametrize("times", [(0.0, 0.8), (1.0, 0.2), (0.3, 0.6)], ids=str)
-def test_only_ends_are_quiet(times: tuple[float, float]) -> None:
-    quiet, noisy = (EXACT.trajectories(X, times, Simulation(10, quiet_end=q), 1, times[0]) for q in (True, False))
-    assert torch.equal(quiet, noisy)
-
-
-@DIRECTIONS
-def test_the_flow_is_quiet_anyway(times: tuple[float, float]) -> None:
-    quiet, plain = (EXACT.trajectories(X, times, Simulation(10, 0.0, quiet_end=q)) for q in (True, False))
-    torch.testing.assert_close(quiet, plain)
-
-
 def test_seeds_fix_the_noise_and_none_does_not() -> None:
     first, again, other = (EXACT.transport(X, steps=5, random_state=seed) for seed in (3, np.int64(3), 4))
     assert torch.equal(first, again)
@@ -448,24 +411,12 @@ def _moments_at(t: float) -> tuple[Tensor, Tensor]:
 FORWARD, BACKWARD, UNEVEN = (0.0, 0.4, 1.0), (1.0, 0.4, 0.0), PiecewiseLinear((0.1, 1.0, 0.0))
 
 
-@pytest.mark.parametrize(
-    ("diffusion", "times", "quiet_end"),
-    [
-        (0.0, FORWARD, False),
-        (0.5 * EPSILON, BACKWARD, False),
-        (EPSILON, FORWARD, True),
-        (EPSILON, BACKWARD, False),
-        (2 * EPSILON, FORWARD, False),
-        (UNEVEN, FORWARD, False),
-        (UNEVEN, BACKWARD, True),
-    ],
-)
-def test_every_diffusion_has_the_marginals_of_the_bridge(
-    diffusion: Diffusion, times: tuple[float, ...], quiet_end: bool
-) -> None:
+@pytest.mark.parametrize("times", [FORWARD, BACKWARD], ids=["forward", "backward"])
+@pytest.mark.parametrize("diffusion", [0.0, 0.5 * EPSILON, EPSILON, 2 * EPSILON, UNEVEN], ids=str)
+def test_every_diffusion_has_the_marginals_of_the_bridge(diffusion: Diffusion, times: tuple[float, ...]) -> None:
     start = GAUSSIANS[:2] if times[0] == 0 else GAUSSIANS[2:]
     x, n = _sample(*start, 20_000), 20_000
-    path = EXACT.trajectories(x, times, Simulation(30, diffusion, HEUN, quiet_end=quiet_end), random_state=2)
+    path = EXACT.trajectories(x, times, Simulation(30, diffusion, HEUN), random_state=2)
     for t, states in zip(times, path, strict=True):
         mean, cov = _moments_at(t)
         spread = cov.diagonal().sqrt()

@@ -30,7 +30,7 @@ from torch import Tensor
 from sbridge.bridge import Bridge, Direction
 from sbridge.fields import Field
 from sbridge.problems.gaussian import GaussianBridge
-from sbridge.sampling import HEUN, Diffusion, PiecewiseLinear, Simulation
+from sbridge.sampling import HEUN, Diffusion, Simulation
 from sbridge.theory.oracle import MixtureOracle
 
 EVERY_CLOSED_FORM = pytest.mark.parametrize("name", closed_forms())
@@ -175,19 +175,18 @@ def _gap(points: Tensor, law: Law) -> float:
     return float(kstest(points.squeeze(-1).numpy(), _distribution(law)).statistic * np.sqrt(len(points)))
 
 
-def _moved(bridge: Bridge, law0: Law, law1: Law, forward: bool, diffusion: Diffusion, quiet_end: bool) -> float:
+def _moved(bridge: Bridge, law0: Law, law1: Law, forward: bool, diffusion: Diffusion) -> float:
     start, target = (law0, law1) if forward else (law1, law0)
     x = sample(start, POINTS, source=generator(3))
     direction: Direction = "forward" if forward else "backward"
-    found = bridge.transport(x, direction, Simulation(STEPS, diffusion, HEUN, quiet_end=quiet_end), random_state=4)
+    found = bridge.transport(x, direction, Simulation(STEPS, diffusion, HEUN), random_state=4)
     return _gap(found, target)
 
 
 @DIRECTIONS
 @EVERY_CLOSED_FORM
 def test_every_diffusion_carries_a_mixture_to_the_other(name: str, forward: bool) -> None:
-    gaps = {label: _moved(*_tabulated(name), forward, level, False) for label, level in DIFFUSIONS.items()}
-    gaps["function, quiet end"] = _moved(*_tabulated(name), forward, DIFFUSIONS["function"], True)
+    gaps = {label: _moved(*_tabulated(name), forward, level) for label, level in DIFFUSIONS.items()}
     assert max(gaps.values()) < 2.4, gaps
 
 
@@ -197,26 +196,4 @@ def test_noise_without_its_share_of_the_score_is_seen(forward: bool) -> None:
     bridge, law0, law1 = _tabulated("Linear-Brownian")
     forward_field, backward_field = (cast(_Table, field) for field in (bridge.forward_field, bridge.backward_field))
     velocity = _Table((forward_field.values + backward_field.values) / 2)
-    assert _moved(Bridge(velocity, velocity, 1.0), law0, law1, forward, 1.0, False) > 4
-
-
-# A quiet end
-
-
-@DIRECTIONS
-@pytest.mark.parametrize("diffusion", [0.5, PiecewiseLinear((1.0, 0.5, 1.0))], ids=["constant", "function"])
-def test_a_quiet_end_does_not_blur_a_narrow_law(forward: bool, diffusion: Diffusion) -> None:
-    """N(0, 1) → N(1, 0.01²), where the last of 40 noisy steps adds 0.04 or more; the flow adds none."""
-    mean, one = _tensor([0.0]), _tensor([[1.0]])
-    laws = (mean, one, mean + 1, 1e-4 * one)
-    bridge = GaussianBridge(*(laws if forward else (*laws[2:], *laws[:2])), LEVEL)
-    x = torch.randn(4000, 1, generator=generator(), dtype=FLOAT)
-
-    def blur(quiet_end: bool) -> float:
-        """Root mean square distance to the narrow law's mean."""
-        direction: Direction = "forward" if forward else "backward"
-        found = bridge.transport(x, direction, Simulation(40, diffusion, quiet_end=quiet_end), random_state=1)
-        return (found - 1).square().mean().sqrt().item()
-
-    assert blur(quiet_end=False) > 0.03
-    assert blur(quiet_end=True) < 0.9 * blur(quiet_end=False)
+    assert _moved(Bridge(velocity, velocity, 1.0), law0, law1, forward, 1.0) > 4

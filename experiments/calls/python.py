@@ -95,7 +95,6 @@ SETTINGS: Mapping[Callable[..., Any], Mapping[str, Sequence[Any]]] = {
         "batch": WHOLE,
         "diffusion": (-1, float("nan"), float("inf"), "0", lambda t: -t - 1, lambda t: t / 0),
         "stepper": CALLED,
-        "quiet_end": TRUTH,
     },
     Adaptive: {"rtol": REAL, "atol": REAL},
     Effort: {"points": WHOLE, "steps": WHOLE, "diffusion": ((-1.0,), ("a",))},

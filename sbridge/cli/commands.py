@@ -51,8 +51,6 @@ class Sample(PointsOfRun):
     diffusion: Annotated[tuple[NotNegative, ...], tyro.conf.arg(help_behavior_hint=_OWN)] = ()
     """D ≥ 0 of the noise √(2D) dW, in squared units of the data: one number, or several that D(t) goes through at
     equally spaced times, such as 0,0.5,0.  The law at every time is the same for all D."""
-    quiet_end: bool = False
-    """Follow the probability flow in the last step, so that no noise is added there."""
     steps: Annotated[Count | None, tyro.conf.arg(help_behavior_hint="(default: 100, more for a large ε)")] = None
     """Steps from one end to the other, shorter near both."""
 
@@ -76,7 +74,7 @@ class Sample(PointsOfRun):
         if self.ode and self.diffusion:
             raise InputError("--ode means --diffusion 0; give one of them")
         diffusion = 0.0 if self.ode else through(self.diffusion)
-        return Simulation(self.steps, diffusion, quiet_end=self.quiet_end)
+        return Simulation(self.steps, diffusion)
 
     def _move(self, bridge: Bridge, x: NDArray[Any], simulation: Simulation) -> NDArray[Any]:
         """The states at the times asked for, (len(times), n, d)."""
