@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,14 @@ from sbridge.solvers.maxmin import MaxMin
 
 ray = pytest.importorskip("ray")
 
+from pyarrow.fs import LocalFileSystem  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from sbridge import tuning  # noqa: E402
 from sbridge.cli.tune import Tune  # noqa: E402
 from sbridge.tuning.criteria import DualValue, PathKL, criterion_of  # noqa: E402
 from sbridge.tuning.search import SCHEDULERS, Candidates, conduct  # noqa: E402
+from sbridge.tuning.snapshot import Snapshot, put_back  # noqa: E402
 from sbridge.tuning.space import own_settings, solver_of  # noqa: E402
 from sbridge.tuning.trial import REPORTS, Work, for_search  # noqa: E402
 
@@ -451,6 +454,25 @@ def test_a_lost_machine_takes_no_trial_with_it(cluster: Cluster, problem: Proble
         study = conducted(problem, PathKL(), tmp_path, nothing, drawn(4))
     assert gone
     assert [trial.status for trial in study.trials] == ["finished"] * 4
+
+
+def test_the_state_of_a_search_is_put_back_whole(tmp_path: Path) -> None:
+    """After a kill: one file is cut off, one was written by a process that had resumed, and one is missing."""
+    staged, place = tmp_path / "staged", tmp_path / "trials"
+    (staged / "trial_0").mkdir(parents=True)
+    place.mkdir()
+    assert not put_back(str(place))
+    names = {"experiment_state-1.json": "trials", "searcher-state-1.pkl": "searcher"}
+    for name, text in names.items():
+        (staged / name).write_text(text)
+    storage = SimpleNamespace(experiment_driver_staging_path=str(staged), experiment_fs_path=str(place))
+    storage.storage_filesystem = LocalFileSystem()
+    Snapshot().on_step_end(1, [SimpleNamespace(storage=storage)])
+    for name in ("experiment_state-1.json", "experiment_state-2.json", "tuner.pkl"):
+        (place / name).write_text("")
+    assert put_back(str(place))
+    found = {path.name: path.read_text() for path in place.iterdir() if path.suffix != ".zip"}
+    assert found == {**names, "tuner.pkl": ""}
 
 
 def started(*words: object) -> subprocess.Popen[str]:
