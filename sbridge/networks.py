@@ -31,14 +31,14 @@ NetworkFactory = Callable[[int, float, float, float], nn.Module]
 """(dim, spread0, spread1, epsilon) → a module (t, x) ↦ both drifts; the spreads are standard deviations of the data."""
 
 
-def time_features(t: Tensor, octaves: int = 3) -> Tensor:
-    """(..., 1) → (..., 3 + 2·octaves): t itself, sine/cosine pairs of periods 2, 1, ½, …, and log t and log(1 − t).
+def time_features(t: Tensor, octaves: int = 3, logarithms: bool = True) -> Tensor:
+    """(..., 1) → (..., 1 + 2·octaves (+ 2)): t itself, sine/cosine pairs of periods 2, 1, ½, …, and log t, log(1 − t).
 
     The logarithms end at a distance of 0.001 from 0 and 1.  Drifts of narrow laws change by the logarithm of the time
     that is left.
     """
     phases = [2**k * pi * t for k in range(octaves)]
-    logs = [(distance + _NEAREST).log() / 3 + 1 for distance in (t, 1 - t)]
+    logs = [(distance + _NEAREST).log() / 3 + 1 for distance in (t, 1 - t) if logarithms]
     return torch.cat([t, *map(torch.sin, phases), *map(torch.cos, phases), *logs], dim=-1)
 
 
@@ -135,6 +135,7 @@ class DriftPair(Drifts):
         spread0, spread1: standard deviations σ₀, σ₁ of the two datasets (root mean square over coordinates).
         epsilon: the bridge's ε.
         width, depth: size of the residual network.
+        logarithms: whether it sees log t and log(1 − t) (`time_features`).
     """
 
     def __init__(
@@ -145,17 +146,18 @@ class DriftPair(Drifts):
         epsilon: float,
         width: int = 128,
         depth: int = 6,
+        logarithms: bool = True,
     ) -> None:
         super().__init__()
-        self.dim, self.width, self.depth = dim, width, depth
+        self.dim, self.width, self.depth, self.logarithms = dim, width, depth, logarithms
         self.spread0, self.spread1, self.epsilon = spread0, spread1, epsilon
-        times = time_features(torch.zeros(1)).numel()
+        times = time_features(torch.zeros(1), logarithms=logarithms).numel()
         self.network = GatedMLP(dim + times, times, 2 * dim, width, depth, _GAIN)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         r = 1 - t
         spread = (r**2 * self.spread0**2 + t**2 * self.spread1**2 + 2 * self.epsilon * t * r).sqrt()
-        times = time_features(t.reshape(t.shape or (1,)))
+        times = time_features(t.reshape(t.shape or (1,)), logarithms=self.logarithms)
         features = torch.cat([x / spread, times.expand(*x.shape[:-1], -1)], dim=-1)
         value: Tensor = max(self.spread0, self.spread1) * self.network(features, times)
         return value
@@ -172,13 +174,16 @@ class ResidualNetwork(Checked):
     Args:
         width: units of a hidden layer.
         depth: hidden layers.
+        logarithms: whether it sees log t and log(1 − t), too.  Without them it is less drawn to targets next to the
+            ends, which is better where a method does not weigh these down.
     """
 
     width: Count = 128
     depth: Count = 6
+    logarithms: bool = True
 
     def __call__(self, dim: int, spread0: float, spread1: float, epsilon: float) -> DriftPair:
-        return DriftPair(dim, spread0, spread1, epsilon, self.width, self.depth)
+        return DriftPair(dim, spread0, spread1, epsilon, self.width, self.depth, self.logarithms)
 
 
 class OwnDrifts(Drifts):

@@ -80,6 +80,7 @@ def test_time_features_have_the_periods_they_are_said_to() -> None:
     t = torch.linspace(0, 1, 9, dtype=FLOAT)[:, None]
     features = time_features(t, octaves=3)
     assert features.shape == (9, 9)
+    assert torch.equal(time_features(t, octaves=3, logarithms=False), features[:, :7])
     torch.testing.assert_close(features[:, :1], t)
     for k in range(3):
         torch.testing.assert_close(features[:, 1 + k : 2 + k], torch.sin(2**k * pi * t))

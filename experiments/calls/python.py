@@ -89,7 +89,7 @@ SETTINGS: Mapping[Callable[..., Any], Mapping[str, Sequence[Any]]] = {
     GeomlossSinkhorn: SINKHORN,
     BlockwiseSinkhorn: SINKHORN,
     Auto: {"network": (*KIND, None), "budget": ("soon", "-1s", -1, 0, float("nan"), [3])},
-    ResidualNetwork: {"width": WHOLE, "depth": WHOLE},
+    ResidualNetwork: {"width": WHOLE, "depth": WHOLE, "logarithms": TRUTH},
     Simulation: {
         "steps": WHOLE,
         "batch": WHOLE,

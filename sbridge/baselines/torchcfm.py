@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from sbridge.baselines.matching import brownian_bridges
-from sbridge.baselines.score_flow import MinibatchPot, flow_and_score_losses
+from sbridge.baselines.score_flow import NETWORK, MinibatchPot, flow_and_score_losses
 from sbridge.couplings.base import rows_of
 from sbridge.errors import InputError
+from sbridge.networks import NetworkFactory
 from sbridge.solvers.data import Data
 from sbridge.solvers.method import Batch, MakeCoupling, Method, TrainingState
 from sbridge.solvers.network_solver import NetworkSolver
@@ -50,6 +51,7 @@ class TorchCfm(NetworkSolver):
     name: ClassVar[str] = "torchcfm [SF]²M"
 
     coupling: MakeCoupling = MinibatchPot
+    network: NetworkFactory = NETWORK
     ot_method: Literal["sinkhorn", "exact"] = "sinkhorn"
 
     def method(self, data: Data) -> TorchCfmMethod:
