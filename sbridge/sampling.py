@@ -25,7 +25,6 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from annotated_types import MinLen
-from scipy.special import betainc, betaincinv
 from torch import Tensor
 
 from sbridge.checks import Checked, Count, NotNegative, Positive
@@ -234,6 +233,8 @@ def even(start: float, stop: float, steps: int) -> Tensor:
 
 def graded(start: float, stop: float, steps: int) -> Tensor:
     """Times from start to stop, both within [0, 1], that are denser towards 0 and 1; `steps` steps from 0 to 1."""
+    from scipy.special import betainc, betaincinv  # here, because importing it takes long
+
     first, last = betainc(_GRADE, _GRADE, [start, stop])
     count = max(1, round(steps * abs(last - first)))
     first, last = betainc(_GRADE, _GRADE, np.clip([start, stop], _NEAREST, 1 - _NEAREST))
