@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import islice
 from math import log
 
@@ -237,3 +239,20 @@ def test_kinetic_energy_is_that_of_the_gaussian_bridge(n: int, repeats: int, eps
     estimate = Estimate.of(torch.tensor(found))
     assert estimate.standard_error < 0.08
     assert abs(estimate.value - truth.kinetic_energy().value) < 3 * estimate.standard_error
+
+
+_HALF_STEP = """
+import resource, torch
+from sbridge.plans.cost import Cost
+torch.set_num_threads(1)
+cost, start = Cost.between(torch.randn(8192, 2), torch.randn(131_072, 2), 0.5), torch.zeros(131_072).double()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+cost.half_step_with_partners(start, 16, torch.Generator().manual_seed(0))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+def test_memory_does_not_grow_with_the_blocks_of_a_half_step() -> None:
+    grown = subprocess.run([sys.executable, "-c", _HALF_STEP], capture_output=True, text=True, check=True).stdout
+    assert int(grown) < 100_000  # kB; what is kept are 8,192 rows of 17 numbers, and there were 600,000 once

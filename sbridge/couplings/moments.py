@@ -13,6 +13,8 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from sbridge.arrays import by_rows
+
 __all__ = ["BUMPS", "moment_step"]
 
 BUMPS = 128  # at most
@@ -36,7 +38,7 @@ def moment_step(x1: Tensor, masses: Tensor, rows: Tensor, centres: Tensor, epsil
         epsilon: ε of dX = u dt + √(2ε) dW.
     """
     width = _width(centres, epsilon)
-    values = torch.cat([_functions(part, centres, width) for part in x1.split(_AT_ONCE)])
+    values = by_rows(lambda part: _functions(part, centres, width), x1)
     values -= values.mean(0)
     excess = ((masses - 1).to(values) @ values).double() / len(values)
     within, total = _covariances(values, rows)

@@ -10,7 +10,7 @@ both f and s and computes each exponential once.  Where points have weights, the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log
 
@@ -63,12 +63,11 @@ class Cost:
     def half_step(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """The f (n0,) with exact rows for g (n1,), and the columns' masses s (n1,)."""
         bias, mean = self._bias(g)
-        masses, logs = torch.zeros_like(g), []
-        blocks = zip(self._kernels(bias), self._row_weights_in_blocks(), strict=True)
-        for (kernel, largest), weights in blocks:
+        masses, logs, weights = torch.zeros_like(g), self._for_each_row(), self.row_weights.to(self.x)
+        for rows, kernel, largest in self._kernels(bias):
             totals = kernel.sum(1)
-            masses += (weights / totals) @ kernel
-            logs.append(largest + totals.log())
+            masses += (weights[rows] / totals) @ kernel
+            logs[rows] = largest + totals.log()
         return self._potential(logs, mean), self._masses(masses)
 
     def half_step_with_partners(
@@ -76,23 +75,23 @@ class Cost:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The answers of `half_step`, and columns drawn from the law of each row, (n0, uses)."""
         bias, mean = self._bias(g)
-        masses, logs, columns = torch.zeros_like(g), [], []
-        blocks = zip(self._kernels(bias), self._row_weights_in_blocks(), strict=True)
-        for (kernel, largest), weights in blocks:
+        masses, logs, weights = torch.zeros_like(g), self._for_each_row(), self.row_weights.to(self.x)
+        columns = torch.empty(len(self.x), uses, dtype=torch.long, device=self.x.device)
+        for rows, kernel, largest in self._kernels(bias):
             totals = kernel.sum(1)
-            masses += (weights / totals) @ kernel
-            logs.append(largest + totals.log())
-            columns.append(_drawn_columns(kernel, uses, generator))
-        return self._potential(logs, mean), self._masses(masses), torch.cat(columns)
+            masses += (weights[rows] / totals) @ kernel
+            logs[rows] = largest + totals.log()
+            columns[rows] = _drawn_columns(kernel, uses, generator)
+        return self._potential(logs, mean), self._masses(masses), columns
 
     def mean_entropy(self, g: Tensor) -> float:
         """The mean entropy of the rows' laws for g (n1,), in nats."""
         bias, _ = self._bias(g)
-        found = []
-        for kernel, _ in self._kernels(bias):
+        entropies = self._for_each_row()
+        for rows, kernel, _ in self._kernels(bias):
             totals = kernel.sum(1)
-            found.append(totals.log() + torch.special.entr(kernel).sum(1) / totals)
-        return float(torch.cat(found).mean())
+            entropies[rows] = totals.log() + torch.special.entr(kernel).sum(1) / totals
+        return float(entropies.mean())
 
     def refined(self, g: Tensor, iterations: int) -> Tensor:
         """g (n1,) after some Sinkhorn iterations on exponentials that are computed once and held, (n0, n1).
@@ -100,7 +99,9 @@ class Cost:
         The iterate is v = exp(change of g).  Near the fixed point it stays moderate and needs no logarithms.
         """
         bias, _ = self._bias(g)
-        kernel = torch.cat([block for block, _ in self._kernels(bias)])
+        kernel = self.x.new_empty(len(self.x), len(g))
+        for part, block, _ in self._kernels(bias):
+            kernel[part] = block
         v, rows, columns = torch.ones_like(bias), self.row_weights.to(bias), self.column_weights.to(bias)
         for _ in range(iterations):
             v = len(self.x) / len(g) * columns / ((rows / (kernel @ v)) @ kernel)
@@ -109,24 +110,28 @@ class Cost:
     def transport_cost(self, g: Tensor) -> Tensor:
         """E_π c of the plan with exact rows for g (n1,)."""
         bias, _ = self._bias(g)
-        blocks = zip(self._kernels(bias), self.x.split(self._rows_at_once), strict=True)
-        parts = [(kernel * (self.columns - x @ self.y.T)).sum(1) / kernel.sum(1) for (kernel, _), x in blocks]
-        return (self.row_weights * (self.rows + torch.cat(parts))).mean()
+        costs = torch.zeros_like(self.rows)
+        for rows, kernel, _ in self._kernels(bias):
+            costs[rows] = (kernel * (self.columns - self.x[rows] @ self.y.T)).sum(1) / kernel.sum(1)
+        return (self.row_weights * (self.rows + costs)).mean()
 
-    @property
-    def _rows_at_once(self) -> int:
-        return max(1, _ENTRIES_AT_ONCE // len(self.y))
+    def _kernels(self, bias: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Blocks of exp(bias + ⟨x, y⟩), each row over its largest entry: which rows, the block, and the logs of these.
 
-    def _row_weights_in_blocks(self) -> Sequence[Tensor]:
-        blocks: Sequence[Tensor] = self.row_weights.to(self.x).split(self._rows_at_once)
-        return blocks
-
-    def _kernels(self, bias: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Blocks of rows of exp(bias + ⟨x, y⟩), each row over its largest entry, and the logs of these entries."""
-        for x in self.x.split(self._rows_at_once):
-            kernel = torch.addmm(bias, x, self.y.T)
+        A block is overwritten by the next, and what is kept of it is put where there is room for all rows: small pieces
+        of memory that are kept would lie between large ones that are freed, and what is in use would grow all the time.
+        """
+        at_once = min(len(self.x), max(1, _ENTRIES_AT_ONCE // len(self.y)))
+        space = self.x.new_empty(at_once, len(self.y))
+        for first in range(0, len(self.x), at_once):
+            rows = slice(first, min(first + at_once, len(self.x)))
+            kernel = torch.addmm(bias, self.x[rows], self.y.T, out=space[: rows.stop - first])
             largest = kernel.amax(1, keepdim=True)
-            yield kernel.sub_(largest).clamp_(min=_SMALLEST_LOG).exp_(), largest[:, 0]
+            yield rows, kernel.sub_(largest).clamp_(min=_SMALLEST_LOG).exp_(), largest[:, 0]
+
+    def _for_each_row(self) -> Tensor:
+        """Room for a number for each row, (n0,)."""
+        return self.x.new_empty(len(self.x))
 
     def _bias(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """g − columns (n1,) in the precision of the points, less its mean for the sake of precision, and the mean."""
@@ -137,9 +142,9 @@ class Cost:
         """Masses of the columns, each over that of its weight, from sums over the rows, (n1,)."""
         return sums * (len(self.y) / len(self.x)) / self.column_weights
 
-    def _potential(self, logs: list[Tensor], mean: Tensor) -> Tensor:
+    def _potential(self, logs: Tensor, mean: Tensor) -> Tensor:
         """f (n0,) from the logarithms of the rows' sums."""
-        return self.rows - torch.cat(logs).double() - mean + log(len(self.y))
+        return self.rows - logs.double() - mean + log(len(self.y))
 
 
 def _drawn_columns(weights: Tensor, uses: int, generator: torch.Generator) -> Tensor:
