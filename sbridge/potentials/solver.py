@@ -45,7 +45,7 @@ _COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50)
 _PER_COMPONENT = 10  # points
 _STARTS = 4096  # points of x0 stored with the bridge
 _FULL_DIM = 10  # largest d for mixtures with full covariances
-_GAUSSIAN_DIM = 500  # for one of them
+_GAUSSIAN_DIM = 1024  # for one of them
 
 
 @dataclass(frozen=True)
