@@ -3,8 +3,8 @@
 With e = 2ε and symmetric S_k the potential of `potentials.field` has, up to a constant, λ(0, x) = e log Σ_k f_k(x) and
 λ(1, y) = |y|²/2 + e log Σ_k g_k(y), log f_k = log w_k + (x·(S_k − I)x + 2 r_k·x)/2e and g_k = w_k N(y | r_k, eS_k).  It
 is fitted by maximising the dual D = E λ(1, x1) − E λ(0, x0).  Let f̂_k and ĝ_k be the shares of component k in the two
-sums.  Its mass, mean and variance on either side are those of the points there, weighted by its shares.  The
-derivatives of D vanish if
+sums.  Its mass, mean and variance on either side are those of the points there, weighted by its shares; variances of
+few points are then shrunk (`shrinkage`).  The derivatives of D vanish if
 
     E f̂_k = E ĝ_k,    mean1 = S_k mean0 + r_k,    variance1 = S_k² variance0 + e S_k:
 
@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from sbridge.potentials.selection import Weighted
+from sbridge.potentials.shrinkage import effective_points, shrunk_variances
 
 __all__ = ["LEAST_VARIANCE", "ROWS", "Ascent", "Cells", "Parameters", "State", "clusters", "log_sum_and_shares"]
 
@@ -63,7 +64,8 @@ class Cells:
             sums += torch.stack([share @ rows, share @ rows.square()])
         totals = shares.double().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
         means, squares = sums / totals[:, None]
-        return cls(totals / len(x), means, (squares - means.square()).clamp(min=LEAST_VARIANCE))
+        variances = (squares - means.square()).clamp(min=LEAST_VARIANCE)
+        return cls(totals / len(x), means, shrunk_variances(variances, effective_points(shares)))
 
 
 @dataclass(frozen=True)

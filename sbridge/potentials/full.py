@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sbridge.potentials.field import MixtureDrift
 from sbridge.potentials.fit import LEAST_VARIANCE, ROWS, Cells, Parameters
+from sbridge.potentials.shrinkage import effective_points, shrunk_eigenvalues
 
 __all__ = ["FullCells", "FullMixtureDrift", "FullParameters"]
 
@@ -38,8 +39,12 @@ class FullCells(Cells):
         totals = shares.double().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
         means = first / totals[:, None]
         covs = second / totals[:, None, None] - means[:, :, None] * means[:, None, :]
-        points = totals.square() / shares.double().square().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
-        return cls(totals / len(x), means, _mapped(covs, lambda size: shrunk(size.clamp(min=LEAST_VARIANCE), points)))
+        points = effective_points(shares)
+
+        def sizes(found: Tensor) -> Tensor:
+            return shrunk_eigenvalues(found.clamp(min=LEAST_VARIANCE), points)
+
+        return cls(totals / len(x), means, _mapped(covs, sizes))
 
 
 @dataclass(frozen=True)
@@ -119,30 +124,6 @@ class FullMixtureDrift(MixtureDrift):
     def _out(self, places: Tensor) -> Tensor:
         """Back from there, (..., K, d)."""
         return torch.einsum("...ke,kde->...kd", places, self.axes)
-
-
-def shrunk(sizes: Tensor, points: Tensor) -> Tensor:
-    """Eigenvalues of covariances of points as they are for the law: those of few points are too far apart.
-
-    Quadratic-inverse shrinkage; with many more points than dimensions, next to nothing changes.  What is small by
-    itself stays small, other than under a shrinkage towards the mean.  Source: Ledoit & Wolf, Bernoulli 28, 2022,
-    section 4.  Where there are no more points than dimensions, nothing is changed.
-
-    Args:
-        sizes: eigenvalues of the sample's covariances, (K, d), positive.
-        points: effective numbers of points, (K,).
-    """
-    share = (sizes.shape[1] / points)[:, None]
-    width = (share**0.7 / sizes.shape[1] ** 0.35)[..., None]  # of the kernel, in relation to an eigenvalue
-    inverse = 1 / sizes
-    others = inverse[:, None, :]
-    apart = others - inverse[:, :, None]
-    kernel = others / (apart.square() + (width * others).square())
-    real, imaginary = (kernel * apart).mean(2), (kernel * width * others).mean(2)
-    factors = (1 - share).square() + 2 * share * (1 - share) * real + share.square() * (real**2 + imaginary**2)
-    found = sizes / factors
-    found = found * (sizes.sum(1) / found.sum(1))[:, None]
-    return torch.where(share < 1, found, sizes)
 
 
 def _slope(square: Tensor, e: float) -> Tensor:
