@@ -95,8 +95,8 @@ def spreads(
 ) -> None:
     """Fit Gaussians with the default solver and compare standard deviations at both ends; ε is in units of variance.
 
-    A fit is in order if all standard deviations are within 15 % on twice as many new points, or if it was refused or
-    warned of.
+    A fit is in order if all standard deviations are within 15 % on ten times as many new points, or if it was refused
+    or warned of.
     """
     rows = Rows(out, "spreads")
     for dim in dims:
@@ -111,7 +111,7 @@ def spreads(
 
 
 def _spread(dim: int, epsilon: float, scale: float, points: int, budget: str) -> Mapping[str, Cell]:
-    problem = Gaussian(dim=dim, epsilon=epsilon, samples=points, test_samples=2 * points).build()
+    problem = Gaussian(dim=dim, epsilon=epsilon, samples=points, test_samples=10 * points).build()
     x0, x1, test0, test1 = (scale * x.numpy() for x in (problem.x0, problem.x1, problem.test0, problem.test1))
     try:
         with warnings.catch_warnings(record=True) as caught:

@@ -44,7 +44,7 @@ _FIRST_WORK, _LAST_WORK = 160_000, 2_500_000  # most points per side × componen
 _COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50)
 _PER_COMPONENT = 10  # points
 _STARTS = 4096  # points of x0 stored with the bridge
-_FULL_DIM = 10  # largest d for mixtures with full covariances
+_FULL_DIM = 16  # largest d for mixtures with full covariances
 _GAUSSIAN_DIM = 1024  # for one of them
 
 
@@ -130,7 +130,7 @@ class MixturePotential(Checked):
 
 @dataclass(frozen=True)
 class FullMixturePotential(MixturePotential):
-    """Fit a mixture potential with full covariances, for correlated data in up to about ten dimensions.
+    """Fit a mixture potential with full covariances, for correlated data in up to about sixteen dimensions.
 
     Its cost grows with d² per point and component.  Arguments and errors are those of `MixturePotential`.
     """
@@ -150,7 +150,7 @@ class FullMixturePotential(MixturePotential):
 def potentials_for(dim: int) -> list[MixturePotential]:
     """The mixture potentials to try in d dimensions, from cheap to dear.
 
-    Full covariances serve correlated data; in more than ten dimensions there is one component with them, a Gaussian.
+    Full covariances serve correlated data.  In more than sixteen dimensions one component has them, a Gaussian.
     """
     if dim <= _FULL_DIM:
         return [MixturePotential(), FullMixturePotential()]
