@@ -97,7 +97,7 @@ def test_where_a_closed_form_is_the_bridge_no_network_is_trained(name: str) -> N
 
 
 def test_where_none_is_a_network_is_trained_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contest_module, "families", lambda dim: families(dim)[:1])
+    monkeypatch.setattr(contest_module, "families", lambda problem: families(problem)[:1])
     contest = fought(Auto(NETWORK), PROBLEMS["shapes"])
     assert max(check.p_value for check in contest.checks) <= 0.05
     answer = contest.bridge()
@@ -273,3 +273,15 @@ def test_a_field_turned_is_the_drift_in_reversed_time(make: Callable[[], Field])
     field, x, t = make(), torch.randn(5, 2, generator=generator()), torch.tensor(0.3)
     torch.testing.assert_close(turned(field)(t, x), -field(1 - t, x))
     torch.testing.assert_close(turned(turned(field))(t, x), field(t, x))
+
+
+@pytest.mark.usefixtures("always")
+def test_a_network_that_takes_too_long_to_compare_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contest_module, "_JUDGED", 10**9)
+    contest = fought(Auto(NETWORK, budget=2.0), PROBLEMS["Gaussian"])
+    answer = contest.bridge()
+    assert "more than twice the budget" in str(answer.tried)
+    assert NETWORK.name not in str(answer.tried)
+    again = Auto(NETWORK, budget=2.0).start(PROBLEMS["Gaussian"])
+    again.load_state_dict(contest.state_dict())
+    assert "more than twice the budget" in str(again.bridge().tried)

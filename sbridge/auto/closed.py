@@ -60,9 +60,9 @@ FitClosed = Callable[[Problem, int], Found]
 """Fits to a problem from a seed."""
 
 
-def families(dim: int) -> list[FitClosed]:
-    """The families to try in d dimensions, from cheap to dear."""
-    return [_straight, *map(_family, potentials_for(dim))]
+def families(problem: Problem) -> list[FitClosed]:
+    """The families to try, from cheap to dear."""
+    return [_straight, *map(_family, potentials_for(problem.x0, problem.x1))]
 
 
 def _family(solver: MixturePotential) -> FitClosed:

@@ -37,7 +37,9 @@ __all__ = ["Contest"]
 
 _SAME = 0.05  # p-value from which two laws count as one
 _PASSES = 100  # over the points: a network that sees them more often learns them by heart
-_JUDGED = 2000  # steps of the training that take as long as the comparison of the network
+_JUDGED = 1200  # steps of the training that take as long as the comparison of the network, or longer
+_SOME_STEPS, _LONGEST = 50, 2.0  # steps by which the time of the comparison is known; most of it, in budgets
+_TOO_SLOW = "No network: to compare it would take more than twice the budget."
 
 
 class Contest:
@@ -63,7 +65,7 @@ class Contest:
         self.generator = torch.Generator(problem.x0.device).manual_seed(random_state)
         out = HeldOut.of(problem, random_state)
         self.sides = out, out.exchanged()
-        fits = (fitted(family, self.sides, random_state) for family in families(problem.dim))
+        fits = (fitted(family, self.sides, random_state) for family in families(out.fitted))
         self.closed = [one for fit in fits for one in fit]
         self.checks = [side.check(best_in(k, self.closed).ways[k].field) for k, side in enumerate(self.sides)]
         self.most = max(1, _PASSES * min(len(out.fitted.x0), len(out.fitted.x1)) // network.batch)
@@ -101,12 +103,16 @@ class Contest:
         """
         if self.training is None:
             return
-        begin = perf_counter() - self.network_seconds
+        begin, first = perf_counter() - self.network_seconds, None
         try:
             for progress in self._paced(self.training):
                 self._note_kept(self.training)
                 self.network_seconds = perf_counter() - begin
                 yield progress
+                first = first or (progress.step, self.network_seconds)  # without the first plan between all points
+                if self._too_slow(progress.step - first[0], self.network_seconds - first[1]):
+                    self.training, self.stopped = None, _TOO_SLOW
+                    return
         except DivergenceError as error:
             self.stopped = str(error)
 
@@ -127,19 +133,29 @@ class Contest:
         """What cannot be computed again from the seed: the state of the training, and the time that has gone."""
         training = None if self.training is None else self.training.state_dict()
         seconds = {"seconds": perf_counter() - self.began, "network_seconds": self.network_seconds}
-        return {"training": training, "kept_step": self.kept_step, **seconds}
+        return {"training": training, "kept_step": self.kept_step, "stopped": self.stopped, **seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a `state_dict` of a contest with the same settings and problem."""
+        if state["training"] is None:
+            self.training = None
         if self.training is not None:
             self.training.load_state_dict(state["training"])
             self._kept = self.training.answer.kept
-        self.kept_step, self.network_seconds = state["kept_step"], state["network_seconds"]
+        self.kept_step, self.network_seconds, self.stopped = (
+            state[name] for name in ("kept_step", "network_seconds", "stopped")
+        )
         self.began = perf_counter() - state["seconds"]
 
     def _left(self) -> float:
         """Seconds of the budget."""
         return inf if self.budget is None else self.budget - (perf_counter() - self.began)
+
+    def _too_slow(self, steps: int, seconds: float) -> bool:
+        """Whether the comparison would take much longer than everything may, by the time of some steps."""
+        if self.budget is None or steps < _SOME_STEPS:
+            return False
+        return seconds / steps * _JUDGED > _LONGEST * self.budget
 
     def _paced(self, training: Training) -> Iterator[Progress]:
         left = self._left()
@@ -179,6 +195,8 @@ class Contest:
 
     def _ended(self) -> str:
         """Why the contest ended."""
+        if self.stopped == _TOO_SLOW:
+            return _TOO_SLOW
         if self.training is None:
             seen = " and ".join(f"{found.divergence} nats (p {found.p_value:.2g})" for found in self.checks)
             return f"No network: the ends of the best closed forms cannot be told from the data, {seen}."

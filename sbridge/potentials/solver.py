@@ -45,7 +45,7 @@ _COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50)
 _PER_COMPONENT = 10  # points
 _STARTS = 4096  # points of x0 stored with the bridge
 _FULL_DIM = 16  # largest d for mixtures with full covariances
-_GAUSSIAN_DIM = 1024  # for one of them
+_GAUSSIAN_DIM = 512  # for one of them
 
 
 @dataclass(frozen=True)
@@ -147,14 +147,18 @@ class FullMixturePotential(MixturePotential):
         return Reversed(self._drift(self._best(x1, x0, 2 * epsilon, random_state), epsilon))
 
 
-def potentials_for(dim: int) -> list[MixturePotential]:
-    """The mixture potentials to try in d dimensions, from cheap to dear.
+def potentials_for(x0: Tensor, x1: Tensor) -> list[MixturePotential]:
+    """The mixture potentials to try on samples (n0, d) and (n1, d), from cheap to dear.
 
-    Full covariances serve correlated data.  In more than sixteen dimensions one component has them, a Gaussian.
+    Full covariances serve correlated data.  In more than sixteen dimensions one component has them, a Gaussian, where
+    there are more points than dimensions.
     """
+    dim = x0.shape[1]
     if dim <= _FULL_DIM:
         return [MixturePotential(), FullMixturePotential()]
-    return [FullMixturePotential(1), MixturePotential()] if dim <= _GAUSSIAN_DIM else [MixturePotential()]
+    if dim <= min(_GAUSSIAN_DIM, len(x0) - 1, len(x1) - 1):
+        return [FullMixturePotential(1), MixturePotential()]
+    return [MixturePotential()]
 
 
 def _normalised(found: Parameters) -> Tensor:

@@ -309,7 +309,7 @@ class Examination:
         cut0, cut1 = len(x0) // 2, len(x1) // 2
         fitted = Problem(x0[:cut0], x1[:cut1], e, x0[cut0:], x1[cut1:])
         seed, found = drawn_seed(generator), []
-        for solver in potentials_for(x0.shape[1]):
+        for solver in potentials_for(fitted.x0, fitted.x1):
             reference = own_pair(solver.solve(fitted, seed), Frame(*_still(x0)))
             other = duality.dual(reference, x0, x1, self.starts, reference.start(self.starts).double())
             found.append(other.minus(dual).part(slice(cut1, None), slice(cut0, None)).value)
