@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from sbridge.evaluation.certificate.estimate import WithPotential
 from sbridge.fields import Field, Framed, Reversed
-from sbridge.potentials.bridge import PotentialBridge
+from sbridge.potentials.bridge import PotentialBridge, TurnedPotential
 from sbridge.potentials.field import MixtureDrift
 from sbridge.potentials.solver import FullMixturePotential, MixturePotential, potentials_for
 from sbridge.problem import Frame, Problem
@@ -76,21 +75,10 @@ def turned(field: Field) -> Field:
     return field.inner if isinstance(field, Reversed) else Reversed(field)
 
 
-@dataclass(frozen=True)
-class _Backward:
-    """The backward process of a potential's bridge in reversed time."""
-
-    bridge: PotentialBridge
-    epsilon: float
-
-    def potential(self, t: Tensor, x: Tensor) -> Tensor:
-        return self.bridge.backward_potential(1 - t, x)
-
-
 def _both(bridge: PotentialBridge) -> tuple[KnownProcess, KnownProcess]:
     """The forward process, and the backward process in reversed time."""
     return KnownProcess(bridge.forward_field, bridge), KnownProcess(
-        turned(bridge.backward_field), _Backward(bridge, bridge.epsilon)
+        turned(bridge.backward_field), TurnedPotential(bridge)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -14,7 +15,7 @@ from sbridge.fields import Field, Framed, Reversed, VectorField
 from sbridge.potentials.backward import MixtureBackward
 from sbridge.potentials.field import MixtureDrift
 
-__all__ = ["PotentialBridge"]
+__all__ = ["PotentialBridge", "TurnedPotential"]
 
 
 class PotentialBridge(ExactBridge):
@@ -126,3 +127,18 @@ def _backward_potential(field: object, t: Tensor, y: Tensor) -> Tensor:
         return field.inner.potential(1 - t, y)
     assert isinstance(field, MixtureBackward)
     return field.potential(t, y)
+
+
+@dataclass(frozen=True)
+class TurnedPotential:
+    """The potential of a bridge's backward process in reversed time: of the Schrödinger bridge that starts at x1."""
+
+    bridge: PotentialBridge
+
+    @property
+    def epsilon(self) -> float:
+        return self.bridge.epsilon
+
+    def potential(self, t: Tensor, x: Tensor) -> Tensor:
+        """λ̃(1 − t, x), as `PotentialBridge.backward_potential`."""
+        return self.bridge.backward_potential(1 - t, x)

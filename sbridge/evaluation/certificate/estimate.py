@@ -46,6 +46,7 @@ from sbridge.evaluation.certificate.statement import (
 from sbridge.evaluation.certificate.walks import STEPS, Walk, martingale, rotation, run
 from sbridge.evaluation.distances import relabelled_distances
 from sbridge.fields import Reversed, VectorField
+from sbridge.potentials.bridge import PotentialBridge, TurnedPotential
 from sbridge.potentials.solver import potentials_for
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener, Progress
@@ -57,6 +58,7 @@ _LARGEST = 10_000  # points a side that are used
 QUICK = Care(8192, 500, 128, 32)  # for comparisons; with less, its errors are as large as what is at stake
 _FEW = 1024  # paths of a potential's backward process
 _COMPARED, _PERMUTATIONS = 2000, 99  # points of either sample that an energy distance compares, at most
+_ZERO = Estimate(0.0, 0.0)  # the distance of an exact bridge to itself: its paths would only add their steps' error
 
 
 def certify(
@@ -83,9 +85,14 @@ def certify(
         pair = there.own_pair or there.pair(care, generator, tell)
         forward = Examination.of(there, pair, care, generator, tell).passage(generator, columns)
         if own:  # one process, of one potential, whose backward drift takes long to evaluate
+            forward = replace(forward, distance=_ZERO, fewer_paths=_ZERO, fewer_steps=_ZERO)
             back = Process.of(bridge, "backward", x1[:_FEW], x0, 0, generator, tell)
             ends = back.moved(generator)
-            backward = replace(forward, ends=back.ends(ends, generator), column=back.column(ends, columns))
+            found = back.ends(ends, generator), back.column(ends, columns)
+            backward = replace(forward, ends=found[0], column=found[1])
+            if isinstance(bridge, PotentialBridge):  # of any other, both directions are one exact process
+                places = back.frame.shift1 + back.frame.scale * ends
+                backward = _by_potential(backward, TurnedPotential(bridge), x1, x0, places, care, generator)
         else:
             back = Process.of(bridge, "backward", x1, x0, care.paths, generator, tell)
             backward = Examination.of(back, back.pair(care, generator, tell), care, generator, tell).passage(
@@ -211,6 +218,11 @@ class Process:
         return columns.widest_gap(data, ends)
 
     @property
+    def problem(self) -> Problem:
+        """Its points, in the frame's coordinates."""
+        return Problem(self.x0, self.x1, self.walk.epsilon, self.x0, self.x1)
+
+    @property
     def own_pair(self) -> Pair | None:
         """ψ and λ_ψ, where the bridge knows them and this is its forward process."""
         return own_pair(self.bridge, self.frame) if isinstance(self.bridge, WithPotential) else None
@@ -294,7 +306,7 @@ class Examination:
             fewer_steps=Estimate.of(change),
             residual=self.pair.residual,
             dual=dual.value,
-            behind=self._behind(dual, generator),
+            behind=_behind(self.process.problem, self.starts, dual, generator),
             end_error=_difference(self.pair.end(self.process.walk.x).double(), dual.ends),
             ends=self.process.ends(moved, generator),
             column=self.process.column(moved, columns),
@@ -303,17 +315,37 @@ class Examination:
             turning=turning,
         )
 
-    def _behind(self, dual: Dual, generator: torch.Generator) -> Estimate:
-        """D(λ) − D(ψ) on the second half of the points, for the best mixture potential λ fitted to the first half."""
-        x0, x1, e = self.process.x0, self.process.x1, self.process.walk.epsilon
-        cut0, cut1 = len(x0) // 2, len(x1) // 2
-        fitted = Problem(x0[:cut0], x1[:cut1], e, x0[cut0:], x1[cut1:])
-        seed, found = drawn_seed(generator), []
-        for solver in potentials_for(fitted.x0, fitted.x1):
-            reference = own_pair(solver.solve(fitted, seed), Frame(*_still(x0)))
-            other = duality.dual(reference, x0, x1, self.starts, reference.start(self.starts).double())
-            found.append(other.minus(dual).part(slice(cut1, None), slice(cut0, None)).value)
-        return max(found, key=lambda behind: behind.value)
+
+def _by_potential(
+    passage: Passage,
+    bridge: WithPotential,
+    x0: Tensor,
+    x1: Tensor,
+    ends: Tensor,
+    care: Care,
+    generator: torch.Generator,
+) -> Passage:
+    """The passage with what needs no paths, by the potential of its own process, which ends at `ends` (m, d)."""
+    frame, inside = _framed(x0, x1, bridge.epsilon)
+    pair, starts = own_pair(bridge, frame), inside.x0[: care.starts]
+    dual = duality.dual(pair, inside.x0, inside.x1, starts, pair.start(starts).double())
+    places = (ends - frame.shift1) / frame.scale
+    error = _difference(pair.end(places.to(inside.x1)).double(), dual.ends)
+    behind = _behind(inside, starts, dual, generator)
+    return replace(passage, dual=dual.value, behind=behind, end_error=error)
+
+
+def _behind(inside: Problem, starts: Tensor, dual: Dual, generator: torch.Generator) -> Estimate:
+    """D(λ) − D(ψ) on the second half of the points, for the best mixture potential λ fitted to the first half."""
+    x0, x1 = inside.x0, inside.x1
+    cut0, cut1 = len(x0) // 2, len(x1) // 2
+    fitted = Problem(x0[:cut0], x1[:cut1], inside.epsilon, x0[cut0:], x1[cut1:])
+    seed, found = drawn_seed(generator), []
+    for solver in potentials_for(fitted.x0, fitted.x1):
+        reference = own_pair(solver.solve(fitted, seed), Frame(*_still(x0)))
+        other = duality.dual(reference, x0, x1, starts, reference.start(starts).double())
+        found.append(other.minus(dual).part(slice(cut1, None), slice(cut0, None)).value)
+    return max(found, key=lambda behind: behind.value)
 
 
 def own_pair(bridge: WithPotential, frame: Frame) -> Pair:
