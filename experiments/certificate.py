@@ -6,7 +6,8 @@ Thirteen problems with a known bridge, inside and outside the Gaussian mixture f
 good and bad.  The certificate is made from held-out points.  Beside it stand the true divergences of the same process:
 KL(P*‖P_û), which is the path KL of the other tables, and KL(P_û‖P*), both up to t = .99.  A divergence counts as right
 if it is within a factor 1.5 or two standard errors of either.  Two fits of a problem whose true divergences differ by
-more than 20 % are a pair; it is in order if the one nearer to the truth has the higher dual value.
+more than 20 % are a pair.  It is in order if the one nearer to the truth has the higher dual value, less the distance
+of its process from its own exact bridge; so `sbridge.compare` ranks them.
 """
 
 from __future__ import annotations
@@ -190,8 +191,13 @@ def pairs(rows: list[dict[str, str]]) -> list[bool]:
         same = one["problem"] == other["problem"] and one["direction"] == other["direction"] == "forward"
         true = [float(row["path_kl"]) for row in (one, other)]
         if same and max(true) > APART * min(true):
-            found.append((true[0] < true[1]) == (float(one["dual"]) > float(other["dual"])))
+            found.append((true[0] < true[1]) == (rank(one) > rank(other)))
     return found
+
+
+def rank(row: Mapping[str, str]) -> float:
+    """The dual value of a process, in nats."""
+    return float(row["dual"]) - max(float(row["distance"]), 0.0)
 
 
 def shares(table: Rows, out: Path) -> None:

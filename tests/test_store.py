@@ -43,7 +43,7 @@ def test_a_result_is_kept_with_its_settings_and_environment(tmp_path: Path) -> N
     record = read_json(store.path("work"))
     inner = {"class": "Inner", "rates": [0.1, 0.2]}
     assert record["settings"] == {"class": "Outer", "steps": 3, "inner": inner, "draw": {"class": "max", "default": 1}}
-    assert record["environment"]["torch"] == torch.__version__
+    assert record["environment"]["torch"] == version("torch")
 
 
 def test_work_is_done_once(tmp_path: Path) -> None:

@@ -109,9 +109,8 @@ class FullMixtureDrift(MixtureDrift):
         return self._out(self.centres + self.slopes * self._turned(x0))
 
     def _ends(self, k: Tensor, t: Tensor, x: Tensor, z: Tensor) -> Tensor:
-        axes = self.axes[k]
-        turned = super()._ends(k, t, (x[:, None] @ axes)[:, 0], z)
-        return (axes @ turned[..., None])[..., 0]
+        turned = super()._ends(k, t, _by_component(x, k, self.axes), z)
+        return _by_component(turned, k, self.axes.mT)
 
     def _within(self, shares: Tensor) -> Tensor:
         covs = (self.axes * self.variances[:, None]) @ self.axes.mT
@@ -124,6 +123,15 @@ class FullMixtureDrift(MixtureDrift):
     def _out(self, places: Tensor) -> Tensor:
         """Back from there, (..., K, d)."""
         return torch.einsum("...ke,kde->...kd", places, self.axes)
+
+
+def _by_component(x: Tensor, k: Tensor, matrices: Tensor) -> Tensor:
+    """Rows of x (n, d) times the matrix of their component k (n,), (n, d), without a matrix for each row."""
+    found = torch.empty_like(x)
+    for component, matrix in enumerate(matrices):
+        rows = k == component
+        found[rows] = x[rows] @ matrix
+    return found
 
 
 def _slope(square: Tensor, e: float) -> Tensor:
