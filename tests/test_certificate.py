@@ -424,6 +424,16 @@ def test_own_potentials_are_used_as_they_are() -> None:
     assert found.forward.distance == found.backward.distance
 
 
+def test_a_backward_process_is_judged_by_its_own_potential() -> None:
+    """Two components for five clusters: far from x1 given x0, and near x0 given x1, which is noise at this ε."""
+    problem = Mixture(dim=2, epsilon=5.0, samples=2000, test_samples=1000).build()
+    found = MixturePotential(2).solve(problem).certificate(problem.test0, problem.test1, random_state=0)
+    assert found.forward.verdict.word == "do not trust" and found.forward.behind.value > 3
+    assert found.backward.verdict.word != "do not trust" and found.backward.behind.value < 0.1
+    assert found.forward.distance == found.backward.distance == Estimate(0.0, 0.0)
+
+
+
 @pytest.mark.parametrize("kind", ["ten steps", "columns exchanged"])
 def test_bad_fits_are_not_trusted(kind: str) -> None:
     problem = Shapes(dim=2, epsilon=0.05, samples=3000, test_samples=2000, seed=2).build()
