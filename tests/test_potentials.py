@@ -118,6 +118,7 @@ def unshrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Moments as they are in the sample, of which the fixed point is known exactly."""
     monkeypatch.setattr(fit, "shrunk_variances", lambda variances, points: variances)
     monkeypatch.setattr(full, "shrunk_eigenvalues", lambda sizes, points: sizes)
+    monkeypatch.setattr(full, "shrunk_variances", lambda variances, points: variances)
 
 
 @pytest.mark.usefixtures("unshrunk")

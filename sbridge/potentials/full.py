@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sbridge.potentials.field import MixtureDrift
 from sbridge.potentials.fit import LEAST_VARIANCE, ROWS, Cells, Parameters
-from sbridge.potentials.shrinkage import effective_points, shrunk_eigenvalues
+from sbridge.potentials.shrinkage import effective_points, shrunk_eigenvalues, shrunk_variances
 
 __all__ = ["FullCells", "FullMixtureDrift", "FullParameters"]
 
@@ -39,12 +39,7 @@ class FullCells(Cells):
         totals = shares.double().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
         means = first / totals[:, None]
         covs = second / totals[:, None, None] - means[:, :, None] * means[:, None, :]
-        points = effective_points(shares)
-
-        def sizes(found: Tensor) -> Tensor:
-            return shrunk_eigenvalues(found.clamp(min=LEAST_VARIANCE), points)
-
-        return cls(totals / len(x), means, _mapped(covs, sizes))
+        return cls(totals / len(x), means, _shrunk(covs, effective_points(shares)))
 
 
 @dataclass(frozen=True)
@@ -123,6 +118,17 @@ class FullMixtureDrift(MixtureDrift):
     def _out(self, places: Tensor) -> Tensor:
         """Back from there, (..., K, d)."""
         return torch.einsum("...ke,kde->...kd", places, self.axes)
+
+
+def _shrunk(covs: Tensor, points: Tensor) -> Tensor:
+    """Covariances (K, d, d) of samples of so many points, with shrunk eigenvalues, and then shrunk variances.
+
+    The columns' variances have small errors, and shrunk eigenvalues would make those of all columns alike.
+    """
+    found = _mapped(covs, lambda sizes: shrunk_eigenvalues(sizes.clamp(min=LEAST_VARIANCE), points))
+    variances = [one.diagonal(dim1=1, dim2=2).clamp(min=LEAST_VARIANCE) for one in (covs, found)]
+    scales = (shrunk_variances(variances[0], points) / variances[1]).sqrt()
+    return scales[:, :, None] * found * scales[:, None, :]
 
 
 def _by_component(x: Tensor, k: Tensor, matrices: Tensor) -> Tensor:
