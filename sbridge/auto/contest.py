@@ -139,7 +139,7 @@ class Contest:
         """Resume from a `state_dict` of a contest with the same settings and problem."""
         if state["training"] is None:
             self.training = None
-        if self.training is not None:
+        elif self.training is not None:
             self.training.load_state_dict(state["training"])
             self._kept = self.training.answer.kept
         self.kept_step, self.network_seconds, self.stopped = (

@@ -88,8 +88,7 @@ def certify(
             forward = replace(forward, distance=_ZERO, fewer_paths=_ZERO, fewer_steps=_ZERO)
             back = Process.of(bridge, "backward", x1[:_FEW], x0, 0, generator, tell)
             ends = back.moved(generator)
-            found = back.ends(ends, generator), back.column(ends, columns)
-            backward = replace(forward, ends=found[0], column=found[1])
+            backward = replace(forward, ends=back.ends(ends, generator), column=back.column(ends, columns))
             if isinstance(bridge, PotentialBridge):  # of any other, both directions are one exact process
                 places = back.frame.shift1 + back.frame.scale * ends
                 backward = _by_potential(backward, TurnedPotential(bridge), x1, x0, places, care, generator)
