@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -12,8 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from io import StringIO
@@ -40,9 +42,6 @@ pytestmark = pytest.mark.slow
 
 METHODS = ["max–min", "POT Sinkhorn", "GeomLoss Sinkhorn"]
 STEPS = 60
-
-# A signal between two stages may leave an opened file to the garbage collector, which warns of it.
-stopped_anywhere = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,6 @@ def test_progress_is_plain_and_sparse_where_there_is_no_terminal(whole: tuple[Pa
     assert counts.startswith("x0: 80 rows; x1: 64 rows. √(2ε) = 1; ")
 
 
-@stopped_anywhere
 def test_a_second_run_is_the_same(finished: Path, question: list[str], tmp_path: Path, call: Call) -> None:
     """The options' order doesn't matter either."""
     assert question[-2] == "--steps"
@@ -214,28 +212,30 @@ def test_options_choose_the_solver(
 # Interruptions
 
 
-class stop_when:
+@contextmanager
+def stop_when(holds: Callable[[], bool], number: signal.Signals) -> Iterator[None]:
     """Sends this process a signal once something holds."""
+    over = threading.Event()
 
-    def __init__(self, holds: Callable[[], bool], number: signal.Signals) -> None:
-        self.holds, self.number, self.over = holds, number, threading.Event()
-        self.thread = threading.Thread(target=self._watch)
-
-    def _watch(self) -> None:
-        while not self.over.wait(0.005):
-            if self.holds():
-                os.kill(os.getpid(), self.number)
+    def watch() -> None:
+        while not over.wait(0.005):
+            if holds():
+                os.kill(os.getpid(), number)
                 return
 
-    def __enter__(self) -> None:
-        self.thread.start()
+    thread = threading.Thread(target=watch)
+    with warnings.catch_warnings():
+        # Where a signal comes while a file is being opened, it is left to the garbage collector, which warns of it.
+        warnings.simplefilter("ignore", ResourceWarning)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            gc.collect()
 
-    def __exit__(self, *error: object) -> None:
-        self.over.set()
-        self.thread.join()
 
-
-@stopped_anywhere
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_the_fit_and_it_goes_on_to_the_same_bridge(
     number: signal.Signals, code: int, finished: Path, question: list[str], tmp_path: Path, call: Call
@@ -259,7 +259,6 @@ def same_fit(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-@stopped_anywhere
 def test_a_killed_run_goes_on_to_the_same_bridge(
     finished: Path, question: list[str], tmp_path: Path, call: Call
 ) -> None:
@@ -289,7 +288,6 @@ def checkpoints(path: Path, count: int) -> Iterator[None]:
         yield
 
 
-@stopped_anywhere
 def test_finished_stages_are_not_repeated(finished: Path, question: list[str], tmp_path: Path, call: Call) -> None:
     """A run that lost its second baseline and all judging but the first method's keeps the rest."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
