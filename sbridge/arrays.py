@@ -62,8 +62,8 @@ def seeded(random_state: RandomState, device: torch.device) -> torch.Generator:
 def as_tensor(x: Any) -> Tensor:
     """Real numbers of any kind (array, nested list, tensor, sparse matrix) as a tensor of single or double precision.
 
-    Single precision stays single; everything else becomes double.  An array is copied, so any strides, byte order
-    and read-only memory will do.
+    Single precision stays single; everything else becomes double.  An array that needs no change shares its memory with
+    the tensor; any strides, byte order and read-only memory will do.
 
     Raises:
         InputError: they are no real numbers, or some are masked.
@@ -129,6 +129,7 @@ def _with_zeros(x: Any) -> Any:
 
 def _numbers(array: NDArray[Any], dtype: type[np.floating[Any]]) -> NDArray[Any]:
     try:
-        return np.array(array, dtype=dtype, order="C")
+        found = np.asarray(array, dtype=dtype, order="C")
+        return found if found.flags.writeable else found.copy()  # torch knows no read-only memory
     except (TypeError, ValueError) as error:
         raise InputError(f"points must be an array of numbers of shape (n, d): {error}") from error

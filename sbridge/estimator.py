@@ -165,7 +165,7 @@ class SchrodingerBridge(SolverParameters):
             note(choice)
         problem, outside = standardised(asked, self.standardise)
         self._inspect(asked, problem)
-        self._remember_samples(asked)
+        self._remember_question(asked)
         self.history_: list[dict[str, float]] = []
         with ExitStack() as stack:
             display = [stack.enter_context(training_display(solver.name))] if self.verbose else []
@@ -176,6 +176,8 @@ class SchrodingerBridge(SolverParameters):
         if self.verbose and self.tried_ is not None:
             note(str(self.tried_))
         warn_of_ends(self.bridge_, asked, stacklevel=3)  # this, `checked` and the caller
+        # The caller may change the arrays from now on.
+        self._samples = (asked.x0.clone(), asked.weights0), (asked.x1.clone(), asked.weights1)
         return self
 
     def _inspect(self, problem: Problem, inside: Problem) -> None:
@@ -186,10 +188,10 @@ class SchrodingerBridge(SolverParameters):
         for warning in found.warnings:
             warnings.warn(warning, DataWarning, stacklevel=4)  # fit, `checked` and the caller
 
-    def _remember_samples(self, asked: Problem) -> None:
+    def _remember_question(self, asked: Problem) -> None:
         self.n_features_in_, self.epsilon_ = asked.dim, asked.epsilon
-        self._samples = (asked.x0, asked.weights0), (asked.x1, asked.weights1)
-        self.effective_sizes_ = [float(len(x)) if w is None else effective_size(w) for x, w in self._samples]
+        sides = zip((asked.x0, asked.x1), asked.weights, strict=True)
+        self.effective_sizes_ = [float(len(x)) if w is None else effective_size(w) for x, w in sides]
         if self.verbose and asked.weights != (None, None):
             note("effective sample sizes: {:.0f} and {:.0f}".format(*self.effective_sizes_))
         self._remember_names(asked.columns)

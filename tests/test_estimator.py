@@ -102,6 +102,22 @@ def test_a_watched_fit_is_the_same_and_shows_its_progress(
     assert watched.history_ == [progress.values for progress in heard] == fitted.history_
 
 
+@pytest.mark.parametrize("solver", ["auto", "potential", "full-potential", "maxmin"])
+def test_the_arrays_stay_the_callers(solver: str) -> None:
+    """Nothing writes into them, though their memory is shared; what the caller does with them later changes nothing."""
+    x0, x1 = cloud(300), cloud(300, 2.0, seed=1)
+    model = sbridge.SchrodingerBridge(0.5, solver)
+    if solver == "maxmin":
+        model.set_params(**{f"solver__{name}": value for name, value in SHORT.items()})
+    model.fit(x0, x1, budget="2s" if solver == "auto" else None)
+    model.score(x0, x1)
+    model.transport(x0), model.log_prob(x1[:20])
+    np.testing.assert_array_equal(x0, cloud(300))
+    np.testing.assert_array_equal(x1, cloud(300, 2.0, seed=1))
+    x0[:] = np.nan
+    np.testing.assert_array_equal(model.sample("x0").numpy(), cloud(300))
+
+
 def test_a_solver_without_steps_has_no_history() -> None:
     model = sbridge.SchrodingerBridge(solver=sbridge.PotSinkhorn(points=50), verbose=True)
     assert model.fit(cloud(60), cloud(50, 1.0, 1.0, 1)).history_ == []
