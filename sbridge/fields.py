@@ -254,6 +254,17 @@ class Framed(Field):
         value = self.scale * self.inner(t.to(dtype), y.to(dtype)).to(y)
         return value + (self.shift1 - self.shift0).repeat(value.shape[-1] // self.dim)
 
+    def potential(self, inner: VectorField, t: Tensor, x: Tensor, back: bool = False) -> Tensor:
+        """The potential λ̃(t, y) of a drift in the inner coordinates, (n,), in the user's; `back` of a backward drift.
+
+        t is a number in a tensor or (n, 1), x (n, d).
+        """
+        y = self._inside(t, x)
+        dtype = working_dtype(self.inner, y)
+        value = self.scale**2 * inner(t.to(dtype), y.to(dtype)).to(x)
+        shift, gone = (self.shift0 - self.shift1, 1 - t) if back else (self.shift1 - self.shift0, t)
+        return value + x @ shift.to(x) - (gone * shift.square().sum() / 2).to(x).squeeze(-1)
+
     def _inside(self, t: Tensor, x: Tensor) -> Tensor:
         """The places in the inner coordinates."""
         centre = (1 - t) * self.shift0 + t * self.shift1

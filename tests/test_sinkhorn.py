@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from math import log, pi
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,16 @@ from sbridge.baselines import sinkhorn
 from sbridge.baselines.sinkhorn import (
     BlockwiseSinkhorn,
     GeomlossSinkhorn,
+    PlanBridge,
     PlugIn,
     PotSinkhorn,
     Sinkhorn,
     plug_in_bridge,
 )
 from sbridge.bridge import Bridge
+from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.distances import bures_wasserstein
-from sbridge.evaluation.metrics import cbw_uvp, cbw_uvp_floor
+from sbridge.evaluation.metrics import cbw_uvp, cbw_uvp_floor, path_kl
 from sbridge.fields import Framed, Reversed
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
@@ -209,6 +212,42 @@ def test_plan_that_did_not_converge_says_so(kind: type[Sinkhorn]) -> None:
 def test_plan_that_is_not_finite_says_so() -> None:
     x = _normal(5, 2)
     assert "did not converge" in plug_in_bridge(x, x, torch.full((5,), torch.nan, dtype=FLOAT), 0.4, 1e-3).remark
+
+
+def test_the_potential_of_a_plan_solves_the_heat_equation() -> None:
+    """exp λ(0, x)/2ε = E exp λ(1, x + √2ε Z)/2ε, by the trapezoidal rule."""
+    field = PlugIn(_normal(6, 1, seed=1), _normal(6, seed=2), EPSILON)  # √2ε is one
+    z, x = torch.linspace(-10, 10, 2001, dtype=FLOAT), _normal(5, 1, seed=3)
+    start, end = torch.tensor([0.0, 1.0], dtype=FLOAT)
+    values = field.potential(end, (x + z).reshape(-1, 1)).view(5, -1)
+    wanted = torch.trapezoid((values - z.square() / 2).exp(), z).log() - 0.5 * log(2 * pi)
+    torch.testing.assert_close(field.potential(start, x), wanted, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("t", [0.2, 0.7])
+@pytest.mark.parametrize("back", [False, True])
+def test_the_drift_of_a_plan_is_the_gradient_of_its_potential(t: float, back: bool) -> None:
+    """A hundredth of the time earlier, because the points are blurred by as much noise; in any coordinates."""
+    bridge, x = OURS.solve(_problem(), 0).double(), _normal(6, 2).requires_grad_()
+    assert isinstance(bridge, PlanBridge)
+    time = torch.tensor(t, dtype=FLOAT)
+    potential = bridge.backward_potential if back else bridge.potential
+    (slope,) = torch.autograd.grad(potential(time, x).sum(), x)
+    framed = bridge.backward_field if back else bridge.forward_field
+    place = framed._inside(time, x)
+    drift = framed.scale * framed.inner(time + (0.01 if back else -0.01), place) + framed.shift1 - framed.shift0
+    torch.testing.assert_close(-slope if back else slope, drift, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("points", [50, 500])
+def test_the_dual_gap_of_a_plan_is_its_path_divergence(points: int) -> None:
+    problem = _gaussian_problem(5000)
+    bridge = PotSinkhorn(points=points).solve(problem)
+    held_out = _gaussian_problem(5000, seed=9)
+    duals = [dual_of(one, held_out.x0, held_out.x1, 0) for one in (TRUTH, bridge)]
+    gap, error = duals[0].minus(duals[1]).value, path_kl(bridge, TRUTH, held_out.x0, _generator())
+    assert abs(gap.value - error.value) < 0.1 * error.value + 3 * (gap.standard_error + error.standard_error)
+    assert error.value > 5 * (gap.standard_error + error.standard_error)
 
 
 def _drifts(bridge: Bridge, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import random
@@ -54,11 +55,14 @@ def works(run: str) -> dict[str, Work]:
     """The commands that are killed, by name, in a folder that holds the data and a finished run."""
     fit = ("recover", *_DATA, "--method", "maxmin", "--steps", "150", "--baselines", "pot", "--checkpoint-seconds")
     fit += ("0.3", "--out", "killed")
+    contest = ("recover", "photos", "--steps", "100", "--baselines", "none", "--checkpoint-seconds", "0.3")
+    contest += ("--out", "killed")
     moved = ("sample", run, "--input", "a.npy", "--out", "killed.csv", "--steps", "400")
     cells = ("bench", "gaussian", "--dims", "2", "--methods", "potential", "--out", "killed")
     search = ("tune", *_DATA, "--trials", "2", "--steps", "16", "--out", "killed")
     return {
         "recover": Work(fit, (*fit, "--resume"), Path("killed"), _bridge),
+        "recover by default": Work(contest, (*contest, "--resume"), Path("killed"), _contest),
         "sample": Work(moved, moved, Path("killed.csv"), Path.read_bytes),
         "bench": Work(cells, cells, Path("killed"), _rows),
         "worker of bench": Work(cells, (*cells, "--retry"), Path("killed"), _rows, worker=True),
@@ -115,6 +119,12 @@ def _bridge(folder: Path) -> object:
     state = Bridge.load(folder / "bridge.safetensors").state_dict()
     rows = json.loads((folder / "comparison.json").read_text())["rows"]
     return {name: tensor.tolist() for name, tensor in state.items()}, _without_times(rows)
+
+
+def _contest(folder: Path) -> object:
+    """The bridge, what each contender was worth, and the checks of the network, which need not be kept."""
+    tried = [{**row, "seconds": ""} for row in csv.DictReader((folder / "tried.csv").read_text().splitlines())]
+    return _bridge(folder), tried, (folder / "history.csv").read_bytes()
 
 
 def _rows(folder: Path) -> object:

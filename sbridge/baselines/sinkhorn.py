@@ -26,17 +26,18 @@ from torch import Tensor
 
 from sbridge.bridge import Bridge
 from sbridge.checks import Checked, Count, Positive, Seed, checked
-from sbridge.fields import Field, Reversed
+from sbridge.fields import Field, Framed, Reversed
 from sbridge.plans import Plan, entropic_plan
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener
 from sbridge.units import geomloss_blur, pot_reg
 from sbridge.weights import shares_of
 
-__all__ = ["BlockwiseSinkhorn", "GeomlossSinkhorn", "PlugIn", "PotSinkhorn", "plug_in_bridge"]
+__all__ = ["BlockwiseSinkhorn", "GeomlossSinkhorn", "PlanBridge", "PlugIn", "PotSinkhorn", "plug_in_bridge"]
 
 _DISTANCES_AT_ONCE = 2**22  # in memory
 _SMALLEST_REST = 1e-3  # of the time to t = 1
+_BLUR = 0.01  # of the end points, in variances of the noise, for a potential
 _TIMED_ROWS = 256  # of an iteration, by which its time is estimated
 _FIRST_BLUR = 1.1  # of GeomLoss's annealing, over the last
 
@@ -69,15 +70,64 @@ class PlugIn(Field):
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         rest = (1 - t).clamp(min=_SMALLEST_REST).expand(*x.shape[:-1], 1).reshape(-1, 1)
         rows = x.reshape(-1, x.shape[-1])
-        block = max(1, _DISTANCES_AT_ONCE // len(self.points))
-        parts = zip(torch.split(rest, block), torch.split(rows, block), strict=True)
+        parts = zip(rest.split(self._rows), rows.split(self._rows), strict=True)
         ends = torch.cat([self._end(*part) for part in parts])
         return ((ends - rows) / rest).reshape(x.shape)
 
     def _end(self, rest: Tensor, x: Tensor) -> Tensor:
-        """E[x1 | x_t = x]; |x|² is common to all points and drops out of the softmax."""
+        """E[x1 | x_t = x]."""
+        return torch.softmax(self._logs(rest, x), dim=-1) @ self.points
+
+    def _logs(self, rest: Tensor, x: Tensor) -> Tensor:
+        """log v_j − |x−y_j|²/4ε(1−t) but for |x|², which is common to all points and drops out of a softmax."""
         nearness = x @ self.points.T - self.points.square().sum(1) / 2
-        return torch.softmax(self.log_scaling + nearness / (2 * self.epsilon * rest), dim=-1) @ self.points
+        return self.log_scaling + nearness / (2 * self.epsilon * rest)
+
+    def potential(self, t: Tensor, x: Tensor) -> Tensor:
+        """λ(t, x), (n,), of the plan whose end points are blurred by a hundredth of the noise: t (), x (n, d).
+
+        exp λ/2ε = Σ_j v_j N(y_j; x, 2ε(1−t+δ)) with δ = .01 is the potential of an exact bridge for every δ > 0.  At
+        δ = 0 it would be infinite at the points, and −∞ elsewhere.  The process of the plan differs from that bridge
+        only where path divergences are not measured either, after t = .99.
+        """
+        rest = 1 - t + _BLUR
+        logs = torch.cat([self._logs(rest, part).logsumexp(1) for part in x.split(self._rows)])
+        level = 2 * self.epsilon
+        return level * (logs - self.dim / 2 * rest.log()) - x.square().sum(1) / (2 * rest)
+
+    @property
+    def _rows(self) -> int:
+        """As many places at once as memory takes."""
+        return max(1, _DISTANCES_AT_ONCE // len(self.points))
+
+
+class PlanBridge(Bridge):
+    """The bridge of a discrete plan, both of whose fields are `PlugIn`s, perhaps in other coordinates.
+
+    Args:
+        forward_field, backward_field: the drifts.
+        epsilon: ε.
+        remark: what is to be said of the plan.
+    """
+
+    forward_field: Framed
+    backward_field: Framed
+
+    def __init__(self, forward_field: Field, backward_field: Field, epsilon: float, remark: str = "") -> None:
+        super().__init__(forward_field, backward_field, epsilon, remark=remark)
+
+    def potential(self, t: Tensor, x: Tensor) -> Tensor:
+        """λ(t, x) of the plan with blurred points (`PlugIn.potential`), (n,)."""
+        inner = self.forward_field.inner
+        assert isinstance(inner, PlugIn)
+        return self.forward_field.potential(inner.potential, t, x)
+
+    def backward_potential(self, t: Tensor, x: Tensor) -> Tensor:
+        """The same of the backward process, as in `sbridge.potentials.PotentialBridge`."""
+        turned = self.backward_field.inner
+        assert isinstance(turned, Reversed) and isinstance(turned.inner, PlugIn)
+        inner = turned.inner
+        return self.backward_field.potential(lambda t, y: inner.potential(1 - t, y), t, x, back=True)
 
 
 def plug_in_bridge(
@@ -153,7 +203,10 @@ class Sinkhorn(Checked):
         bridge = self._bridge(x0, x1, inside.epsilon, w0, w1)
         if bridge.remark:
             _warn(f"{self.name}: {bridge.remark}. Take a larger ε, more iterations or fewer points")
-        return frame.outside(bridge)
+        found = frame.outside(bridge)
+        answer = PlanBridge(found.forward_field, found.backward_field, found.epsilon, found.remark)
+        answer.columns = found.columns
+        return answer
 
     def _bridge(
         self, x0: Tensor, x1: Tensor, epsilon: float, weights0: Tensor | None, weights1: Tensor | None

@@ -5,17 +5,18 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from sbridge.bridge import ExactBridge
 from sbridge.estimates import Estimate
-from sbridge.fields import Field, Framed, Reversed, VectorField
+from sbridge.fields import Field, Framed, Reversed
 from sbridge.potentials.backward import MixtureBackward
 from sbridge.potentials.field import MixtureDrift
 
-__all__ = ["PotentialBridge", "TurnedPotential"]
+__all__ = ["PotentialBridge", "TurnedPotential", "WithBackwardPotential"]
 
 
 class PotentialBridge(ExactBridge):
@@ -63,8 +64,7 @@ class PotentialBridge(ExactBridge):
 
     def potential(self, t: Tensor, x: Tensor) -> Tensor:
         """λ(t, x), (n,): t a number in a tensor or (n, 1), x (n, d).  b_F = ∇λ, and ∂tλ + ½|∇λ|² + εΔλ = 0."""
-        framed = self.forward_field
-        return self._seen(self.drift.potential, t, x, t, framed.shift0, framed.shift1)
+        return self.forward_field.potential(self.drift.potential, t, x)
 
     def backward_potential(self, t: Tensor, x: Tensor) -> Tensor:
         """λ̃(t, x), (n,), of the backward process: b_B = −∇λ̃, and ∂tλ̃ − ½|∇λ̃|² − εΔλ̃ = 0; arguments as above.
@@ -73,13 +73,7 @@ class PotentialBridge(ExactBridge):
         """
         framed = self.backward_field
         assert isinstance(framed, Framed)
-        return self._seen(partial(_backward_potential, framed.inner), t, x, 1 - t, framed.shift1, framed.shift0)
-
-    def _seen(self, inner: VectorField, t: Tensor, x: Tensor, gone: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        """A potential of the fit's coordinates in the user's; `gone` is the time since the process's start."""
-        y, shift = self._inside(x, (1 - gone) * start + gone * end), end - start
-        value = self.forward_field.scale**2 * inner(t.to(y), y).to(x)
-        return value + x @ shift.to(x) - (gone * shift.square().sum() / 2).to(x).squeeze(-1)
+        return framed.potential(partial(_backward_potential, framed.inner), t, x, back=True)
 
     def dual_on(
         self, x0: Tensor, x1: Tensor, weights0: Tensor | None = None, weights1: Tensor | None = None
@@ -129,11 +123,22 @@ def _backward_potential(field: object, t: Tensor, y: Tensor) -> Tensor:
     return field.potential(t, y)
 
 
+@runtime_checkable
+class WithBackwardPotential(Protocol):
+    """A bridge that knows the potential of its backward process."""
+
+    @property
+    def epsilon(self) -> float: ...
+
+    def backward_potential(self, t: Tensor, x: Tensor) -> Tensor:
+        """As `PotentialBridge.backward_potential`."""
+
+
 @dataclass(frozen=True)
 class TurnedPotential:
     """The potential of a bridge's backward process in reversed time: of the Schrödinger bridge that starts at x1."""
 
-    bridge: PotentialBridge
+    bridge: WithBackwardPotential
 
     @property
     def epsilon(self) -> float:

@@ -46,7 +46,7 @@ from sbridge.evaluation.certificate.statement import (
 from sbridge.evaluation.certificate.walks import STEPS, Walk, martingale, rotation, run
 from sbridge.evaluation.distances import relabelled_distances
 from sbridge.fields import Reversed, VectorField
-from sbridge.potentials.bridge import PotentialBridge, TurnedPotential
+from sbridge.potentials.bridge import TurnedPotential, WithBackwardPotential
 from sbridge.potentials.solver import potentials_for
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener, Progress
@@ -89,7 +89,7 @@ def certify(
             back = Process.of(bridge, "backward", x1[:_FEW], x0, 0, generator, tell)
             ends = back.moved(generator)
             backward = replace(forward, ends=back.ends(ends, generator), column=back.column(ends, columns))
-            if isinstance(bridge, PotentialBridge):  # of any other, both directions are one exact process
+            if isinstance(bridge, WithBackwardPotential):  # of any other, both directions are one exact process
                 places = back.frame.shift1 + back.frame.scale * ends
                 backward = _by_potential(backward, TurnedPotential(bridge), x1, x0, places, care, generator)
         else:
