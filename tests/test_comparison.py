@@ -127,7 +127,7 @@ def test_the_dual_gap_is_the_divergence_from_the_truth(comparison: Comparison) -
     expected = float(torch.linalg.inv(regression).sum()) / (4 * EPSILON)
     assert abs(wrong - exact - expected) < 4 * error + 0.05
     assert 0 < error < 0.5 and float(rows["exact"]["dual_gap"]) < 0.1
-    assert "sinkhorn" not in rows  # of 100 points, far from every exact bridge
+    assert float(rows["sinkhorn"]["dual_gap"]) > 5 * float(rows["sinkhorn"]["dual_gap_se"])  # of 100 points
 
 
 def test_every_row_is_complete(comparison: Comparison) -> None:
@@ -137,7 +137,7 @@ def test_every_row_is_complete(comparison: Comparison) -> None:
     exact_only, sampled = {"cbw_uvp_exact", "cbw_uvp_exact_se"}, figures - {"fit_seconds"}
     assert set(comparison.rows["wrong"]) == sampled
     assert set(comparison.rows[TRUTH]) == sampled
-    assert set(comparison.rows["sinkhorn"]) == figures - exact_only - set(GAPS)
+    assert set(comparison.rows["sinkhorn"]) == figures - exact_only
     bare = sampled - exact_only - {"path_kl_se", "move_seconds"}
     assert set(comparison.rows[FLOOR]) == bare - {"dual_gap", "dual_gap_se"}
 

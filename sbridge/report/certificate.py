@@ -43,7 +43,7 @@ def _rows(found: Certificate) -> list[dict[str, str]]:
     both = (found.forward, found.backward)
     lines: dict[str, list[str]] = {
         "verdict": [one.verdict.word for one in both],
-        "distance from the bridge of your data (nats)": [str(one.divergence) for one in both],
+        "distance from the bridge of your data": [one.stated for one in both],
         "distance from an exact bridge to its own end (nats)": [str(one.distance) for one in both],
         "change of that with half of the paths": [str(one.fewer_paths) for one in both],
         "change of that with half of the steps": [str(one.fewer_steps) for one in both],

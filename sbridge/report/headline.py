@@ -9,7 +9,7 @@ import torch
 
 from sbridge.estimates import rounded
 from sbridge.evaluation import FLOOR, Comparison
-from sbridge.evaluation.certificate.statement import Certificate
+from sbridge.evaluation.certificate.statement import Certificate, Passage
 from sbridge.problem import Problem
 from sbridge.report.material import Material
 
@@ -54,15 +54,21 @@ def certified(found: Certificate) -> Headline:
     """The verdict of a certificate."""
     verdict = found.verdict
     worse = max((found.forward, found.backward), key=lambda one: one.divergence.value)
-    value = worse.divergence
-    chance = round(100 * told_apart(value.value + 2 * value.standard_error))
-    meaning = (
-        "is the estimated distance of the fitted process from the Schrödinger bridge of your data (KL divergence, in "
-        "the worse direction; 0 is perfect). If it is two standard errors larger in truth, then one path tells in at "
-        f"most {chance} of 100 cases which of the two processes it comes from. A guess is right in 50."
-    )
     reason = f"{verdict.reason[0].upper()}{verdict.reason[1:]}."
-    return Headline(verdict.word, _TONES[verdict.word], reason, f"{value} nats", meaning)
+    return Headline(verdict.word, _TONES[verdict.word], reason, worse.stated, _meaning(worse))
+
+
+def _meaning(one: Passage) -> str:
+    """What the stated divergence is."""
+    of = "distance of the fitted process from the Schrödinger bridge of your data"
+    kind = "(KL divergence, in the worse direction; 0 is perfect)"
+    if one.bounded:
+        return f"is the {of} {kind}, as far as your points show it. Finer differences add to it."
+    chance = round(100 * told_apart(one.divergence.value + 2 * one.divergence.standard_error))
+    return (
+        f"is the estimated {of} {kind}. If it is two standard errors larger in truth, then one path tells in at most "
+        f"{chance} of 100 cases which of the two processes it comes from. A guess is right in 50."
+    )
 
 
 def told_apart(divergence: float) -> float:

@@ -23,6 +23,7 @@ _METHOD = "duality, columns by quantiles"  # written into files; certificates wi
 _WRONG = 0.5  # nats: from there on the probabilities of an event may differ by one half (Pinsker)
 _SMALL = 0.1  # nats, below which nobody asks how exactly they are known
 _SURE = 0.01  # largest p-value of a visible difference
+_DOUBTFUL = 0.05  # and of one that cannot be left out of the error
 _BRIDGE = "the Schrödinger bridge of your data"
 _WELL_ABOVE = 2.0  # times the floor
 _FAR_APART = 10.0  # times the floor: two directions that are not one process
@@ -175,6 +176,16 @@ class Passage:
         return Estimate(value, hypot(*errors, self.misfit, self.fewer_steps.value / 3))
 
     @property
+    def bounded(self) -> bool:
+        """Whether only a bound is stated: where the divergence is large, most of it may be too fine for the points."""
+        return self.verdict.word == "do not trust" and self.at_least > 0
+
+    @property
+    def stated(self) -> str:
+        """The divergence in words."""
+        return f"at least {rounded(self.at_least)} nats" if self.bounded else f"{self.divergence} nats"
+
+    @property
     def at_least(self) -> float:
         """What the process is certainly away from the bridge of your data, in nats: what two standard errors leave."""
         own = max(self.distance.value, 0.0) - self.misfit - abs(self.fewer_steps.value) / 3
@@ -192,11 +203,17 @@ class Passage:
 
     @property
     def missed(self) -> Estimate:
-        """By how many nats the end is off, by the check that finds more; 0 where neither finds anything."""
+        """By how many nats the end is off, by the check that finds more.
+
+        0 where neither certainly finds anything; what the nearest neighbours find by chance once in 20 is an error.
+        """
         ends, behind = self.ends.divergence, self.behind
         if behind.value > 2 * behind.standard_error and behind.value > ends.value:
             return behind
-        return Estimate(ends.value if self.ends.visible else 0.0, ends.standard_error)
+        if self.ends.visible:
+            return ends
+        doubt = ends.value if self.ends.p_value <= _DOUBTFUL else 0.0
+        return Estimate(0.0, max(ends.standard_error, doubt))
 
     @property
     def unseen(self) -> float:
@@ -315,7 +332,7 @@ class Certificate:
         lines = [self.sentence]
         for name, one in (("forward", self.forward), ("backward", self.backward)):
             lines.append(
-                f"{name}: {one.divergence} nats from the bridge of the data; {one.distance} from an exact bridge to "
+                f"{name}: {one.stated} from the bridge of the data; {one.distance} from an exact bridge to "
                 f"its own end; that end {one.ends} from the data, where {one.ends.power}"
             )
         return "\n".join(lines)
