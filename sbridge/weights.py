@@ -17,8 +17,10 @@ from torch import Tensor
 from sbridge.arrays import as_tensor
 from sbridge.errors import InputError
 
-__all__ = ["SampleWeights", "check_weights", "drawn_rows", "effective_size", "repeated", "shares_of", "thinned"]
-__all__ += ["weighted", "weights_of_each"]
+__all__ = ["SampleWeights", "check_weights", "drawn_rows", "effective_size", "effective_sizes", "repeated"]
+__all__ += ["shares_of", "thinned", "weighted", "weights_of_each"]
+
+_TINY = 1e-30
 
 SampleWeights = NDArray[Any] | Tensor | None
 """Weights of a sample's points, (n,); None means equal ones."""
@@ -71,7 +73,13 @@ def shares_of(x: Tensor, weights: Tensor | None) -> Tensor:
 
 def effective_size(weights: Tensor) -> float:
     """(Σw)²/Σw², the number of equally weighted points whose mean has the same variance (Kish, 1965)."""
-    return float(weights.double().sum() ** 2 / weights.double().square().sum())
+    return float(effective_sizes(weights[None]))
+
+
+def effective_sizes(weights: Tensor) -> Tensor:
+    """The same for each row of weights (K, n), (K,) in float64; one where all are zero."""
+    w = weights.double()
+    return (w.sum(1).square() / w.square().sum(1).clamp(min=_TINY)).clamp(min=1)
 
 
 def drawn_rows(x: Tensor, weights: Tensor | None, n: int, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sbridge.potentials.shrinkage import effective_points, shrunk_eigenvalues, shrunk_variances
+from sbridge.potentials.shrinkage import shrunk_eigenvalues, shrunk_variances
+from sbridge.weights import effective_sizes
 
 SHRINKAGES = pytest.mark.parametrize("shrunk", [shrunk_variances, shrunk_eigenvalues])
 SIZES = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=12).map(sorted)
@@ -81,4 +82,4 @@ def test_shrunk_variances_are_nearer_where_they_are_alike_and_no_farther_where_n
 
 def test_points_are_counted_by_their_shares() -> None:
     shares = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.5, 0.5, 0.5, 0.5], [1.0, 0.5, 0.0, 0.0]])
-    torch.testing.assert_close(effective_points(shares), torch.tensor([2.0, 4.0, 1.8], dtype=torch.float64))
+    torch.testing.assert_close(effective_sizes(shares), torch.tensor([2.0, 4.0, 1.8], dtype=torch.float64))

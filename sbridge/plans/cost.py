@@ -10,7 +10,7 @@ both f and s and computes each exponential once.  Where points have weights, the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import log
 
@@ -21,11 +21,14 @@ from torch import Tensor
 from sbridge.arrays import by_rows, mean_of
 from sbridge.weights import shares_of
 
-__all__ = ["Cost", "scaled_cost"]
+__all__ = ["Cost", "Seen", "scaled_cost"]
 
 _ENTRIES_AT_ONCE = 2**20  # of the plan, in memory
 _SMALLEST_LOG = -60.0  # of an entry over the largest of its row: denormal numbers are ten times slower
 _COLUMNS_SUMMED = 64  # before one of them is drawn
+
+Seen = Callable[[slice, Tensor], None]
+"""Takes some rows and their block of a plan (rows, n1)."""
 
 
 def scaled_cost(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
@@ -60,29 +63,30 @@ class Cost:
         y = by_rows(lambda y: ((y - mean1) / (2 * epsilon)).to(x0), x1)
         return Cost(x, y, rows / (4 * epsilon), columns / (4 * epsilon), *masses)
 
-    def half_step(self, g: Tensor) -> tuple[Tensor, Tensor]:
-        """The f (n0,) with exact rows for g (n1,), and the columns' masses s (n1,)."""
+    def half_step(self, g: Tensor, seen: Seen = lambda rows, kernel: None) -> tuple[Tensor, Tensor]:
+        """The f (n0,) with exact rows for g (n1,), and the columns' masses s (n1,).
+
+        `seen` is given every block of the plan, up to a factor for each row, and which rows it has.
+        """
         bias, mean = self._bias(g)
         masses, logs, weights = torch.zeros_like(g), self._for_each_row(), self.row_weights.to(self.x)
         for rows, kernel, largest in self._kernels(bias):
             totals = kernel.sum(1)
             masses += (weights[rows] / totals) @ kernel
             logs[rows] = largest + totals.log()
+            seen(rows, kernel)
         return self._potential(logs, mean), self._masses(masses)
 
     def half_step_with_partners(
         self, g: Tensor, uses: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The answers of `half_step`, and columns drawn from the law of each row, (n0, uses)."""
-        bias, mean = self._bias(g)
-        masses, logs, weights = torch.zeros_like(g), self._for_each_row(), self.row_weights.to(self.x)
         columns = torch.empty(len(self.x), uses, dtype=torch.long, device=self.x.device)
-        for rows, kernel, largest in self._kernels(bias):
-            totals = kernel.sum(1)
-            masses += (weights[rows] / totals) @ kernel
-            logs[rows] = largest + totals.log()
+
+        def draw(rows: slice, kernel: Tensor) -> None:
             columns[rows] = _drawn_columns(kernel, uses, generator)
-        return self._potential(logs, mean), self._masses(masses), columns
+
+        return *self.half_step(g, draw), columns
 
     def mean_entropy(self, g: Tensor) -> float:
         """The mean entropy of the rows' laws for g (n1,), in nats."""

@@ -36,7 +36,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from sbridge.potentials.selection import Weighted
-from sbridge.potentials.shrinkage import effective_points, shrunk_variances
+from sbridge.potentials.shrinkage import shrunk_variances
+from sbridge.weights import effective_sizes
 
 __all__ = ["LEAST_VARIANCE", "ROWS", "Ascent", "Cells", "Parameters", "State", "clusters", "log_sum_and_shares"]
 
@@ -65,7 +66,7 @@ class Cells:
         totals = shares.double().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
         means, squares = sums / totals[:, None]
         variances = (squares - means.square()).clamp(min=LEAST_VARIANCE)
-        return cls(totals / len(x), means, shrunk_variances(variances, effective_points(shares)))
+        return cls(totals / len(x), means, shrunk_variances(variances, effective_sizes(shares)))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from sbridge.potentials.field import MixtureDrift
 from sbridge.potentials.fit import LEAST_VARIANCE, ROWS, Cells, Parameters
-from sbridge.potentials.shrinkage import effective_points, shrunk_eigenvalues, shrunk_variances
+from sbridge.potentials.shrinkage import shrunk_eigenvalues, shrunk_variances
+from sbridge.weights import effective_sizes
 
 __all__ = ["FullCells", "FullMixtureDrift", "FullParameters"]
 
@@ -39,7 +40,7 @@ class FullCells(Cells):
         totals = shares.double().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
         means = first / totals[:, None]
         covs = second / totals[:, None, None] - means[:, :, None] * means[:, None, :]
-        return cls(totals / len(x), means, _shrunk(covs, effective_points(shares)))
+        return cls(totals / len(x), means, _shrunk(covs, effective_sizes(shares)))
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["effective_points", "shrunk_eigenvalues", "shrunk_variances"]
+__all__ = ["shrunk_eigenvalues", "shrunk_variances"]
 
 _TINY = 1e-30
-
-
-def effective_points(shares: Tensor) -> Tensor:
-    """Σ² over the sum of squares of the shares (K, n) of points, (K,) in float64: as many equal ones know as much.
-
-    Where no point has a share it is one.
-    """
-    return (shares.double().sum(1).square() / shares.double().square().sum(1).clamp(min=_TINY)).clamp(min=1)
 
 
 def shrunk_variances(variances: Tensor, points: Tensor) -> Tensor:
