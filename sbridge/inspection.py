@@ -198,7 +198,7 @@ class Inspection:
 
     def _independent(self) -> Iterator[str]:
         some, among = self.partners
-        if some > _INDEPENDENT * among:
+        if some > _INDEPENDENT * among and some >= _FEW_PARTNERS:
             yield (
                 f"ε = {rounded(self.epsilon)} is large: a point has about {some:.0f} partners among {among:,}, so the "
                 "two ends of a path are almost independent. Choose a smaller ε; sbridge epsilon shows its effect."

@@ -130,7 +130,7 @@ class Adaptive(Checked):
         try:
             from torchdiffeq import odeint
         except ImportError as error:
-            raise InputError("adaptive steps need torchdiffeq: pip install 'sbridge[ode]'") from error
+            raise InputError("adaptive steps need torchdiffeq: pip install torchdiffeq") from error
         span = times[[0, -1]].to(x)
         end: Tensor = odeint(drift, x, span, rtol=self.rtol, atol=self.atol, method="dopri5")[-1]
         return end

@@ -124,7 +124,7 @@ def make_run(folder: Path, kind: str) -> Run:
     run.write_history(
         [{"step": float(step), **{key: value / (1 + step) for key, value in values.items()}} for step in range(5)]
     )
-    run.write_certificate(CERTIFICATE if kind == "planar" else "x0 has 60 points; a certificate needs 100")
+    run.write_certificate(CERTIFICATE if kind == "planar" else "x0 has 60 held-out points; a certificate needs 100")
     judge = Evaluator.of(problem, effort=SMALL)
     rows = {method: judge.row(bridge) for method, bridge in methods.items()}
     judge.table({**rows, **judge.references()}).to_json(run.path("comparison.json"))

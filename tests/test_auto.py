@@ -285,3 +285,13 @@ def test_a_network_that_takes_too_long_to_compare_is_given_up(monkeypatch: pytes
     again = Auto(NETWORK, budget=1e4).start(PROBLEMS["Gaussian"])
     again.load_state_dict(contest.state_dict())
     assert "more than twice the budget" in str(again.bridge().tried)
+
+
+@pytest.mark.usefixtures("always")
+def test_a_network_that_cannot_be_trained_leaves_the_closed_forms() -> None:
+    """Two columns of which one is a thousand times as wide: too little noise for single precision."""
+    noise = torch.Generator().manual_seed(0)
+    x0, x1 = (torch.randn(500, 2, generator=noise).double() * torch.tensor([1e3, 1.0]) for _ in "01")
+    bridge = Auto().solve(Problem(x0, x1, 0.1, x0, x1))
+    assert "No network: epsilon = 0.1 is too small" in str(bridge.tried) and "Standardise" in str(bridge.tried)
+    assert bridge.transport(x0[:10], random_state=0).isfinite().all()

@@ -433,7 +433,6 @@ def test_a_backward_process_is_judged_by_its_own_potential() -> None:
     assert found.forward.distance == found.backward.distance == Estimate(0.0, 0.0)
 
 
-
 @pytest.mark.parametrize("kind", ["ten steps", "columns exchanged"])
 def test_bad_fits_are_not_trusted(kind: str) -> None:
     problem = Shapes(dim=2, epsilon=0.05, samples=3000, test_samples=2000, seed=2).build()
@@ -452,7 +451,7 @@ def test_few_points_say_that_they_cannot_tell() -> None:
         bridge, problem.test0, problem.test1, 0, care=replace(Care.for_points(100), starts=32, per_start=48)
     )
     assert found.verdict.word == "cannot tell" and "more points" in found.verdict.reason
-    assert "100 points would have shown" in str(found)
+    assert "100 points would" in str(found)
 
 
 def test_directions_that_do_not_belong_together_are_seen() -> None:
@@ -549,7 +548,7 @@ BLIND_END = EndCheck(100, Estimate(0.2, 0.5), 0.7, 0.3, 0.1, None)
         ({}, "trust", "within 0.09"),
         ({"distance": Estimate(0.4, 0.01)}, "trust", "within 0.4"),
         ({"distance": Estimate(1.4, 0.01)}, "do not trust", "at least 1.3"),
-        ({"ends": WRONG_END}, "do not trust", "1.6 of them in the law of its end"),
+        ({"ends": WRONG_END}, "do not trust", ", most of them in the law of its end"),
         ({"behind": Estimate(1.5, 0.05)}, "do not trust", "at least"),
         (
             {"column": FAR},
@@ -561,7 +560,7 @@ BLIND_END = EndCheck(100, Estimate(0.2, 0.5), 0.7, 0.3, 0.1, None)
         ({"column": NEAR, "ends": WRONG_END}, "do not trust", "its spread 10 % too wide"),
         ({"column": NEAR, "ends": DOUBTFUL_END}, "cannot tell", "column b is off by 1.1"),
         ({"ends": DOUBTFUL_END}, "cannot tell", "visibly differs"),
-        ({"ends": BLIND_END}, "cannot tell", "more of them would tell"),
+        ({"ends": BLIND_END}, "cannot tell", "10,000 would not be enough"),
         ({"residual": Residual(0.5, 1.0)}, "cannot tell", "regression"),
         ({"fewer_steps": Estimate(0.3, 0.01)}, "cannot tell", "length of the steps"),
     ],
@@ -621,8 +620,8 @@ def test_a_distance_is_visible_well_above_its_floor(value: float, visible: bool)
 @pytest.mark.parametrize(
     ("x0", "x1", "message"),
     [
-        (np.zeros((99, 2)), np.zeros((500, 2)), "x0 has 99 points; a certificate needs at least 100"),
-        (np.zeros((500, 2)), np.zeros((50, 2)), "x1 has 50 points"),
+        (np.zeros((99, 2)), np.zeros((500, 2)), "x0 has 99 held-out points; a certificate needs at least 100"),
+        (np.zeros((500, 2)), np.zeros((50, 2)), "x1 has 50 held-out points"),
         (np.zeros((500, 3)), np.zeros((500, 3)), r"must have shape \(n, 2\)"),
         (np.zeros((500, 2)), np.full((500, 2), np.nan), "NaN"),
         (np.zeros((500, 2)), np.zeros((500, 2)), "do not vary"),

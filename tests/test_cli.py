@@ -171,7 +171,7 @@ def test_progress_is_plain_and_sparse_where_there_is_no_terminal(whole: tuple[Pa
     begin = lines.index("[1/9] max–min: fitting")
     shown = [re.sub(r",( at most)? about \d+ s$", "", stage) for stage in lines[begin:] if stage.startswith("[")]
     assert shown == [f"[{k}/9] {stage}" for k, stage in enumerate(["max–min: fitting", *stages, *judging], 1)]
-    assert "no certificate: x0 has 20 points; a certificate needs at least 100 a side" in lines
+    assert "no certificate: x0 has 20 held-out points; a certificate needs at least 100 a side" in lines
     assert "at most about" in lines[begin + 1] and "about" in lines[begin + 4]
     table, counts = lines[1 : begin - 1], lines[begin - 1]
     assert [line.split()[0] for line in table] == ["column", "x", "y"]
@@ -757,7 +757,7 @@ BAD_RUNS: dict[str, tuple[list[object], str]] = {
         ["--x0", "wide.npy", "--x1", "b.csv", "--epsilon", 1],
         "wide.npy has 3 columns and b.csv has 2",
     ),
-    "other columns": (["--x0", "wide.csv", "--x1", "b.csv", "--epsilon", 1], "b.csv has no column z"),
+    "other columns": (["--x0", "wide.csv", "--x1", "b.csv", "--epsilon", 1], "b.csv: there is no column z"),
     "text": (
         ["--x0", "words.csv", "--x1", "b.csv", "--epsilon", 1],
         "b.csv has more columns than those of words.csv: y",
@@ -831,7 +831,7 @@ BAD_QUESTIONS: dict[str, tuple[list[object], str]] = {
     "missing file": (["--input", "none.npy"], "no such file"),
     "NaN": (["--input", "nan.npy"], "1 of 100 rows"),
     "other dimension": (["--input", "wide.npy"], "wide.npy has 3 columns, the run's data 2"),
-    "other columns": (["--input", "words.csv"], "words.csv has no column y. It has the columns x, kind; those of"),
+    "other columns": (["--input", "words.csv"], "words.csv: there is no column y. The columns are x, kind; those of"),
     "other kind to write": (["--input", "a.npy", "--out", "to.txt"], ".npy, .npz or .h5ad"),
     "other method": (["--input", "a.npy", "--method", "guess"], "--method"),
     "other end": (["--input", "a.npy", "--at", "x2"], "--at"),

@@ -434,7 +434,7 @@ def test_arrays_and_tables_leave_them_out_too(tmp_path: Path, suffix: str) -> No
 @pytest.mark.parametrize(
     ("source", "reading", "message"),
     [
-        ("x.csv", Reading(columns=("a", "z")), "no column z. It has the columns a, b; wanted are a, z"),
+        ("x.csv", Reading(columns=("a", "z")), "no column z. The columns are a, b; wanted are a, z"),
         ("x.csv", Reading(columns=("a2..a1",)), "no range of columns"),
         ("x.csv", Reading(id="name"), "no column name"),
         ("x.csv", Reading(separator=", "), "one character or tab"),

@@ -15,15 +15,16 @@ from torch import Tensor, nn
 
 from sbridge.bridge import Bridge
 from sbridge.couplings import Independent, SelfConsistent
-from sbridge.errors import DivergenceError, InputError
+from sbridge.errors import DataWarning, DivergenceError, InputError
 from sbridge.evaluation import path_kl
 from sbridge.interpolants import Brownian, Gamma, LearnedGamma, Linear, Parabolic, SineSquared, Trigonometric
 from sbridge.networks import NetworkFactory, ResidualNetwork, Shaped
 from sbridge.potentials.solver import MixturePotential
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
+from sbridge.solvers import training as training_module
 from sbridge.solvers.answer import Last, LatestNotWorse
-from sbridge.solvers.base import Progress
+from sbridge.solvers.base import Progress, answer_of
 from sbridge.solvers.data import Data
 from sbridge.solvers.force import curl_force, hjb_force, martingale_defect
 from sbridge.solvers.held_out import drift_targets
@@ -270,6 +271,21 @@ def test_divergence_keeps_the_last_good_state() -> None:
     assert training.bridge().transport(torch.zeros(5, 2), random_state=0).isfinite().all()
 
 
+def test_few_points_learned_by_heart_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the held-out loss is far above any fit's though the training loss has fallen; one that goes on ends too."""
+    solver, problem = Regression(**{**TINY, "steps": 600}), _problem(200)
+    training = _run(solver.start(problem), rounds=100)
+    monkeypatch.setattr(training_module, "_FAR", -100.0)  # every loss counts as far
+    first, *_, last = _run(training).history
+    assert training.step < 600 and last["training_loss"] <= first["training_loss"]
+    assert "by heart" in training.remark and training.bridge().remark == training.remark
+    again = solver.start(problem)
+    again.load_state_dict(training.state_dict())
+    assert not list(again)
+    with pytest.warns(DataWarning, match="by heart"):
+        answer_of(training)
+
+
 def test_divergence_at_the_first_check_keeps_the_start() -> None:
     training = Regression(**TINY, rate=300.0).start(_problem(400))
     with pytest.raises(DivergenceError):
@@ -280,7 +296,7 @@ def test_divergence_at_the_first_check_keeps_the_start() -> None:
 @pytest.mark.parametrize("epsilon", [1e-12, 1e-7])
 def test_epsilon_too_small_for_the_data_is_refused(epsilon: float) -> None:
     x = torch.randn(100, 2, generator=_generator())
-    with pytest.raises(InputError, match="Use at least 9e-05"):
+    with pytest.raises(InputError, match="use at least 9e-05"):
         MaxMin().start(Problem(x, x, epsilon, x, x))
 
 

@@ -185,7 +185,7 @@ def test_the_verdict_comes_first(built: Built) -> None:
     kind, _, _, page = built
     first = page.text.partition("The points in time")[0]
     if kind != "planar":
-        assert "No certificate: x0 has 60 points" in first and "× the floor" in first
+        assert "No certificate: x0 has 60 held-out points" in first and "× the floor" in first
         return
     assert str(CERTIFICATE.verdict).startswith("Do not trust: backward, at least 2.7")
     assert "do not trust" in first and CERTIFICATE.verdict.reason[1:] in first

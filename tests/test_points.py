@@ -133,9 +133,9 @@ BAD: dict[str, tuple[Callable[[NDArray[Any]], Any], str]] = {
     "days": (lambda x: frame(x).assign(weight=pd.Timestamp("2020")), "holds no numbers but datetime64"),
     "other names": (
         lambda x: frame(x).set_axis(["age", "income"], axis=1),
-        "columns age, income; .* are height, weight",
+        "columns are age, income; .* are height, weight",
     ),
-    "numbers for names": (lambda x: pd.DataFrame(x), "columns 0, 1; .* are height, weight"),
+    "numbers for names": (lambda x: pd.DataFrame(x), "columns are 0, 1; .* are height, weight"),
     "names twice": (lambda x: frame(x).set_axis(["height"] * 2, axis=1), "several columns of the name height"),
     "missing": (lambda x: frame(x).mask(frame(x).weight > 1), "the first is row 9 counting from 0, in column height"),
     "missing, nullable": (
@@ -243,7 +243,7 @@ def test_solvers_keep_the_names_of_a_problem(solver: Solver) -> None:
     problem = sbridge.Problem.of(points_of(frame(X)), points_of(frame(X + 1)), 0.5)
     bridge = solver.solve(problem)
     assert bridge.columns == tuple(NAMES)
-    with pytest.raises(InputError, match="has no column height"):
+    with pytest.raises(InputError, match="there is no column height"):
         bridge.transport(frame(X).rename(columns={"height": "age"}))
 
 
@@ -253,7 +253,7 @@ def test_names_survive_a_file(fitted: sbridge.SchrodingerBridge, tmp_path: Path)
     asked = frame(X)
     other = bridge.transport(asked[NAMES[::-1]], random_state=0)
     pd.testing.assert_frame_equal(other[NAMES], bridge.transport(asked, random_state=0))
-    with pytest.raises(InputError, match="has no column height"):
+    with pytest.raises(InputError, match="there is no column height"):
         bridge.transport(asked.rename(columns={"height": "age"}))
 
 

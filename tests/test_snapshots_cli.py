@@ -62,7 +62,7 @@ def test_a_table_and_files_give_the_times_and_a_chain(folder: Path, capsys: pyte
     assert [axis["name"] for axis in data["axes"]] == ["a", "b"] and set(TIMES) <= set(data["times"])
     assert [sample["time"] for sample in data["samples"]] == list(TIMES) and "n = 60" in shown
     printed = capsys.readouterr()
-    assert "no certificate: x0 has 60 points" in printed.err and "| from | to |" in printed.out
+    assert "no certificate: x0 has 60 held-out points" in printed.err and "| from | to |" in printed.out
 
 
 @pytest.mark.slow

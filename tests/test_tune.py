@@ -538,8 +538,8 @@ sys.exit(code)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ended.returncode == 2
-    assert ended.stdout.count("pip install 'sbridge[tune]'") == 2
-    assert ended.stderr.count("pip install 'sbridge[tune]'") == 2
+    assert ended.stdout.count("pip install 'ray[tune]' optuna") == 2
+    assert ended.stderr.count("pip install 'ray[tune]' optuna") == 2
 
 
 def test_nothing_else_imports_it() -> None:

@@ -25,7 +25,7 @@ from sbridge.auto.closed import families
 from sbridge.auto.contenders import Contender, best_in, bridge_of, fitted, judged
 from sbridge.auto.held_out import HeldOut
 from sbridge.bridge import Bridge
-from sbridge.errors import DivergenceError
+from sbridge.errors import DivergenceError, InputError
 from sbridge.evaluation.certificate.statement import EndCheck
 from sbridge.problem import Problem
 from sbridge.solvers.base import Progress
@@ -70,10 +70,18 @@ class Contest:
         self.checks = [side.check(best_in(k, self.closed).ways[k].field) for k, side in enumerate(self.sides)]
         self.most = max(1, _PASSES * min(len(out.fitted.x0), len(out.fitted.x1)) // network.batch)
         self.network = replace(network, steps=min(network.steps, self.most))
-        self.training = None if all(map(_same, self.checks)) else self.network.start(out.fitted, random_state)
-        self.kept_step, self._kept = 0, None if self.training is None else self.training.answer.kept
         self.network_seconds, self.stopped = 0.0, ""
+        self.training = None if all(map(_same, self.checks)) else self._begun(out.fitted, random_state)
+        self.kept_step, self._kept = 0, None if self.training is None else self.training.answer.kept
         self._judged: tuple[int, list[Contender]] = 0, []
+
+    def _begun(self, problem: Problem, random_state: int) -> Training | None:
+        """The training of the network; None, for a reason that the account has, where it does not fit the data."""
+        try:
+            return self.network.start(problem, random_state)
+        except InputError as error:
+            self.stopped = f"No network: {error}"
+            return None
 
     @property
     def step(self) -> int:
@@ -195,8 +203,8 @@ class Contest:
 
     def _ended(self) -> str:
         """Why the contest ended."""
-        if self.stopped == _TOO_SLOW:
-            return _TOO_SLOW
+        if self.training is None and self.stopped:
+            return self.stopped
         if self.training is None:
             seen = " and ".join(f"{found.divergence} nats (p {found.p_value:.2g})" for found in self.checks)
             return f"No network: the ends of the best closed forms cannot be told from the data, {seen}."
@@ -204,8 +212,12 @@ class Contest:
             return "No network: there was no time for it."
         few = f", as many as {_PASSES} passes over the points" if self.steps == self.most else ""
         return " ".join(
-            [f"The network did {self.step} steps{few}; its weights are of step {self.kept_step}.", self.stopped]
+            [f"The network did {self.step} steps{few}; its weights are of step {self.kept_step}.", self._why()]
         ).strip()
+
+    def _why(self) -> str:
+        """Why the network stopped before its last step."""
+        return self.stopped or ("" if self.training is None else self.training.remark)
 
 
 def _same(found: EndCheck) -> bool:

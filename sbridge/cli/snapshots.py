@@ -40,7 +40,10 @@ class SnapshotsCommand(Options):
     files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """A file of points for each time, as in `sbridge recover`; or one table or .h5ad file with --time-column."""
     epsilon: Positive
-    """ε per unit of time, in squared units of the data: over a time T the noise spreads a point by √(2εT)."""
+    """ε per unit of time, in squared units of the data: over a time T the noise spreads a point by √(2εT).
+
+    A number, or reg=…, blur=… or sigma=… of POT, GeomLoss or torchcfm; `sbridge epsilon` advises on two of the samples.
+    """
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder to write: chain.safetensors (for sbridge.Chain.load), chain.html, legs.csv, joints.csv, left_out.csv."""
     time_column: Annotated[str | None, tyro.conf.arg(aliases=["--time-key"], help_behavior_hint="(optional)")] = None

@@ -263,12 +263,18 @@ class Comparison:
         cells = {method: {c.heading: self.cell(method, c) for c in columns} for method in self.rows}
         return markdown([{"method": method, **row} for method, row in cells.items()])
 
+    def __str__(self) -> str:
+        return f"{self._caption}\n\n{self.to_markdown()}"
+
+    @property
+    def _caption(self) -> str:
+        return f"{self.problem}, d = {self.dim}, ε = {self.epsilon:.4g}"
+
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         columns = self.columns
         cells = {method: {c.heading: self.cell(method, c) for c in columns} for method in self.rows}
-        caption = f"{self.problem}, d = {self.dim}, ε = {self.epsilon:.4g}"
-        return html([{"method": method, **row} for method, row in cells.items()], caption)
+        return html([{"method": method, **row} for method, row in cells.items()], self._caption)
 
     @staticmethod
     def read(path: str | Path) -> Comparison:

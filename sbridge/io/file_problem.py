@@ -89,9 +89,9 @@ class FileProblem(Checked):
         if not self._enough(len(points)):
             needed = next(n for n in count(2 * FEWEST_POINTS) if self._enough(n))
             raise InputError(
-                f"{points.label} has {len(points)} points, of which --held-out {self.held_out:g} holds out "
-                f"{round(len(points) * self.held_out)}: {needed} are needed, for at least {FEWEST_POINTS} to fit and "
-                f"{FEWEST_POINTS} to evaluate"
+                f"{points.label} has {len(points)} points, of which --held-out {self.held_out:g} keeps "
+                f"{round(len(points) * self.held_out)} to evaluate; {FEWEST_POINTS} to evaluate and as many to fit are "
+                f"the least: give {needed} points or more, or another --held-out"
             )
 
     def _enough(self, n: int) -> bool:

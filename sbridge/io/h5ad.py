@@ -60,7 +60,7 @@ def _library() -> Any:
     try:
         import anndata
     except ImportError as error:
-        raise InputError(".h5ad files need the package anndata: python -m pip install 'sbridge[anndata]'") from error
+        raise InputError(".h5ad files need the package anndata: pip install anndata") from error
     return anndata
 
 

@@ -133,6 +133,8 @@ class Run:
         """
         folder = Path(folder)
         if not (folder / "config.json").is_file():
+            if (folder / "chain.safetensors").is_file():
+                raise InputError(f"{folder} holds no run but a chain of several times: read it by sbridge.Chain.load")
             raise InputError(f"{folder} is not a run folder: it holds no config.json")
         return Run(folder, read_json(folder / "config.json", _Config))
 

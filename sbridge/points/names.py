@@ -25,7 +25,7 @@ def places_of(have: Sequence[str], wanted: Sequence[str], label: str, whose: str
     missing = [name for name in wanted if name not in places]
     if missing:
         raise InputError(
-            f"{label} has no column {listed(missing)}. It has the columns {listed(have)}; {whose} are "
+            f"{label}: there is no column {listed(missing)}. The columns are {listed(have)}; {whose} are "
             f"{listed(wanted)}. Columns are matched by name: rename them, or choose others"
         )
     return [places[name] for name in wanted]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from sbridge.bridge import Bridge
+from sbridge.errors import DataWarning
 from sbridge.problem import Problem
 
-__all__ = ["Listener", "Progress", "Solver", "finish"]
+__all__ = ["Answering", "Listener", "Progress", "Solver", "answer_of", "finish"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,25 @@ def finish(training: Iterable[Progress], listeners: Iterable[Listener]) -> None:
     for progress in training:
         for hear in listeners:
             hear(progress)
+
+
+class Answering(Protocol):
+    """A training, or whatever else has an answer."""
+
+    def bridge(self) -> Bridge:
+        """The answer so far."""
+
+
+def answer_of(training: Answering) -> Bridge:
+    """The bridge of a training that is over; its remark becomes a warning.
+
+    Warns:
+        DataWarning: the training has a remark.
+    """
+    bridge = training.bridge()
+    if bridge.remark:
+        warnings.warn(bridge.remark, DataWarning, stacklevel=3)
+    return bridge
 
 
 @runtime_checkable

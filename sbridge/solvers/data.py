@@ -86,9 +86,9 @@ class Data:
         placed: M = module.to(self.x0)
         return placed
 
-    def bridge(self, drifts: Drifts, interpolant: Interpolant) -> Bridge:
+    def bridge(self, drifts: Drifts, interpolant: Interpolant, remark: str = "") -> Bridge:
         """The bridge of both drifts in these coordinates, in the problem's units, no longer to be trained."""
-        inside = Bridge(Half(drifts, 0), Half(drifts, 1), self.epsilon, interpolant)
+        inside = Bridge(Half(drifts, 0), Half(drifts, 1), self.epsilon, interpolant, remark)
         return self.frame.outside(inside).requires_grad_(False).eval()
 
 
@@ -99,5 +99,6 @@ def check_epsilon(epsilon: float, frame: Frame) -> None:
     if epsilon < least:
         raise InputError(
             f"epsilon = {epsilon:g} is too small for data of variance {variance:.2g}: the bridge "
-            f"is transport almost without noise. Use at least {least:.1g}, or plain optimal transport."
+            f"is transport almost without noise. Standardise columns of unlike spreads, use at least {least:.1g}, or "
+            "plain optimal transport."
         )

@@ -33,6 +33,7 @@ from sbridge.solvers.method import Batch, Method
 __all__ = ["Progress", "Schedule", "Training", "warm_cosine"]
 
 _CHECKS = 50  # in a whole training
+_FAR = 10.0  # times the scale of a held-out loss: no fit is there
 
 Schedule = Callable[[float], float]
 """The share of the highest rate after a fraction of the steps."""
@@ -59,6 +60,7 @@ class Training:
     Attributes:
         step: gradient steps done.
         history: the values of every check.
+        remark: why it ended before its last step; empty if it did not.
         generator: of all random numbers.
     """
 
@@ -81,15 +83,17 @@ class Training:
         self.average = AveragedModel(drifts, multi_avg_fn=self._averaged_weights)
         self.losses: list[Tensor] = []  # of the steps since the last check
         self.history: list[dict[str, float]] = []
-        self.answer = answer(copy.deepcopy(self.weights()))
+        self.answer, self.remark = answer(copy.deepcopy(self.weights())), ""
 
     def __iter__(self) -> Iterator[Progress]:
         """Train to the end: while the rate is high the held-out loss may rise, and fall again with the rate.
 
+        Where it rises far while the training loss falls, the network learns the points by heart, and the training ends.
+
         Raises:
             DivergenceError: the training became unstable; `bridge()` is its last good state.
         """
-        while self.step < self.steps:
+        while self.step < self.steps and not self.remark:
             self.round()
             if self.step * _CHECKS // self.steps > len(self.history):
                 self.check()
@@ -134,17 +138,20 @@ class Training:
         reference_losses = self.monitor.losses(self.averaged)
         values = torch.stack([torch.stack(self.losses).mean(), held_out, reference_losses.mean(), energy]).tolist()
         names = ("training_loss", "held_out_loss", "reference_loss", "kinetic_energy")
-        self._refuse_divergence(values)
-        self.losses.clear()
-        self.history.append({"step": float(self.step), **dict(zip(names, values, strict=True))})
-        self.answer.offer(reference_losses, self.weights())
-
-    def _refuse_divergence(self, values: list[float]) -> None:
-        if values[2] > 10 * self.monitor.scale or not torch.tensor(values).isfinite().all():
+        finite, far = bool(torch.tensor(values).isfinite().all()), values[2] > _FAR * self.monitor.scale
+        if finite and far and self.history and values[0] <= self.history[0]["training_loss"]:
+            self.remark = (
+                f"the network learned its few points by heart and stopped at step {self.step}, where the held-out loss "
+                f"was {values[2]:.3g}; its best weights before that are kept"
+            )
+        elif far or not finite:
             raise DivergenceError(
                 f"the training became unstable at step {self.step} (held-out loss {values[2]:.3g}); its last "
                 "good state is kept. Lower the rates or train more drift steps for each step of the interpolant."
             )
+        self.losses.clear()
+        self.history.append({"step": float(self.step), **dict(zip(names, values, strict=True))})
+        self.answer.offer(reference_losses, self.weights())
 
     @property
     def averaged(self) -> Drifts:
@@ -159,7 +166,7 @@ class Training:
         """The answer so far, in the problem's units."""
         drifts, interpolant = self._confined(self.kept_drifts()), copy.deepcopy(self.method.interpolant)
         interpolant.load_state_dict(self.answer.kept["interpolant"])
-        return self.data.bridge(drifts, interpolant)
+        return self.data.bridge(drifts, interpolant, self.remark)
 
     def kept_drifts(self) -> Drifts:
         """The drifts of the answer so far, in the coordinates of the data."""
@@ -170,7 +177,7 @@ class Training:
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to resume as if never stopped, to the last bit on a CPU."""
         parts = {name: part.state_dict() for name, part in self._parts().items()}
-        plain = {"step": self.step, "losses": self.losses, "history": self.history}
+        plain = {"step": self.step, "losses": self.losses, "history": self.history, "remark": self.remark}
         return {**parts, **plain, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -181,6 +188,7 @@ class Training:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.step, self.losses, self.history = state["step"], list(state["losses"]), list(state["history"])
+        self.remark = state["remark"]
         drawn = state["generator"].cpu()
         if len(drawn) == len(self.generator.get_state()):
             self.generator.set_state(drawn)

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from sbridge.errors import InputError
 
 if any(find_spec(name) is None for name in ("ray", "optuna")):
-    raise InputError("tuning needs Ray and Optuna: pip install 'sbridge[tune]'")
+    raise InputError("tuning needs Ray and Optuna: pip install 'ray[tune]' optuna")
 
 from sbridge.tuning.cluster import Placement, connected
 from sbridge.tuning.search import tune

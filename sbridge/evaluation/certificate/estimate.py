@@ -56,7 +56,7 @@ __all__ = ["QUICK", "SMALLEST", "certify", "dual_of"]
 SMALLEST = 100  # points a side
 _LARGEST = 10_000  # points a side that are used
 QUICK = Care(8192, 500, 128, 32)  # for comparisons; with less, its errors are as large as what is at stake
-_FEW = 1024  # paths of a potential's backward process
+_FEW = 1024  # paths of a potential's backward process, for where it is on the way
 _COMPARED, _PERMUTATIONS = 2000, 99  # points of either sample that an energy distance compares, at most
 _ZERO = Estimate(0.0, 0.0)  # the distance of an exact bridge to itself: its paths would only add their steps' error
 
@@ -81,12 +81,12 @@ def certify(
     care = care or Care.for_points(min(len(x0), len(x1)))
     tell = _Teller(listeners, 3 * STEPS if own else 2 * (2 * STEPS + care.fitted_steps))
     with torch.no_grad():
-        there = Process.of(bridge, "forward", x0, x1, 0 if own else care.paths, generator, tell)
+        there = Process.of(bridge, "forward", x0, x1, len(x0) if own else care.paths, generator, tell)
         pair = there.own_pair or there.pair(care, generator, tell)
         forward = Examination.of(there, pair, care, generator, tell).passage(generator, columns)
         if own:  # one process, of one potential, whose backward drift takes long to evaluate
             forward = replace(forward, distance=_ZERO, fewer_paths=_ZERO, fewer_steps=_ZERO)
-            back = Process.of(bridge, "backward", x1[:_FEW], x0, 0, generator, tell)
+            back = Process.of(bridge, "backward", x1, x0, _FEW, generator, tell)
             ends = back.moved(generator)
             backward = replace(forward, ends=back.ends(ends, generator), column=back.column(ends, columns))
             if isinstance(bridge, WithBackwardPotential):  # of any other, both directions are one exact process
@@ -129,7 +129,7 @@ def dual_of(
 def _check(x0: Tensor, x1: Tensor) -> None:
     for label, x in (("x0", x0), ("x1", x1)):
         if len(x) < SMALLEST:
-            raise InputError(f"{label} has {len(x)} points; a certificate needs at least {SMALLEST} a side")
+            raise InputError(f"{label} has {len(x)} held-out points; a certificate needs at least {SMALLEST} a side")
 
 
 def _mixed(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -189,14 +189,13 @@ class Process:
         generator: torch.Generator,
         tell: Callable[[], None],
     ) -> Process:
-        """From points of the user's coordinates, with at least one path from each, and so many in all."""
+        """From points of the user's coordinates, with so many paths."""
         frame, problem = _framed(x0, x1, bridge.epsilon)
         z0, z1 = problem.x0, problem.x1
         drift = bridge.forward_field if direction == "forward" else Reversed(bridge.backward_field)
-        count = max(paths, len(z0))
-        starts = z0.repeat(ceil(count / len(z0)), 1)[:count]
+        starts = z0.repeat(ceil(paths / len(z0)), 1)[:paths]
         inside = _inside(drift, frame)
-        walk = Walk(inside, problem.epsilon, starts, min(len(z0), _COMPARED))
+        walk = Walk(inside, problem.epsilon, starts, min(len(z0), len(starts), _COMPARED))
         run(walk, generator, tell)
         return Process(bridge, direction, inside, frame, z0, z1, walk)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import hypot
+from math import ceil, hypot
 from typing import Any, Literal
 
 from sbridge.checks import made_of
@@ -24,6 +24,8 @@ _WRONG = 0.5  # nats: from there on the probabilities of an event may differ by 
 _SMALL = 0.1  # nats, below which nobody asks how exactly they are known
 _SURE = 0.01  # largest p-value of a visible difference
 _DOUBTFUL = 0.05  # and of one that cannot be left out of the error
+_MARGIN = 1.2  # on the number of points that is advised
+_MOST_POINTS = 10_000  # a side that a certificate uses
 _BRIDGE = "the Schrödinger bridge of your data"
 _WELL_ABOVE = 2.0  # times the floor
 _FAR_APART = 10.0  # times the floor: two directions that are not one process
@@ -121,8 +123,9 @@ class EndCheck:
     @property
     def power(self) -> str:
         """In words."""
-        seen = "not even a blur of 0.8" if self.blur is None else f"a blur of {rounded(self.blur)}"
-        return f"{self.points:,} points would have shown {seen} spreads"
+        if self.blur is None:
+            return f"{self.points:,} points would miss even a blur of 0.8 spreads"
+        return f"{self.points:,} points would have shown a blur of {rounded(self.blur)} spreads"
 
 
 @dataclass(frozen=True)
@@ -244,21 +247,26 @@ class Passage:
         return f"; at its end, {self.column}" if self.column.visible else ""
 
     def _share(self) -> str:
-        if self.missed.value <= self.distance.value:
-            return ""
-        return f", {rounded(self.missed.value)} of them in the law of its end"
+        return ", most of them in the law of its end" if self.missed.value > self.distance.value else ""
 
     def _help(self) -> str:
         """What the largest part of the error is, and what would make it smaller."""
         parts = {
             "its end visibly differs from your data, and there may be more that cannot be seen; a longer or better fit "
             "would have no such difference": self.missed.value / 2 + self.unseen,
-            "these points know the end to no more; more of them would tell": self.missed.standard_error,
+            self._more_points(): self.missed.standard_error,
             "its potential is too sharp for the regression, which has more paths with more points": self.misfit,
             "its paths change with the length of the steps": abs(self.fewer_steps.value) / 3,
             "its paths scatter": self._scatter,
         }
         return max(parts, key=lambda part: parts[part])
+
+    def _more_points(self) -> str:
+        """How many held-out points would leave an error that is small enough to trust a good fit."""
+        error, points = self.missed.standard_error, self.ends.points
+        needed = 1000 * ceil(_MARGIN * points * (2 * error / _SMALL) ** 2 / 1000)
+        most = f"about {needed:,} would do" if needed <= _MOST_POINTS else f"{_MOST_POINTS:,} would not be enough"
+        return f"{points:,} held-out points a side know the law of the end only to {rounded(2 * error)} nats; {most}"
 
 
 @dataclass(frozen=True)
