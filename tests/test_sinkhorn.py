@@ -227,7 +227,7 @@ def test_the_potential_of_a_plan_solves_the_heat_equation() -> None:
 @pytest.mark.parametrize("t", [0.2, 0.7])
 @pytest.mark.parametrize("back", [False, True])
 def test_the_drift_of_a_plan_is_the_gradient_of_its_potential(t: float, back: bool) -> None:
-    """A hundredth of the time earlier, because the points are blurred by as much noise; in any coordinates."""
+    """Some time earlier, because the points are blurred by the noise of that time; in any coordinates."""
     bridge, x = OURS.solve(_problem(), 0).double(), _normal(6, 2).requires_grad_()
     assert isinstance(bridge, PlanBridge)
     time = torch.tensor(t, dtype=FLOAT)
@@ -235,8 +235,18 @@ def test_the_drift_of_a_plan_is_the_gradient_of_its_potential(t: float, back: bo
     (slope,) = torch.autograd.grad(potential(time, x).sum(), x)
     framed = bridge.backward_field if back else bridge.forward_field
     place = framed._inside(time, x)
-    drift = framed.scale * framed.inner(time + (0.01 if back else -0.01), place) + framed.shift1 - framed.shift0
+    plug_in = framed.inner.inner if back else framed.inner
+    drift = framed.scale * framed.inner(time + (plug_in.blur if back else -plug_in.blur), place)
+    drift = drift + framed.shift1 - framed.shift0
     torch.testing.assert_close(-slope if back else slope, drift, rtol=1e-6, atol=1e-6)
+
+
+def test_points_are_blurred_the_more_the_farther_they_are_apart() -> None:
+    """Never by more than a hundredth of the noise; what counts is their distance in units of it."""
+    points, log_v = _normal(200, 2), torch.zeros(200, dtype=FLOAT)
+    blurs = [PlugIn(scale * points, log_v, EPSILON).blur for scale in (1e-3, 0.03, 0.1, 10.0)]
+    assert blurs == sorted(blurs) and (blurs[0], blurs[-1]) == (3e-5, 0.01) and len(set(blurs)) == 4
+    assert PlugIn(0.03 * points, log_v, EPSILON).blur == PlugIn(0.06 * points, log_v, 4 * EPSILON).blur
 
 
 @pytest.mark.parametrize("points", [50, 500])

@@ -17,10 +17,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from functools import cached_property
+from math import log, sqrt
 from time import perf_counter
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +39,8 @@ __all__ = ["BlockwiseSinkhorn", "GeomlossSinkhorn", "PlanBridge", "PlugIn", "Pot
 
 _DISTANCES_AT_ONCE = 2**22  # in memory
 _SMALLEST_REST = 1e-3  # of the time to t = 1
-_BLUR = 0.01  # of the end points, in variances of the noise, for a potential
+_BLURS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)  # of the end points, in variances of the noise, for a potential
+_SOME_POINTS = 512  # whose neighbours are looked for
 _TIMED_ROWS = 256  # of an iteration, by which its time is estimated
 _FIRST_BLUR = 1.1  # of GeomLoss's annealing, over the last
 
@@ -84,16 +87,31 @@ class PlugIn(Field):
         return self.log_scaling + nearness / (2 * self.epsilon * rest)
 
     def potential(self, t: Tensor, x: Tensor) -> Tensor:
-        """λ(t, x), (n,), of the plan whose end points are blurred by a hundredth of the noise: t (), x (n, d).
+        """λ(t, x), (n,), of the plan whose end points are blurred: t (), x (n, d).
 
-        exp λ/2ε = Σ_j v_j N(y_j; x, 2ε(1−t+δ)) with δ = .01 is the potential of an exact bridge for every δ > 0.  At
-        δ = 0 it would be infinite at the points, and −∞ elsewhere.  The process of the plan differs from that bridge
-        only where path divergences are not measured either, after t = .99.
+        exp λ/2ε = Σ_j v_j N(y_j; x, 2ε(1−t+δ)) is the potential of an exact bridge for every δ > 0.  At δ = 0 it would
+        be infinite at the points, and −∞ elsewhere.  The process of the plan differs from that bridge only after
+        t = 1 − δ, with the δ of `blur`.
         """
-        rest = 1 - t + _BLUR
+        rest = 1 - t + self.blur
         logs = torch.cat([self._logs(rest, part).logsumexp(1) for part in x.split(self._rows)])
         level = 2 * self.epsilon
         return level * (logs - self.dim / 2 * rest.log()) - x.square().sum(1) / (2 * rest)
+
+    @cached_property
+    def blur(self) -> float:
+        """δ with which the blurred points give each of them, by all others, the highest likelihood.
+
+        It is at most .01, because path divergences are measured up to t = .99.
+        """
+        some = self.points[:_SOME_POINTS]
+        squares = torch.cdist(some, self.points).square()
+        squares[torch.arange(len(some)), torch.arange(len(some))] = torch.inf
+        scores = [
+            float((-squares / (4 * self.epsilon * delta)).logsumexp(1).mean()) - self.dim / 2 * log(delta)
+            for delta in _BLURS
+        ]
+        return _BLURS[int(np.argmax(scores))]
 
     @property
     def _rows(self) -> int:
