@@ -99,7 +99,7 @@ def test_cells_of_several_times_are_one_file(tmp_path: Path, capsys: pytest.Capt
         chain = Chain.load(tmp_path / out / "chain.safetensors")
         assert chain.times == (2.0, 3.0, 7.0) and list(chain.legs[0].columns or ()) == ["PC1", "PC2"]
         legs = read_csv(tmp_path / out / "legs.csv")
-        assert all("±" in row["dual gap (nats)"] and row["certificate"].endswith(".") for row in legs)
+        assert all("±" in row["behind a mixture potential (nats)"] and row["certificate"].endswith(".") for row in legs)
         assert abs(float(legs[0]["forward"])) < 0.2
     capsys.readouterr()
     table = tmp_path / "words.csv"

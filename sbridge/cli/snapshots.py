@@ -150,15 +150,15 @@ def _certificates(model: Snapshots, tests: Sequence[Tensor], seed: int) -> list[
 def _legs(
     model: Snapshots, tests: Sequence[Tensor], certificates: Sequence[Certificate], seed: int, names: Sequence[str]
 ) -> list[dict[str, float | str]]:
-    """Both ends of each leg by energy distance, the effective sizes of its samples, its dual gap and its certificate.
+    """Both ends of each leg by energy distance, the effective sizes of its samples, and its certificate.
 
-    The dual gap is by how many nats a mixture potential, fitted to half of the held-out points, is ahead on the others.
+    Beside it is by how many nats a mixture potential, fitted to half of the held-out points, is ahead on the others.
     """
     rows: list[dict[str, float | str]] = [{**row} for row in model.ends(tests, seed)]
     for row, leg in zip(rows, model.legs_, strict=True):
         row["points from"], row["points to"] = leg.effective_sizes_
     for row, found in zip(rows, certificates, strict=False):  # one for each leg, or none
-        row["dual gap (nats)"] = str(found.forward.behind)
+        row["behind a mixture potential (nats)"] = str(found.forward.behind)
         row["certificate"] = str(found.verdict)
     return rows
 

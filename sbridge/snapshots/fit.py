@@ -13,7 +13,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sbridge.arrays import Array, RandomState, as_tensor, seed_of
+from sbridge.arrays import Array, RandomState, as_tensor, seed_of, seeded
 from sbridge.auto import Auto
 from sbridge.bridge import Direction
 from sbridge.checks import Elsewhere, Positive, checked_arguments
@@ -21,7 +21,7 @@ from sbridge.densities import Base
 from sbridge.display import training_display
 from sbridge.estimator import SchrodingerBridge, SolverParameters, device_named, posed_with_weights
 from sbridge.evaluation.certificate.statement import Certificate
-from sbridge.evaluation.distances import energy_distance
+from sbridge.evaluation.distances import energy_distance, relabelled_distances
 from sbridge.likelihood import LogDensity
 from sbridge.points import Points, points_of
 from sbridge.problem import Problem
@@ -34,6 +34,8 @@ from sbridge.solvers.base import Listener, Solver
 from sbridge.weights import SampleWeights, thinned, weights_of_each
 
 __all__ = ["Snapshots"]
+
+_FLOOR_POINTS = 2000  # of each sample
 
 
 class Snapshots(SolverParameters):
@@ -210,16 +212,19 @@ class Snapshots(SolverParameters):
 
         The points (n, d) of each snapshot, with their weights (n,) and growth, are moved to its neighbours and compared
         with the points there.  The distances are unbiased: where the laws agree they are negative about as often as
-        positive.
+        positive, and in 19 of 20 cases below the floor, which relabelling (of at most 2,000 points a side) gives.
         """
         chain, seed, rows = self._fitted(), seed_of(random_state), []
         weights = weights_of_each(snapshots, sample_weight)
         for k, (leg, x0, x1) in enumerate(chain.pairs(snapshots)):
             start, end = leg.tensor(x0), leg.tensor(x1)
             before, after = self._grown(leg.epsilon, start, end, weights[k], weights[k + 1])
-            there = energy_distance(leg.transport(start, random_state=seed), end, before, after)
-            back = energy_distance(leg.transport(end, "backward", random_state=seed), start, after, before)
-            rows.append({"from": chain.times[k], "to": chain.times[k + 1], "forward": there, "backward": back})
+            moved = leg.transport(start, random_state=seed)
+            returned = leg.transport(end, "backward", random_state=seed)
+            there, back = energy_distance(moved, end, before, after), energy_distance(returned, start, after, before)
+            floors = _floor(moved, end, before, after, seed), _floor(returned, start, after, before, seed)
+            row = {"from": chain.times[k], "to": chain.times[k + 1], "forward": there, "forward floor": floors[0]}
+            rows.append({**row, "backward": back, "backward floor": floors[1]})
         return rows
 
     def joints(self, snapshots: Sequence[Array], sample_weight: Sequence[SampleWeights] | None = None) -> list[Joint]:
@@ -261,3 +266,10 @@ def _aligned(snapshots: Sequence[Any]) -> list[Points]:
     """Points of all snapshots with the columns in the order of the first one's."""
     first, *others = (points_of(x, label=f"snapshot {k}") for k, x in enumerate(snapshots))
     return [first, *(x.aligned(first.columns, f"those of {first.label}") for x in others)]
+
+
+def _floor(x: Tensor, y: Tensor, x_weights: Tensor | None, y_weights: Tensor | None, seed: int) -> float:
+    """What the energy distance of two samples of one law is below in 19 of 20 cases, by relabelling x and y."""
+    generator = seeded(seed, x.device)
+    both = thinned(x, x_weights, generator), thinned(y, y_weights, generator)
+    return float(relabelled_distances(*both, generator, _FLOOR_POINTS)[1:].quantile(0.95))
