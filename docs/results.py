@@ -89,7 +89,18 @@ def _columns() -> str:
     return markdown([{"column": column.heading, "meaning": column.meaning} for column in COLUMNS])
 
 
-TABLES: dict[str, Callable[[], str]] = {"results": _few, "all": _all, "columns": _columns}
+def _certificates() -> str:
+    """How often certificates are right, where the distance from the bridge is known."""
+    path = RESULTS / "certificate" / "shares.md"
+    return path.read_text(encoding="utf-8") if path.exists() else "`make results` measures this.\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "results": _few,
+    "all": _all,
+    "columns": _columns,
+    "certificates": _certificates,
+}
 
 
 if __name__ == "__main__":
