@@ -152,9 +152,9 @@ class Bridge(storage.Storable):
             return self._simulated_states(part, route, sign, simulation, generator)
 
         found = points.new_empty(len(times), *points.shape)  # filled part by part, which takes the least memory
-        asked_for = len(route) - len(times)
+        asked_for, batch = len(route) - len(times), simulation.batch_on(home.device)
         with torch.no_grad():
-            for part, rows in zip(points.split(simulation.batch), found.split(simulation.batch, dim=1), strict=True):
+            for part, rows in zip(points.split(batch), found.split(batch, dim=1), strict=True):
                 for place, state in enumerate(states(part.to(home))):
                     if place >= asked_for:
                         rows[place - asked_for] = state

@@ -36,6 +36,7 @@ __all__ += ["Stepper", "brownian_bridge_step", "even", "graded", "integrate", "s
 
 _GRADE = 1 / 3  # with 1/2, the arcsine law, narrow laws are blurred twice as much; less leaves long steps between
 _NEAREST = 1e-6  # of a step to an end: single precision must tell the times apart
+_ON_CPU, _ELSEWHERE = 2048, 65_536  # points moved at once
 _STEPS, _STEPS_PER_NOISE = 100, 40  # the latter times √(2ε) over the spread
 
 Diffusion = NotNegative | Callable[[Tensor], Tensor]
@@ -180,7 +181,8 @@ class Simulation(Checked):
             a function that takes a tensor of times and gives a tensor.  None means ε, the bridge's own law.  0 is the
             probability-flow ODE.  The marginals are the same for every D.
         stepper: `EULER`, `HEUN` or `RK4`; with D = 0 also `Adaptive`, which chooses its own steps.
-        batch: points moved at once, which bounds memory.
+        batch: points moved at once, which bounds memory.  None means 2,048 on a CPU, because a network's numbers for
+            them fit into its cache, and 65,536 on other devices.
 
     Raises:
         InputError: steps or batch is below 1, or D is negative or not finite at some time.
@@ -189,11 +191,15 @@ class Simulation(Checked):
     steps: Count | None = None
     diffusion: Diffusion | None = None
     stepper: Integrator = EULER
-    batch: Count = 8192
+    batch: Count | None = None
 
     def validate(self) -> None:
         if callable(self.diffusion):
             _check_diffusion(self.diffusion)
+
+    def batch_on(self, device: torch.device) -> int:
+        """The points moved at once on a device."""
+        return self.batch or (_ON_CPU if device.type == "cpu" else _ELSEWHERE)
 
     def changed(self, **options: Any) -> Simulation:
         """The same with other values of some fields.
