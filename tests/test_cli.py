@@ -850,7 +850,7 @@ BAD_SAMPLES: dict[str, tuple[list[object], str]] = {
     "missing file": (["--input", "none.npy", "--out", "to.npy"], "no such file"),
     "NaN": (["--input", "nan.npy", "--out", "to.npy"], "1 of 100 rows"),
     "other dimension": (["--input", "wide.npy", "--out", "to.npy"], "wide.npy has 3 columns, the run's data 2"),
-    "other columns": (["--input", "words.csv", "--out", "to.npy"], "It has the columns x, kind; those of"),
+    "other columns": (["--input", "words.csv", "--out", "to.npy"], "The columns are x, kind; those of"),
     "cells from no cells": (["--input", "a.npy", "--out", "to.h5ad"], "can only be written where the points came from"),
     "other kind of output": (["--input", "a.npy", "--out", "to.txt"], "to.txt: files may be"),
     "times outside": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,2"], "--times[1] must be at most 1"),

@@ -71,6 +71,6 @@ def test_two_files_say_how_many_points_they_need(tmp_path: Path, held_out: float
         np.save(tmp_path / "x.npy", cloud(n))
         return FileProblem(x0=str(tmp_path / "x.npy"), x1=str(tmp_path / "x.npy"), epsilon=1.0, held_out=held_out)
 
-    with pytest.raises(InputError, match=f"x.npy has {needed - 1} points, .* {needed} are needed"):
+    with pytest.raises(InputError, match=f"x.npy has {needed - 1} points, .* give {needed} points"):
         problem(needed - 1).build()
     assert len(problem(needed).build().test0) >= 10

@@ -55,7 +55,7 @@ def test_the_split_is_always_the_same(tmp_path: Path) -> None:
     [
         ({"d1": 3}, "2 columns .* 3"),
         ({"n0": 9}, "9 points"),
-        ({"n1": 49, "held_out": 0.1}, "holds out 5"),
+        ({"n1": 49, "held_out": 0.1}, "keeps 5 to evaluate"),
         ({"held_out": 1.0}, "--held-out"),
         ({"held_out": float("nan")}, "--held-out"),
         ({"epsilon": 0.0}, "epsilon must be"),
