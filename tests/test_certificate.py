@@ -451,7 +451,7 @@ def test_few_points_say_that_they_cannot_tell() -> None:
         bridge, problem.test0, problem.test1, 0, care=replace(Care.for_points(100), starts=32, per_start=48)
     )
     assert found.verdict.word == "cannot tell" and "more points" in found.verdict.reason
-    assert "100 points would" in str(found)
+    assert "100 points would miss even a blur of 0.8" in str(found)
 
 
 def test_directions_that_do_not_belong_together_are_seen() -> None:

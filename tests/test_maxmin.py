@@ -24,7 +24,7 @@ from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.solvers import training as training_module
 from sbridge.solvers.answer import Last, LatestNotWorse
-from sbridge.solvers.base import Progress, answer_of
+from sbridge.solvers.base import Progress, remarked
 from sbridge.solvers.data import Data
 from sbridge.solvers.force import curl_force, hjb_force, martingale_defect
 from sbridge.solvers.held_out import drift_targets
@@ -283,7 +283,7 @@ def test_few_points_learned_by_heart_end_the_training(monkeypatch: pytest.Monkey
     again.load_state_dict(training.state_dict())
     assert not list(again)
     with pytest.warns(DataWarning, match="by heart"):
-        answer_of(training)
+        remarked(training.bridge())
 
 
 def test_divergence_at_the_first_check_keeps_the_start() -> None:

@@ -85,7 +85,7 @@ def test_weights_of_cells_stand_in_obs(tmp_path: Path) -> None:
         ({"w": [1, -1, 1]}, Reading(weights="w"), "w has no weight in row 1 counting from 0, and 1 such rows in all"),
         ({"w": ["1", "NA", "1"]}, Reading(weights="w"), "no weight in row 1"),
         ({"w": [0, 0, 0]}, Reading(weights="w"), "all weights in w are zero"),
-        ({"w": [1, 1, 1]}, Reading(weights="v"), "no column v"),
+        ({"w": [1, 1, 1]}, Reading(weights="v"), "there is no column v"),
         ({"w": [1, 1, 1]}, Reading(weights="w", columns=("a", "w")), "cannot be both a coordinate"),
     ],
 )

@@ -203,21 +203,21 @@ class Contest:
 
     def _ended(self) -> str:
         """Why the contest ended."""
-        if self.training is None and self.stopped:
+        training = self.training
+        if training is None and self.stopped:
             return self.stopped
-        if self.training is None:
+        if training is None:
             seen = " and ".join(f"{found.divergence} nats (p {found.p_value:.2g})" for found in self.checks)
             return f"No network: the ends of the best closed forms cannot be told from the data, {seen}."
         if not self.step:
             return "No network: there was no time for it."
         few = f", as many as {_PASSES} passes over the points" if self.steps == self.most else ""
         return " ".join(
-            [f"The network did {self.step} steps{few}; its weights are of step {self.kept_step}.", self._why()]
+            [
+                f"The network did {self.step} steps{few}; its weights are of step {self.kept_step}.",
+                self.stopped or training.remark,
+            ]
         ).strip()
-
-    def _why(self) -> str:
-        """Why the network stopped before its last step."""
-        return self.stopped or ("" if self.training is None else self.training.remark)
 
 
 def _same(found: EndCheck) -> bool:

@@ -22,7 +22,6 @@ from math import log, sqrt
 from time import perf_counter
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,12 +105,13 @@ class PlugIn(Field):
         """
         some = self.points[:_SOME_POINTS]
         squares = torch.cdist(some, self.points).square()
-        squares[torch.arange(len(some)), torch.arange(len(some))] = torch.inf
-        scores = [
-            float((-squares / (4 * self.epsilon * delta)).logsumexp(1).mean()) - self.dim / 2 * log(delta)
-            for delta in _BLURS
-        ]
-        return _BLURS[int(np.argmax(scores))]
+        squares.fill_diagonal_(torch.inf)
+
+        def likelihood(delta: float) -> float:
+            logs = (-squares / (4 * self.epsilon * delta)).logsumexp(1)
+            return float(logs.mean()) - self.dim / 2 * log(delta)
+
+        return max(_BLURS, key=likelihood)
 
     @property
     def _rows(self) -> int:

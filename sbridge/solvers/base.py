@@ -11,7 +11,7 @@ from sbridge.bridge import Bridge
 from sbridge.errors import DataWarning
 from sbridge.problem import Problem
 
-__all__ = ["Answering", "Listener", "Progress", "Solver", "answer_of", "finish"]
+__all__ = ["Listener", "Progress", "Solver", "finish", "remarked"]
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,12 @@ def finish(training: Iterable[Progress], listeners: Iterable[Listener]) -> None:
             hear(progress)
 
 
-class Answering(Protocol):
-    """A training, or whatever else has an answer."""
-
-    def bridge(self) -> Bridge:
-        """The answer so far."""
-
-
-def answer_of(training: Answering) -> Bridge:
+def remarked(bridge: Bridge) -> Bridge:
     """The bridge of a training that is over; its remark becomes a warning.
 
     Warns:
-        DataWarning: the training has a remark.
+        DataWarning: it has a remark.
     """
-    bridge = training.bridge()
     if bridge.remark:
         warnings.warn(bridge.remark, DataWarning, stacklevel=3)
     return bridge

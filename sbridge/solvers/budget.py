@@ -26,7 +26,7 @@ from annotated_types import Gt
 from sbridge.bridge import Bridge
 from sbridge.checks import checked
 from sbridge.problem import Problem
-from sbridge.solvers.base import Listener, Progress, answer_of, finish
+from sbridge.solvers.base import Listener, Progress, finish, remarked
 
 __all__ = ["Attempt", "Budget", "Resumable", "TimedFit", "Trained", "Within", "fitted_within", "paced", "seconds_of"]
 
@@ -135,7 +135,7 @@ class Within:
         end = perf_counter() + self.seconds
         training = self.solver.start(problem, random_state)
         finish(paced(training, end), listeners)
-        return answer_of(training)
+        return remarked(training.bridge())
 
 
 def paced(

@@ -18,7 +18,7 @@ from sbridge.fields import Beside, Corrected, Drifts, Reversed
 from sbridge.networks import NetworkFactory, ResidualNetwork, build_network
 from sbridge.problem import FEWEST_POINTS, Problem
 from sbridge.solvers.answer import LatestNotWorse, MakeRule
-from sbridge.solvers.base import Listener, Solver, answer_of, finish
+from sbridge.solvers.base import Listener, Solver, finish, remarked
 from sbridge.solvers.data import Data
 from sbridge.solvers.method import MakeCoupling, Method
 from sbridge.solvers.soap import decaying_soap
@@ -97,7 +97,7 @@ class NetworkSolver(Checked, ABC):
         """
         training = self.start(problem, random_state)
         finish(training, listeners)
-        return answer_of(training)
+        return remarked(training.bridge())
 
     def _drifts(self, data: Data, method: Method) -> Drifts:
         """The network, or its sum with drifts that are known: the prior's, or else the method's own."""

@@ -138,6 +138,13 @@ class Training:
         reference_losses = self.monitor.losses(self.averaged)
         values = torch.stack([torch.stack(self.losses).mean(), held_out, reference_losses.mean(), energy]).tolist()
         names = ("training_loss", "held_out_loss", "reference_loss", "kinetic_energy")
+        self._heed(values)
+        self.losses.clear()
+        self.history.append({"step": float(self.step), **dict(zip(names, values, strict=True))})
+        self.answer.offer(reference_losses, self.weights())
+
+    def _heed(self, values: list[float]) -> None:
+        """End a training that learns by heart, and refuse one that diverges."""
         finite, far = bool(torch.tensor(values).isfinite().all()), values[2] > _FAR * self.monitor.scale
         if finite and far and self.history and values[0] <= self.history[0]["training_loss"]:
             self.remark = (
@@ -149,9 +156,6 @@ class Training:
                 f"the training became unstable at step {self.step} (held-out loss {values[2]:.3g}); its last "
                 "good state is kept. Lower the rates or train more drift steps for each step of the interpolant."
             )
-        self.losses.clear()
-        self.history.append({"step": float(self.step), **dict(zip(names, values, strict=True))})
-        self.answer.offer(reference_losses, self.weights())
 
     @property
     def averaged(self) -> Drifts:

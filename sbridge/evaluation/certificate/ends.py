@@ -20,14 +20,13 @@ import torch
 from torch import Tensor
 
 from sbridge.estimates import Estimate
-from sbridge.evaluation.certificate.statement import EndCheck
+from sbridge.evaluation.certificate.statement import MOST_POINTS, EndCheck
 
 __all__ = ["check"]
 
 _NEIGHBOURS = 12  # kept of each point; among so many, both labels are found but for one in 4,000
 _RELABELLINGS = 199
 _BLOCK = 1024  # rows of a distance matrix held at once
-_LARGEST = 10_000  # points of either sample
 _BLURS = (0.05, 0.1, 0.2, 0.4, 0.8)  # in spreads of the columns
 _TINY = 1e-30
 
@@ -77,7 +76,7 @@ def check(data: Tensor, ends: Tensor, spreads: Tensor, generator: torch.Generato
         spreads: of the columns of the data, (d,), which scale the distances.
         generator: source of the relabellings.
     """
-    count = min(len(data), len(ends), _LARGEST)
+    count = min(len(data), len(ends), MOST_POINTS)
     y, z = (x[:count] / spreads for x in (data, ends))
     least = _resolution(y)
     neighbours = _Neighbours.of(torch.cat([y, z]), least)

@@ -36,6 +36,7 @@ from sbridge.evaluation.certificate.columns import ColumnGap, Columns, spreads_o
 from sbridge.evaluation.certificate.duality import Care, Dual, Pair
 from sbridge.evaluation.certificate.ends import check
 from sbridge.evaluation.certificate.statement import (
+    MOST_POINTS,
     Certificate,
     Distance,
     EndCheck,
@@ -54,7 +55,6 @@ from sbridge.solvers.base import Listener, Progress
 __all__ = ["QUICK", "SMALLEST", "certify", "dual_of"]
 
 SMALLEST = 100  # points a side
-_LARGEST = 10_000  # points a side that are used
 QUICK = Care(8192, 500, 128, 32)  # for comparisons; with less, its errors are as large as what is at stake
 _FEW = 1024  # paths of a potential's backward process, for where it is on the way
 _COMPARED, _PERMUTATIONS = 2000, 99  # points of either sample that an energy distance compares, at most
@@ -133,7 +133,7 @@ def _check(x0: Tensor, x1: Tensor) -> None:
 
 
 def _mixed(x: Tensor, generator: torch.Generator) -> Tensor:
-    return x[torch.randperm(len(x), generator=generator, device=x.device)[:_LARGEST]]
+    return x[torch.randperm(len(x), generator=generator, device=x.device)[:MOST_POINTS]]
 
 
 class _Teller:

@@ -15,7 +15,10 @@ from sbridge.errors import InputError
 from sbridge.estimates import Estimate, rounded
 from sbridge.evaluation.certificate.columns import ColumnGap
 
-__all__ = ["Certificate", "Distance", "EndCheck", "Meeting", "Passage", "Residual", "Verdict"]
+__all__ = ["MOST_POINTS", "Certificate", "Distance", "EndCheck", "Meeting", "Passage", "Residual", "Verdict"]
+
+MOST_POINTS = 10_000
+"""Points a side that a certificate uses."""
 
 Word = Literal["trust", "cannot tell", "do not trust"]
 
@@ -25,7 +28,6 @@ _SMALL = 0.1  # nats, below which nobody asks how exactly they are known
 _SURE = 0.01  # largest p-value of a visible difference
 _DOUBTFUL = 0.05  # and of one that cannot be left out of the error
 _MARGIN = 1.2  # on the number of points that is advised
-_MOST_POINTS = 10_000  # a side that a certificate uses
 _BRIDGE = "the Schrödinger bridge of your data"
 _WELL_ABOVE = 2.0  # times the floor
 _FAR_APART = 10.0  # times the floor: two directions that are not one process
@@ -265,7 +267,7 @@ class Passage:
         """How many held-out points would leave an error that is small enough to trust a good fit."""
         error, points = self.missed.standard_error, self.ends.points
         needed = 1000 * ceil(_MARGIN * points * (2 * error / _SMALL) ** 2 / 1000)
-        most = f"about {needed:,} would do" if needed <= _MOST_POINTS else f"{_MOST_POINTS:,} would not be enough"
+        most = f"about {needed:,} would do" if needed <= MOST_POINTS else f"{MOST_POINTS:,} would not be enough"
         return f"{points:,} held-out points a side know the law of the end only to {rounded(2 * error)} nats; {most}"
 
 
