@@ -37,7 +37,7 @@ __all__ = ["Contest"]
 
 _SAME = 0.05  # p-value from which two laws count as one
 _PASSES = 100  # over the points: a network that sees them more often learns them by heart
-_JUDGED = 1200  # steps of the training that take as long as the comparison of the network, or longer
+_JUDGED = 1000  # steps of the training that take as long as the comparison of the network, or longer
 _SOME_STEPS, _LONGEST = 50, 2.0  # steps by which the time of the comparison is known; most of it, in budgets
 _TOO_SLOW = "No network: to compare it would take more than twice the budget."
 

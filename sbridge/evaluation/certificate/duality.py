@@ -45,11 +45,12 @@ from sbridge.solvers.training import warm_cosine
 __all__ = ["Care", "Dual", "Pair", "Potential", "distances", "dual", "fitted_pair"]
 __all__ += ["shortfall"]
 
-_BATCH = 512
-_RATE = 0.01
+_BATCH = 256
+_RATE = 0.02
 _GRADIENTS = 0.1  # weight w of the gradients' part
 _WIDTH, _DEPTH = 128, 3
 _SIZE = 10.0  # of the network's part; a network learns values of about one fastest
+_GAIN = 2.0  # of its first layer: ψ follows the shape of the data, the quadratic part its moments
 _FAR = 1.5  # nats
 _SHOWN_OUT = 0.1  # of the paths, on which the residual is measured
 
@@ -145,7 +146,7 @@ class _Network(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.body = ResidualMLP(dim, 1, _WIDTH, _DEPTH, silent=True)
+        self.body = ResidualMLP(dim, 1, _WIDTH, _DEPTH, silent=True, gain=_GAIN)
         self.slopes = nn.Parameter(torch.zeros(2 * dim))
         self.constant = nn.Parameter(torch.zeros(()))
 
