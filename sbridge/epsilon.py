@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from sbridge.bridge import Bridge
+from sbridge.checks import Positive, checked_value
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate, rounded
 from sbridge.evaluation.distances import energy_distance
@@ -36,7 +37,7 @@ from sbridge.standardise import Standardise, standardised
 from sbridge.tables import html
 from sbridge.units import epsilon_named
 
-__all__ = ["AUTO", "EpsilonFit", "EpsilonRange", "EpsilonSweep", "sweep_epsilon", "with_epsilon"]
+__all__ = ["AUTO", "EpsilonFit", "EpsilonRange", "EpsilonSweep", "epsilon_per_time", "sweep_epsilon", "with_epsilon"]
 
 AUTO = "auto"
 _POINTS = 1000  # of either dataset, among which partners are counted
@@ -110,6 +111,34 @@ def with_epsilon(problem: Problem, epsilon: float | str, kind: Standardise | Non
         return replace(problem, epsilon=epsilon_named(epsilon) if isinstance(epsilon, str) else epsilon), ""
     found = EpsilonRange.of(standardised(problem, kind)[0])
     return replace(problem, epsilon=found.choice), f"chosen: {found}"
+
+
+def epsilon_per_time(legs: Sequence[Problem], durations: Sequence[float], epsilon: float | str) -> tuple[float, str]:
+    """ε per unit of time for bridges that follow one another, and a sentence about it if it was chosen here.
+
+    "auto" is the geometric mean of what each of them would choose by itself, over its duration.
+
+    Args:
+        legs: one problem from each time to the next; their own ε are not used.
+        durations: of the legs.
+        epsilon: as for `with_epsilon`.
+
+    Raises:
+        InputError: epsilon is not positive, or none of these.
+    """
+    if epsilon != AUTO:
+        number = epsilon_named(epsilon) if isinstance(epsilon, str) else epsilon
+        return checked_value("epsilon", Positive, number), ""
+    ranges = [(EpsilonRange.of(leg), duration) for leg, duration in zip(legs, durations, strict=True)]
+    own = [found.choice / duration for found, duration in ranges]
+    chosen = exp(float(np.mean(np.log(own))))
+    outside = [
+        f"; leg {number} recommends {rounded(found.low / duration)} to {rounded(found.high / duration)}"
+        for number, (found, duration) in enumerate(ranges, 1)
+        if not found.low <= chosen * duration <= found.high
+    ]
+    why = f"the geometric mean of the legs' own choices {', '.join(map(rounded, own))}{''.join(outside)}"
+    return chosen, f"chosen: ε = {rounded(chosen)} per unit of time, {why}."
 
 
 @dataclass(frozen=True)

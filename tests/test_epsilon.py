@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 
@@ -111,6 +112,18 @@ def test_other_words_are_no_epsilon(text: str) -> None:
 def test_an_epsilon_of_zero_is_not_swept() -> None:
     with pytest.raises(InputError, match="positive"):
         sweep_epsilon(cloud(50, 0), cloud(50, 1), [0.0, 1.0])
+
+
+def test_epsilon_per_time_is_the_mean_of_the_legs_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """Twice the time between all samples halves it."""
+    points = [cloud(400, k, 2) for k in range(3)]
+    for times in ([0.0, 1.0, 4.0], [0.0, 2.0, 8.0]):
+        model = sbridge.Snapshots(epsilon="auto", solver=MixturePotential(1)).fit(points, times)
+        assert "chosen: ε = " in capsys.readouterr().err
+        alone = [sbridge.SchrodingerBridge("auto", MixturePotential(1)).fit(*two).epsilon_ for two in pairwise(points)]
+        wanted = np.prod(np.array(alone) / np.diff(times)) ** 0.5
+        assert model.epsilon_ == model.chain_.epsilon == pytest.approx(wanted)
+        capsys.readouterr()
 
 
 def test_the_estimator_chooses_an_epsilon_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -222,7 +222,8 @@ def test_settings_of_the_solver_are_parameters() -> None:
     [
         (lambda x: Snapshots().fit([x, x, x], [0.0, 1.0]), "as many times as snapshots"),
         (lambda x: Snapshots().fit([x]), "at least two"),
-        (lambda x: Snapshots().set_params(epsilon="auto").fit([x, x]), "epsilon must be"),
+        (lambda x: Snapshots(epsilon="much").fit([x, x]), "epsilon must be a number, auto, or"),
+        (lambda x: Snapshots(epsilon=0.0).fit([x, x]), "epsilon must be"),
         (lambda x: Snapshots().fit([x, x], [1.0, 1.0]), "must rise"),
         (lambda x: Chain(_legs(), (0.0, 1.0, 2.0)), "one epsilon per unit of time"),
         (lambda x: _fitted().at(x, 4.0), r"numbers in \[1, 3.5\]"),

@@ -39,10 +39,10 @@ class SnapshotsCommand(Options):
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """A file of points for each time, as in `sbridge recover`; or one table or .h5ad file with --time-column."""
-    epsilon: Positive
+    epsilon: Positive | Literal["auto"]
     """ε per unit of time, in squared units of the data: over a time T the noise spreads a point by √(2εT).
 
-    A number, or reg=…, blur=… or sigma=… of POT, GeomLoss or torchcfm; `sbridge epsilon` advises on two of the samples.
+    A number, or reg=…, blur=… or sigma=… of POT, GeomLoss or torchcfm; auto chooses it from the data.
     """
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder to write: chain.safetensors (for sbridge.Chain.load), chain.html, legs.csv, joints.csv, left_out.csv."""
@@ -104,7 +104,7 @@ class SnapshotsCommand(Options):
         solvers = {self._solver().name: self._solver()}
         samples, weights = [one.values for one in points], [one.weights for one in points]
         tables = [
-            leave_one_out(samples, times, self.epsilon, solvers, time, random_state=self.seed, sample_weight=weights)
+            leave_one_out(samples, times, model.epsilon_, solvers, time, random_state=self.seed, sample_weight=weights)
             for time in left_out
         ]
         left = self._show("left_out", [dict(row) for table in tables for row in table.rows])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -18,7 +19,8 @@ from sbridge.auto import Auto
 from sbridge.bridge import Direction
 from sbridge.checks import Elsewhere, Positive, checked_arguments
 from sbridge.densities import Base
-from sbridge.display import training_display
+from sbridge.display import note, training_display
+from sbridge.epsilon import epsilon_per_time
 from sbridge.estimator import SchrodingerBridge, SolverParameters, device_named, posed_with_weights
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.evaluation.distances import energy_distance, relabelled_distances
@@ -46,7 +48,8 @@ class Snapshots(SolverParameters):
 
     Args:
         epsilon: ε per unit of time, in squared units of the data.  Between two snapshots at a distance of T in time a
-            path gets noise of the standard deviation √(2εT).
+            path gets noise of the standard deviation √(2εT).  "auto" chooses it from the data and says so
+            (`sbridge.epsilon`); "reg=0.4", "blur=0.4" and "sigma=0.4" are the parameters of POT, GeomLoss and torchcfm.
         solver, random_state, device, verbose: of each fit, as in `SchrodingerBridge`.
         growth: None, or ρ > 0 in squared units of the data: the points from which each leg starts get weights by
             unbalanced transport to the next snapshot (`sbridge.snapshots.growth_weights`).  The chain then has another
@@ -55,6 +58,7 @@ class Snapshots(SolverParameters):
             The file is smaller, and a leg with few points learns from its neighbours.
 
     Attributes:
+        epsilon_ (float): ε per unit of time, as a number.
         chain_ (Chain): the fitted `Chain`, which also has everything below.
         legs_ (list): the fitted `SchrodingerBridge` of each pair of neighbours, in unit time.
         growth_ (list): with `growth`, the weights (n_k,) of each snapshot but the last, with the mean one.
@@ -67,7 +71,7 @@ class Snapshots(SolverParameters):
 
     def __init__(
         self,
-        epsilon: Positive = 0.5,
+        epsilon: float | str = 0.5,
         solver: Annotated[str | Solver | type[Solver], Elsewhere()] = Auto(),
         random_state: RandomState = 0,
         device: str = "cpu",
@@ -100,7 +104,9 @@ class Snapshots(SolverParameters):
         """
         checked_arguments(type(self), vars(self))
         instants = check_times(range(len(snapshots)) if times is None else times, len(snapshots))
-        legs = self._posed(_aligned(snapshots), instants, weights_of_each(snapshots, sample_weight))
+        points, weights = _aligned(snapshots), weights_of_each(snapshots, sample_weight)
+        self.epsilon_ = self._chosen(points, instants, weights)
+        legs = self._posed(points, instants, weights)
         seed = seed_of(self.random_state)
         solvers = self._together(legs, instants, seed, callbacks) if self.one_network else [self.solver] * len(legs)
         self.legs_ = []
@@ -112,11 +118,20 @@ class Snapshots(SolverParameters):
         self.n_features_in_ = self.legs_[0].n_features_in_
         return self
 
+    def _chosen(self, points: Sequence[Points], times: Sequence[float], weights: Sequence[SampleWeights]) -> float:
+        """ε per unit of time."""
+        pairs = zip(pairwise(points), pairwise(weights), strict=True)
+        problems = [posed_with_weights(*two, own) for two, own in pairs]
+        epsilon, choice = epsilon_per_time(problems, np.diff(times).tolist(), self.epsilon)
+        if choice:
+            note(choice)
+        return epsilon
+
     def _posed(self, points: Sequence[Points], times: Sequence[float], weights: Sequence[SampleWeights]) -> list[_Leg]:
         """The question of each leg in its unit time."""
         found = []
         for k, duration in enumerate(np.diff(times).tolist()):
-            x0, x1, epsilon = points[k], points[k + 1], self.epsilon * duration
+            x0, x1, epsilon = points[k], points[k + 1], self.epsilon_ * duration
             found.append(_Leg(x0, x1, epsilon, self._grown(epsilon, x0.values, x1.values, weights[k], weights[k + 1])))
         return found
 
