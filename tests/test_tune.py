@@ -434,7 +434,7 @@ def test_a_trial_that_diverges_says_why_and_the_search_goes_on(
     assert all(("unstable" in row["failure"]) == (float(row["rate"]) > 1) for row in rows)
     run = Run.open(tmp_path / "out")
     assert run.comparison() is not None
-    assert run.path("report.html").exists()
+    assert run.path("report.html").exists() and run.certificate() is not None
     assert "failed: the training became unstable" in run.path("search.html").read_text()
     assert "failed" in capsys.readouterr().out
 

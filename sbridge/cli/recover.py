@@ -20,7 +20,6 @@ from sbridge.cli.signals import Stopped
 from sbridge.cli.tables import print_comparison, show_data
 from sbridge.couplings import COUPLINGS
 from sbridge.errors import InputError
-from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.interpolants import GAMMAS, INTERPOLANTS, ClosedForm
 from sbridge.io import Run, check_vacant, owned
 from sbridge.potentials.solver import MixturePotential
@@ -202,7 +201,6 @@ def _refuse(problem: Problem, interpolant: type[ClosedForm]) -> None:
 def _show(run: Run) -> None:
     comparison = run.comparison()
     assert comparison is not None
-    certificate = run.certificate()
-    print(certificate.verdict if isinstance(certificate, Certificate) else f"No certificate: {certificate}.")
+    print(stages.verdict_of(run))
     print_comparison(comparison)
     print(f"report: {run.path('report.html')}")

@@ -9,6 +9,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import torch
+
 from sbridge.auto import Auto
 from sbridge.baselines.sinkhorn import Sinkhorn
 from sbridge.bridge import Bridge
@@ -17,6 +19,7 @@ from sbridge.display import Stages, note, training_display
 from sbridge.errors import DivergenceError, InputError
 from sbridge.evaluation import Effort, Evaluator
 from sbridge.evaluation.by_column import DATA
+from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.evaluation.table import Row
 from sbridge.io import Run
 from sbridge.problem import Frame
@@ -26,7 +29,7 @@ from sbridge.solvers import Solver
 from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.standardise import as_fitted
 
-__all__ = ["work"]
+__all__ = ["certify", "verdict_of", "work"]
 
 _ROW, _CERTIFICATE = "evaluating on held-out points", "measuring the distance to the Schrödinger bridge"
 _REPORT = "writing the report"
@@ -153,19 +156,30 @@ class _Working:
             return {"rows": evaluator.references(), "dual": evaluator.true_dual()}
 
     def certify(self) -> None:
-        """Write certificate.json: the certificate of the fitted bridge on held-out points, or why there is none."""
-        problem = self.run.problem.to(self.problem.x0.device)  # in the user's units
-        bridge = Bridge.load(self.run.path("bridge.safetensors")).to(self.problem.x0.device)
-        with self.stages.stage(_CERTIFICATE, clock=False), training_display("certificate") as shown:
-            try:
-                self.run.write_certificate(bridge.certificate(problem.test0, problem.test1, self.seed, [shown]))
-            except (InputError, DivergenceError) as error:
-                note(f"no certificate: {error}")
-                self.run.write_certificate(str(error))
+        """Write certificate.json."""
+        with self.stages.stage(_CERTIFICATE, clock=False):
+            certify(self.run, self.seed, self.problem.x0.device)
 
     def _bridge(self, path: Path) -> Bridge:
         """A bridge in the coordinates of the fit, on the run's device."""
         return as_fitted(Bridge.load(path)).to(self.problem.x0.device)
+
+
+def certify(run: Run, seed: int, device: torch.device | str = "cpu") -> None:
+    """Write the certificate of the run's bridge on held-out points, in the user's units, or why there is none."""
+    problem, bridge = run.problem.to(device), Bridge.load(run.path("bridge.safetensors")).to(device)
+    with training_display("certificate") as shown:
+        try:
+            run.write_certificate(bridge.certificate(problem.test0, problem.test1, seed, [shown]))
+        except (InputError, DivergenceError) as error:
+            note(f"no certificate: {error}")
+            run.write_certificate(str(error))
+
+
+def verdict_of(run: Run) -> str:
+    """The verdict of the run's certificate in a line, or why there is none."""
+    found = run.certificate()
+    return str(found.verdict) if isinstance(found, Certificate) else f"No certificate: {found}."
 
 
 def _page_is_stale(run: Run) -> bool:

@@ -20,6 +20,7 @@ from sbridge.cli.options import Options
 from sbridge.cli.question import built
 from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
+from sbridge.cli.stages import certify, verdict_of
 from sbridge.cli.tables import print_comparison
 from sbridge.display import note
 from sbridge.errors import DivergenceError
@@ -143,11 +144,13 @@ def _as_interrupt(number: int) -> Iterator[None]:
 
 
 def _evaluate(run: Run, best: Any, seed: int) -> None:
-    """Compare the best bridge with the references, on the run's own test points."""
+    """Compare the best bridge with the references, and certify it, on the run's own test points."""
     evaluator = Evaluator.of(run.problem, seed)
     name = next(iter(run.config["methods"]))
     row = {**evaluator.row(best.bridge()), "fit_seconds": best.seconds}
     comparison = evaluator.table({name: row, **evaluator.references()})
     comparison.to_json(run.path("comparison.json"))
     comparison.to_csv(run.path("comparison.csv"))
+    certify(run, seed)
+    print(verdict_of(run))
     print_comparison(comparison)
