@@ -37,7 +37,7 @@ from sbridge.evaluation.certificate.walks import STEPS, Walk, martingale, rotati
 from sbridge.fields import Field, Framed
 from sbridge.potentials.exact import MixtureBridge
 from sbridge.potentials.field import MixtureDrift
-from sbridge.potentials.solver import MixturePotential
+from sbridge.potentials.solver import FullMixturePotential, MixturePotential
 from sbridge.problem import Frame, Problem
 from sbridge.problems.gaussian import Gaussian, GaussianBridge
 from sbridge.problems.mixture import Mixture
@@ -415,6 +415,15 @@ def test_the_exact_bridge_is_trusted() -> None:
     found = certificate(0.0)
     assert found.verdict.word == "trust" and found.forward.distance.value < 0.03
     assert not found.forward.ends.visible and not found.backward.ends.visible
+
+
+def test_a_sharp_potential_is_found_from_paths_alone() -> None:
+    """Of twenty components in eight dimensions: the regression comes within .15 nats of it, in a few seconds."""
+    problem = Shapes(dim=8, epsilon=0.05, samples=5000, test_samples=2000, seed=3).build()
+    known = FullMixturePotential(20).solve(problem)
+    as_any_other = Bridge(known.forward_field, known.backward_field, known.epsilon)
+    exact, regressed = (dual_of(one, problem.test0, problem.test1, 0) for one in (known, as_any_other))
+    assert abs(exact.minus(regressed).value.value) < 0.15
 
 
 def test_own_potentials_are_used_as_they_are() -> None:

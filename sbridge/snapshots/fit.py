@@ -23,7 +23,7 @@ from sbridge.display import note, training_display
 from sbridge.epsilon import epsilon_per_time
 from sbridge.estimator import SchrodingerBridge, SolverParameters, device_named, posed_with_weights
 from sbridge.evaluation.certificate.statement import Certificate
-from sbridge.evaluation.distances import energy_distance, relabelled_distances
+from sbridge.evaluation.distances import chance_level, energy_distance, relabelled_distances
 from sbridge.likelihood import LogDensity
 from sbridge.points import Points, points_of
 from sbridge.problem import Problem
@@ -287,4 +287,4 @@ def _floor(x: Tensor, y: Tensor, x_weights: Tensor | None, y_weights: Tensor | N
     """What the energy distance of two samples of one law is below in 19 of 20 cases, by relabelling x and y."""
     generator = seeded(seed, x.device)
     both = thinned(x, x_weights, generator), thinned(y, y_weights, generator)
-    return float(relabelled_distances(*both, generator, _FLOOR_POINTS)[1:].quantile(0.95))
+    return chance_level(relabelled_distances(*both, generator, _FLOOR_POINTS))

@@ -45,7 +45,7 @@ from sbridge.evaluation.certificate.statement import (
     Residual,
 )
 from sbridge.evaluation.certificate.walks import STEPS, Walk, martingale, rotation, run
-from sbridge.evaluation.distances import relabelled_distances
+from sbridge.evaluation.distances import chance_level, relabelled_distances
 from sbridge.fields import Reversed, VectorField
 from sbridge.potentials.bridge import TurnedPotential, WithBackwardPotential
 from sbridge.potentials.solver import potentials_for
@@ -393,7 +393,7 @@ def _still(x: Tensor) -> tuple[Tensor, Tensor, float]:
 def _distance(x: Tensor, y: Tensor, generator: torch.Generator) -> Distance:
     """The energy distance of x and y, and its 95 % quantile over relabellings of them."""
     found = relabelled_distances(x, y, generator, _COMPARED, _PERMUTATIONS)
-    return Distance(float(found[0]), float(found[1:].quantile(0.95)))
+    return Distance(float(found[0]), chance_level(found))
 
 
 def _difference(a: Tensor, b: Tensor) -> Estimate:
