@@ -29,7 +29,7 @@ from sbridge.solvers import Solver
 from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.standardise import as_fitted
 
-__all__ = ["certify", "verdict_of", "work"]
+__all__ = ["certify_run", "verdict_of", "work"]
 
 _ROW, _CERTIFICATE = "evaluating on held-out points", "measuring the distance to the Schrödinger bridge"
 _REPORT = "writing the report"
@@ -158,14 +158,14 @@ class _Working:
     def certify(self) -> None:
         """Write certificate.json."""
         with self.stages.stage(_CERTIFICATE, clock=False):
-            certify(self.run, self.seed, self.problem.x0.device)
+            certify_run(self.run, self.seed, self.problem.x0.device)
 
     def _bridge(self, path: Path) -> Bridge:
         """A bridge in the coordinates of the fit, on the run's device."""
         return as_fitted(Bridge.load(path)).to(self.problem.x0.device)
 
 
-def certify(run: Run, seed: int, device: torch.device | str = "cpu") -> None:
+def certify_run(run: Run, seed: int, device: torch.device | str = "cpu") -> None:
     """Write the certificate of the run's bridge on held-out points, in the user's units, or why there is none."""
     problem, bridge = run.problem.to(device), Bridge.load(run.path("bridge.safetensors")).to(device)
     with training_display("certificate") as shown:

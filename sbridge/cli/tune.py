@@ -20,7 +20,7 @@ from sbridge.cli.options import Options
 from sbridge.cli.question import built
 from sbridge.cli.settings import configuration
 from sbridge.cli.signals import Stopped
-from sbridge.cli.stages import certify, verdict_of
+from sbridge.cli.stages import certify_run, verdict_of
 from sbridge.cli.tables import print_comparison
 from sbridge.display import note
 from sbridge.errors import DivergenceError
@@ -151,6 +151,6 @@ def _evaluate(run: Run, best: Any, seed: int) -> None:
     comparison = evaluator.table({name: row, **evaluator.references()})
     comparison.to_json(run.path("comparison.json"))
     comparison.to_csv(run.path("comparison.csv"))
-    certify(run, seed)
+    certify_run(run, seed)
     print(verdict_of(run))
     print_comparison(comparison)
