@@ -7,10 +7,11 @@ code 1 or 2 with a line on stderr from a command.  Out of order are tracebacks, 
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -80,5 +81,10 @@ def answer_of_command(*words: str) -> str:
 @contextlib.contextmanager
 def workspace() -> Iterator[Path]:
     """An empty folder that is the current one."""
-    with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        yield Path(folder)
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield Path(folder)
+        finally:
+            os.chdir(before)
