@@ -108,18 +108,18 @@ def with_epsilon(problem: Problem, epsilon: float | str, kind: Standardise | Non
         InputError: epsilon is none of these.
     """
     if epsilon != AUTO:
-        return replace(problem, epsilon=epsilon_named(epsilon) if isinstance(epsilon, str) else epsilon), ""
+        return replace(problem, epsilon=_in_our_unit(epsilon)), ""
     found = EpsilonRange.of(standardised(problem, kind)[0])
     return replace(problem, epsilon=found.choice), f"chosen: {found}"
 
 
-def epsilon_per_time(legs: Sequence[Problem], durations: Sequence[float], epsilon: float | str) -> tuple[float, str]:
+def epsilon_per_time(legs: Iterable[Problem], durations: Sequence[float], epsilon: float | str) -> tuple[float, str]:
     """ε per unit of time for bridges that follow one another, and a sentence about it if it was chosen here.
 
     "auto" is the geometric mean of what each of them would choose by itself, over its duration.
 
     Args:
-        legs: one problem from each time to the next; their own ε are not used.
+        legs: one problem from each time to the next; their own ε are not used.  They are made only for "auto".
         durations: of the legs.
         epsilon: as for `with_epsilon`.
 
@@ -127,8 +127,7 @@ def epsilon_per_time(legs: Sequence[Problem], durations: Sequence[float], epsilo
         InputError: epsilon is not positive, or none of these.
     """
     if epsilon != AUTO:
-        number = epsilon_named(epsilon) if isinstance(epsilon, str) else epsilon
-        return checked_value("epsilon", Positive, number), ""
+        return checked_value("epsilon", Positive, _in_our_unit(epsilon)), ""
     ranges = [(EpsilonRange.of(leg), duration) for leg, duration in zip(legs, durations, strict=True)]
     own = [found.choice / duration for found, duration in ranges]
     chosen = exp(float(np.mean(np.log(own))))
@@ -139,6 +138,10 @@ def epsilon_per_time(legs: Sequence[Problem], durations: Sequence[float], epsilo
     ]
     why = f"the geometric mean of the legs' own choices {', '.join(map(rounded, own))}{''.join(outside)}"
     return chosen, f"chosen: ε = {rounded(chosen)} per unit of time, {why}."
+
+
+def _in_our_unit(epsilon: float | str) -> float:
+    return epsilon_named(epsilon) if isinstance(epsilon, str) else epsilon
 
 
 @dataclass(frozen=True)

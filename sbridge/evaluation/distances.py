@@ -62,9 +62,9 @@ def relabelled_distances(
     return _labelled_distance(torch.cdist(joined, joined), _labels(len(x), len(y), permutations, generator))
 
 
-def chance_level(found: Tensor) -> float:
-    """What the distance of two samples of one law is below in 19 of 20 cases, of `relabelled_distances`."""
-    return float(found[1:].quantile(0.95))
+def chance_level(relabelled: Tensor) -> float:
+    """What the distance of two samples of one law is below in 19 of 20 cases, by distances under relabellings."""
+    return float(relabelled.quantile(0.95))
 
 
 def energy_p_value(

@@ -121,7 +121,7 @@ class Snapshots(SolverParameters):
     def _chosen(self, points: Sequence[Points], times: Sequence[float], weights: Sequence[SampleWeights]) -> float:
         """ε per unit of time."""
         pairs = zip(pairwise(points), pairwise(weights), strict=True)
-        problems = [posed_with_weights(*two, own) for two, own in pairs]
+        problems = (posed_with_weights(*two, own) for two, own in pairs)
         epsilon, choice = epsilon_per_time(problems, np.diff(times).tolist(), self.epsilon)
         if choice:
             note(choice)
@@ -287,4 +287,4 @@ def _floor(x: Tensor, y: Tensor, x_weights: Tensor | None, y_weights: Tensor | N
     """What the energy distance of two samples of one law is below in 19 of 20 cases, by relabelling x and y."""
     generator = seeded(seed, x.device)
     both = thinned(x, x_weights, generator), thinned(y, y_weights, generator)
-    return chance_level(relabelled_distances(*both, generator, _FLOOR_POINTS))
+    return chance_level(relabelled_distances(*both, generator, _FLOOR_POINTS)[1:])

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.statement import MOST_POINTS, EndCheck
+from sbridge.evaluation.distances import chance_level
 
 __all__ = ["check"]
 
@@ -83,13 +84,12 @@ def check(data: Tensor, ends: Tensor, spreads: Tensor, generator: torch.Generato
     is_data = torch.arange(2 * count, device=y.device) < count
     terms = neighbours.divergences(is_data)
     relabelled = torch.stack([_relabelled(neighbours, generator) for _ in range(_RELABELLINGS)])
-    floor = float(relabelled.quantile(0.95))
     found = Estimate(float(terms.mean()), float(relabelled.std()))
     p_value = (1 + int((relabelled >= found.value).sum())) / (1 + _RELABELLINGS)
     halves = [_divergence(y[part::2], z[part::2], least) for part in (0, 1)]
     grown = found.value - sum(halves) / 2
     visible = 2 * sqrt(2) * found.standard_error  # of half of the points
-    return EndCheck(count, found, floor, p_value, grown, _seen_blur(z, visible, least, generator))
+    return EndCheck(count, found, chance_level(relabelled), p_value, grown, _seen_blur(z, visible, least, generator))
 
 
 def _resolution(y: Tensor) -> float:

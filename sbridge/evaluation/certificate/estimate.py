@@ -393,7 +393,7 @@ def _still(x: Tensor) -> tuple[Tensor, Tensor, float]:
 def _distance(x: Tensor, y: Tensor, generator: torch.Generator) -> Distance:
     """The energy distance of x and y, and its 95 % quantile over relabellings of them."""
     found = relabelled_distances(x, y, generator, _COMPARED, _PERMUTATIONS)
-    return Distance(float(found[0]), chance_level(found))
+    return Distance(float(found[0]), chance_level(found[1:]))
 
 
 def _difference(a: Tensor, b: Tensor) -> Estimate:
