@@ -29,7 +29,7 @@ from sbridge.errors import DivergenceError, InputError
 from sbridge.evaluation.certificate.statement import EndCheck
 from sbridge.problem import Problem
 from sbridge.solvers.base import Progress
-from sbridge.solvers.budget import paced
+from sbridge.solvers.budget import expecting, paced
 from sbridge.solvers.network_solver import NetworkSolver
 from sbridge.solvers.training import Training
 
@@ -69,7 +69,8 @@ class Contest:
         self.closed = [one for fit in fits for one in fit]
         self.checks = [side.check(best_in(k, self.closed).ways[k].field) for k, side in enumerate(self.sides)]
         self.most = max(1, _PASSES * min(len(out.fitted.x0), len(out.fitted.x1)) // network.batch)
-        self.network = replace(network, steps=min(network.steps, self.most))
+        paced_network = network if budget is None else expecting(network, budget)
+        self.network = replace(paced_network, steps=min(paced_network.steps, self.most))
         self.network_seconds, self.stopped = 0.0, ""
         self.training = None if all(map(_same, self.checks)) else self._begun(out.fitted, random_state)
         self.kept_step, self._kept = 0, None if self.training is None else self.training.answer.kept

@@ -8,6 +8,8 @@ steps N is re-estimated after every round, from the n steps done and the time le
 n₁ are the steps of the first round, which is slower because it also prepares.  Learning rates and weight averages
 depend on n/N alone, so the schedule follows the clock and is complete when the time is up.
 
+A solver with a network prepares for the steps that it can expect (`expecting`).
+
 Only what a process loads on first use is not counted: two rounds on a few points are done before.
 """
 
@@ -18,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from time import perf_counter
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from annotated_types import Gt
@@ -27,12 +29,16 @@ from sbridge.bridge import Bridge
 from sbridge.checks import checked
 from sbridge.problem import Problem
 from sbridge.solvers.base import Listener, Progress, finish, remarked
+from sbridge.solvers.network_solver import NetworkSolver
 
-__all__ = ["Attempt", "Budget", "Resumable", "TimedFit", "Trained", "Within", "fitted_within", "paced", "seconds_of"]
+__all__ = ["Attempt", "Budget", "Resumable", "TimedFit", "Trained", "Within", "expecting", "fitted_within", "paced"]
+__all__ += ["seconds_of"]
 
 _LEAST_STEPS = 50
+_STEPS_A_SECOND = 50  # of the default network on one CPU thread
 _MOST_AFTER = 0.4  # of the steps that fit
 _WARM_UP_POINTS = 1000
+T = TypeVar("T", bound="Trained")
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 _TIME = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*([a-z]*)\s*")
 
@@ -133,7 +139,7 @@ class Within:
     def solve(self, problem: Problem, random_state: int = 0, listeners: Sequence[Listener] = ()) -> Bridge:
         """Train until the time is up, and at least 50 steps."""
         end = perf_counter() + self.seconds
-        training = self.solver.start(problem, random_state)
+        training = expecting(self.solver, self.seconds).start(problem, random_state)
         finish(paced(training, end), listeners)
         return remarked(training.bridge())
 
@@ -167,16 +173,26 @@ def fitted_within(
     """
     _warm_up(solver, problem, random_state)
     begin, step = clock(), 0
-    training = solver.start(problem, random_state)
+    training = expecting(solver, seconds).start(problem, random_state)
     for progress in paced(training, begin + seconds, clock=clock):
         step = progress.step
     bridge = training.bridge()
     return TimedFit(bridge, step, clock() - begin)
 
 
+def expecting(solver: T, seconds: float) -> T:
+    """The solver, with the steps that it can be expected to do in so many seconds, if it trains a network.
+
+    The clock decides how many it does.  What it prepares is decided by this number, which is the same in every run.
+    """
+    if not isinstance(solver, NetworkSolver):
+        return solver
+    return replace(solver, steps=max(_LEAST_STEPS, round(_STEPS_A_SECOND * seconds)))
+
+
 def _warm_up(solver: Trained, problem: Problem, random_state: int) -> None:
     few = replace(problem, x0=problem.x0[:_WARM_UP_POINTS], x1=problem.x1[:_WARM_UP_POINTS])
-    for _ in islice(solver.start(few, random_state), 2):
+    for _ in islice(expecting(solver, 0).start(few, random_state), 2):
         pass
 
 

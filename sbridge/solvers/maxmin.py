@@ -161,6 +161,10 @@ class MaxMinMethod(Method):
         """The inner player's, for the interpolant that the outer player starts from."""
         return self.inner.known_drifts(data)
 
+    def trial(self) -> Method | None:
+        """The inner player's, for the interpolant that the outer player starts from."""
+        return self.inner.trial()
+
     def check_path(self, training: TrainingState) -> Path:
         return self.inner.check_path(training)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -118,6 +119,12 @@ class Draws:
         self.check_coupling = coupling(data.check0, data.check1, data.epsilon)
         self.times, self.groups, self.pairs = times.to(data.x0), groups, pairs
 
+    def halved(self) -> Draws:
+        """The same for batches of half as many groups."""
+        half = copy(self)
+        half.groups = max(1, self.groups // 2)
+        return half
+
     def training(self, training: TrainingState, batches: int) -> Draw:
         """Ingredients of so many batches, from training points."""
         return self._draw(self.coupling, training, batches)
@@ -154,6 +161,10 @@ class Method(ABC):
 
     def known_drifts(self, data: Data) -> Drifts | None:
         """Drifts that the network corrects; none by default."""
+        return None
+
+    def trial(self) -> Method | None:
+        """A cheaper method, to try whether the network should correct the known drifts; None where it surely should."""
         return None
 
     def learn(self, t: Tensor, losses: Tensor) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -23,6 +25,7 @@ from sbridge.solvers.data import Data
 from sbridge.solvers.method import MakeCoupling, Method
 from sbridge.solvers.soap import decaying_soap
 from sbridge.solvers.training import Schedule, Training, warm_cosine
+from sbridge.solvers.trial import better_start, trial_steps
 
 __all__ = ["MakeOptimiser", "NetworkSolver"]
 
@@ -71,17 +74,20 @@ class NetworkSolver(Checked, ABC):
         """The method on these data."""
 
     @checked
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def start(self, problem: Problem, random_state: Seed = 0) -> Training:
         """A training to iterate over; each round of steps yields a `Progress`.
+
+        If it has 2,000 steps or more, a trial before it tells whether the network learns faster with or without linear
+        drifts that it corrects.
 
         Raises:
             InputError: ε is too small, or the network or the interpolant does not fit the data.
         """
         data = Data.of(problem, random_state)
         method = self.method(data)
-        drifts = self._drifts(data, method)
-        optimiser = self.optimiser(drifts.parameters(), lr=self.rate)
-        return Training(data, method, drifts, optimiser, self.schedule, self.answer, self.steps, self.memory)
+        return self._training(data, method, self._drifts(data, method))
 
     @checked
     @torch.inference_mode(False)
@@ -99,14 +105,23 @@ class NetworkSolver(Checked, ABC):
         finish(training, listeners)
         return remarked(training.bridge())
 
+    def _training(self, data: Data, method: Method, drifts: Drifts) -> Training:
+        optimiser = self.optimiser(drifts.parameters(), lr=self.rate)
+        return Training(data, method, drifts, optimiser, self.schedule, self.answer, self.steps, self.memory)
+
     def _drifts(self, data: Data, method: Method) -> Drifts:
         """The network, or its sum with drifts that are known: the prior's, or else the method's own."""
         network = build_network(self.network, data.dim, data.spreads, data.epsilon, data.random_state).to(data.x0)
         known = method.known_drifts(data) if self.prior is None else _solved(self.prior, data)
         if known is None:
             return network
+        alone = copy.deepcopy(network)
         network.silence()
-        return Corrected(known, network)
+        corrected, steps = Corrected(known, network), trial_steps(self.steps)
+        trial = method.trial() if self.prior is None and steps else None
+        if trial is None:
+            return corrected
+        return better_start(corrected, alone, partial(replace(self, steps=steps)._training, data, trial))
 
 
 def _solved(prior: Solver, data: Data) -> Drifts:

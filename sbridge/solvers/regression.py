@@ -4,7 +4,8 @@ The law of x_t = I(t, x0, x1) + γ(t) z is that of the diffusions with drifts b 
 objective (`sbridge.objectives.Drift`).  One network answers for both.  Batches are groups of pairs that share a time;
 within a group every pair serves with z and −z, and under Brownian noise the targets are Rao–Blackwellised
 (`Path.conditioned`), by many more points where a plan gives them (`solvers.smoothed`); times are stratified.  The
-network corrects the best linear drifts (`solvers.linear`).
+network corrects the best linear drifts (`solvers.linear`), or learns without them where it is sooner good
+(`solvers.trial`).
 
 Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797, sections 2 and 6.
 """
@@ -143,6 +144,12 @@ class InterpolantRegression(Method):
     def known_drifts(self, data: Data) -> Drifts | None:
         """The best linear drifts of the interpolant as it is."""
         return linear_drifts(self.interpolant, self.draws.coupling, data)
+
+    def trial(self) -> Method:
+        """The same with half of the batch."""
+        return InterpolantRegression(
+            self.interpolant, self.draws.halved(), self.round_steps, self.brownian, self.conditioned
+        )
 
     def check_path(self, training: TrainingState) -> Path:
         return self.path(self.draws.held_out(training))

@@ -64,6 +64,10 @@ class SmoothedRegression(Method):
         """The best linear drifts."""
         return linear_drifts(self.interpolant, self.draws.coupling, data)
 
+    def trial(self) -> Method:
+        """The same with half of the batch."""
+        return SmoothedRegression(self.interpolant, self.draws.halved(), self.round_steps)
+
     def _points(self, training: TrainingState) -> tuple[Tensor, Tensor, Tensor]:
         """Times (groups, 1, 1), points (groups, points, d) and the targets of both drifts (groups, points, 2d)."""
         draws, epsilon, generator = self.draws, training.data.epsilon, training.generator
