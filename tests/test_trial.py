@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from sbridge.fields import Corrected
 from sbridge.networks import DriftPair, ResidualNetwork
@@ -28,7 +29,7 @@ def _rotated() -> Problem:
 
 
 def _clusters() -> Problem:
-    return Mixture(dim=8, epsilon=5.0, samples=10_000, test_samples=10, seed=3).build()
+    return Mixture(dim=12, epsilon=5.0, samples=10_000, test_samples=10, seed=3).build()
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -40,6 +41,16 @@ def test_linear_drifts_stay_where_they_are_most_of_the_drift(solver: partial[Net
 def test_a_network_learns_rotated_shapes_alone() -> None:
     drifts = MaxMin(steps=3000).start(_rotated()).drifts
     assert isinstance(drifts, DriftPair)
+
+
+def test_a_module_of_its_own_keeps_linear_drifts_without_a_trial() -> None:
+    class Never(nn.Module):
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            assert len(x) < 8, "trained"
+            return torch.cat([x, x], dim=-1)
+
+    drifts = MaxMin(network=lambda *sizes: Never(), steps=6000).start(_clusters()).drifts
+    assert isinstance(drifts, Corrected)
 
 
 def test_the_training_goes_on_from_the_trial() -> None:
@@ -57,12 +68,13 @@ def test_the_trial_is_decided_by_the_seed() -> None:
 
 @pytest.mark.parametrize(("steps", "trial"), [(1, 0), (1999, 0), (2000, 200), (4000, 400), (6000, 600), (100_000, 600)])
 def test_a_trial_takes_a_tenth_of_the_steps_or_nothing(steps: int, trial: int) -> None:
-    assert trial_steps(steps) == trial
+    assert trial_steps(steps, 10) == trial
+    assert trial_steps(steps, 9) == 0
 
 
 @pytest.mark.parametrize(("seconds", "trial"), [(8, 0), (60, 300), (3600, 600)])
 def test_a_budget_decides_how_long_the_trial_is(seconds: float, trial: int) -> None:
-    assert trial_steps(expecting(MaxMin(), seconds).steps) == trial
+    assert trial_steps(expecting(MaxMin(), seconds).steps, 16) == trial
 
 
 def test_a_solver_without_a_network_expects_nothing() -> None:

@@ -17,7 +17,7 @@ from sbridge.checks import Checked, Count, Positive, Seed, Share, checked
 from sbridge.couplings import OnlineSinkhorn
 from sbridge.errors import InputError
 from sbridge.fields import Beside, Corrected, Drifts, Reversed
-from sbridge.networks import NetworkFactory, ResidualNetwork, build_network
+from sbridge.networks import DriftPair, NetworkFactory, ResidualNetwork, build_network
 from sbridge.problem import FEWEST_POINTS, Problem
 from sbridge.solvers.answer import LatestNotWorse, MakeRule
 from sbridge.solvers.base import Listener, Solver, finish, remarked
@@ -79,8 +79,8 @@ class NetworkSolver(Checked, ABC):
     def start(self, problem: Problem, random_state: Seed = 0) -> Training:
         """A training to iterate over; each round of steps yields a `Progress`.
 
-        If it has 2,000 steps or more, a trial before it tells whether the network learns faster with or without linear
-        drifts that it corrects.
+        If it has 2,000 steps or more in 10 or more dimensions, a trial before it tells whether the default network
+        learns faster with or without linear drifts that it corrects.  A module of your own always corrects them.
 
         Raises:
             InputError: ε is too small, or the network or the interpolant does not fit the data.
@@ -117,9 +117,9 @@ class NetworkSolver(Checked, ABC):
             return network
         alone = copy.deepcopy(network)
         network.silence()
-        corrected, steps = Corrected(known, network), trial_steps(self.steps)
+        corrected, steps = Corrected(known, network), trial_steps(self.steps, data.dim)
         trial = method.trial() if self.prior is None and steps else None
-        if trial is None:
+        if trial is None or not isinstance(network, DriftPair):
             return corrected
         return better_start(corrected, alone, partial(replace(self, steps=steps)._training, data, trial))
 
