@@ -37,6 +37,7 @@ __all__ = ["Contest"]
 
 _SAME = 0.05  # p-value from which two laws count as one
 _PASSES = 100  # over the points: a network that sees them more often learns them by heart
+_SHARE = 0.5  # of the budget, for the network: closed forms and comparisons take the rest
 _JUDGED = 1000  # steps of the training that take as long as the comparison of the network, or longer
 _SOME_STEPS, _LONGEST = 50, 2.0  # steps by which the time of the comparison is known; most of it, in budgets
 _TOO_SLOW = "No network: to compare it would take more than twice the budget."
@@ -69,7 +70,7 @@ class Contest:
         self.closed = [one for fit in fits for one in fit]
         self.checks = [side.check(best_in(k, self.closed).ways[k].field) for k, side in enumerate(self.sides)]
         self.most = max(1, _PASSES * min(len(out.fitted.x0), len(out.fitted.x1)) // network.batch)
-        paced_network = network if budget is None else expecting(network, budget)
+        paced_network = network if budget is None else expecting(network, _SHARE * budget)
         self.network = replace(paced_network, steps=min(paced_network.steps, self.most))
         self.network_seconds, self.stopped = 0.0, ""
         self.training = None if all(map(_same, self.checks)) else self._begun(out.fitted, random_state)

@@ -2,9 +2,9 @@
 
 Where the drifts are nearly linear, as at large ε, a network needs long to find what the linear drifts know.  But where
 a rotation mixes many dimensions and most of the drifts is not linear, it is their linear part that shows a network the
-directions that matter.  Without it the network is slow: on rotated products of eight planar shapes with ε = 0.5 it is
-then three times as far from the bridge after a minute.  With four planes it catches up within that time, and a trial
-would cost more than it brings.
+directions that matter.  Without it a network is slow, and on rotated products of six or eight planar shapes it is still
+much farther from the bridge when the training ends.  With four planes it catches up, and a trial would cost more than
+it brings.
 
 So both are trained for a few steps.  The network alone has the harder task at first and overtakes later, so it is taken
 where it comes nearly as far.
