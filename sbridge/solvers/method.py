@@ -119,12 +119,6 @@ class Draws:
         self.check_coupling = coupling(data.check0, data.check1, data.epsilon)
         self.times, self.groups, self.pairs = times.to(data.x0), groups, pairs
 
-    def halved(self) -> Draws:
-        """The same for batches of half as many groups."""
-        half = copy(self)
-        half.groups = max(1, self.groups // 2)
-        return half
-
     def training(self, training: TrainingState, batches: int) -> Draw:
         """Ingredients of so many batches, from training points."""
         return self._draw(self.coupling, training, batches)
@@ -166,6 +160,13 @@ class Method(ABC):
     def trial(self) -> Method | None:
         """A cheaper method, to try whether the network should correct the known drifts; None where it surely should."""
         return None
+
+    def with_half_batches(self) -> Method:
+        """The same method with batches of half as many groups."""
+        half = copy(self)
+        half.draws = copy(self.draws)
+        half.draws.groups = max(1, self.draws.groups // 2)
+        return half
 
     def learn(self, t: Tensor, losses: Tensor) -> None:
         """Adapt the law of the times to the losses (groups, points) of a batch at times t (groups, 1, 1)."""

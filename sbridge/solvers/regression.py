@@ -146,10 +146,7 @@ class InterpolantRegression(Method):
         return linear_drifts(self.interpolant, self.draws.coupling, data)
 
     def trial(self) -> Method:
-        """The same with half of the batch."""
-        return InterpolantRegression(
-            self.interpolant, self.draws.halved(), self.round_steps, self.brownian, self.conditioned
-        )
+        return self.with_half_batches()
 
     def check_path(self, training: TrainingState) -> Path:
         return self.path(self.draws.held_out(training))

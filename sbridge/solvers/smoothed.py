@@ -65,8 +65,7 @@ class SmoothedRegression(Method):
         return linear_drifts(self.interpolant, self.draws.coupling, data)
 
     def trial(self) -> Method:
-        """The same with half of the batch."""
-        return SmoothedRegression(self.interpolant, self.draws.halved(), self.round_steps)
+        return self.with_half_batches()
 
     def _points(self, training: TrainingState) -> tuple[Tensor, Tensor, Tensor]:
         """Times (groups, 1, 1), points (groups, points, d) and the targets of both drifts (groups, points, 2d)."""
