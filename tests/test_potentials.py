@@ -140,6 +140,14 @@ def test_derivatives_of_the_dual_vanish_at_the_end(e: float, kind: type[Paramete
     assert max(change.abs().max().item() for change in changes) < 2e-5
 
 
+@pytest.mark.parametrize(("count", "dim"), [(1, 1), (4, 2), (9, 5), (1, 7)])
+def test_products_and_single_components_give_the_same(count: int, dim: int) -> None:
+    x, shares, roots = _normal(50, dim), _normal(count, 50, seed=1), _normal(count, dim, dim, seed=2)
+    symmetric = roots @ roots.mT
+    torch.testing.assert_close(full._squares_by_products(symmetric, x), full._squares_one_by_one(symmetric, x))
+    torch.testing.assert_close(full._moments_by_products(shares, x), full._moments_one_by_one(shares, x))
+
+
 @pytest.mark.usefixtures("unshrunk")
 @CONVERGENT
 def test_moment_equations_hold_at_the_end(e: float, kind: type[Parameters]) -> None:

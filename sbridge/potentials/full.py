@@ -7,6 +7,9 @@ S A S + e S = B, hence
 
 the slope of the Gaussian bridge between N(·, A) and N(·, B).  With S = Q diag(s) Qᵀ each component is a diagonal one in
 the coordinates Qᵀx.  A step towards other parameters interpolates log S linearly (log-Euclidean).
+
+Second moments and quadratic forms of a few components are fastest component by component.  Those of many are linear in
+the products x_i x_j, i ≤ j, which all components share: one matrix product, up to ten times faster.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from sbridge.weights import effective_sizes
 
 __all__ = ["FullCells", "FullMixtureDrift", "FullParameters"]
 
+_PRODUCTS_DIM = 32  # in more dimensions the products of a block of points no longer fit in the processor's cache
+
 
 class FullCells(Cells):
     """Masses (K,), means (K, d) and covariances (K, d, d) of the components on one side, in float64."""
@@ -34,9 +39,10 @@ class FullCells(Cells):
     def of(cls, shares: Tensor, x: Tensor) -> FullCells:
         count, dim = len(shares), x.shape[1]
         first, second = x.new_zeros(count, dim, dtype=torch.float64), x.new_zeros(count, dim, dim, dtype=torch.float64)
+        moments = _moments_by_products if _many(count, dim) else _moments_one_by_one
         for share, rows in zip(shares.split(ROWS, dim=1), x.split(ROWS), strict=True):
             first += share @ rows
-            second += torch.stack([(one[:, None] * rows).T @ rows for one in share])
+            second += moments(share, rows)
         totals = shares.double().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
         means = first / totals[:, None]
         covs = second / totals[:, None, None] - means[:, :, None] * means[:, None, :]
@@ -160,5 +166,40 @@ def _symmetric(matrices: Tensor) -> Tensor:
 def _quadratic(x: Tensor, constant: Tensor, tilt: Tensor, curve: Tensor) -> Tensor:
     """constant_k + tilt_k·x + x·curve_k x, (K, n), of points x (n, d)."""
     constant, tilt, curve = (value.to(x) for value in (constant[:, None], tilt, curve))
-    parts = [constant + tilt @ rows.T + ((rows @ curve) * rows).sum(-1) for rows in x.split(ROWS)]
-    return torch.cat(parts, dim=1)
+    squares = _squares_by_products if _many(*tilt.shape) else _squares_one_by_one
+    return torch.cat([constant + tilt @ rows.T + squares(curve, rows) for rows in x.split(ROWS)], dim=1)
+
+
+def _many(count: int, dim: int) -> bool:
+    """Whether so many components are faster by products."""
+    return dim <= _PRODUCTS_DIM and 2 * count > dim
+
+
+def _moments_one_by_one(shares: Tensor, x: Tensor) -> Tensor:
+    """Sums of share · x xᵀ over the points x (n, d), (K, d, d)."""
+    return torch.stack([(one[:, None] * x).T @ x for one in shares])
+
+
+def _moments_by_products(shares: Tensor, x: Tensor) -> Tensor:
+    sums = shares @ _products(x).T
+    i, j = torch.triu_indices(*x.shape[1:] * 2, device=x.device)
+    moments = sums.new_empty(len(sums), *x.shape[1:] * 2)
+    moments[:, i, j] = moments[:, j, i] = sums
+    return moments
+
+
+def _squares_one_by_one(matrices: Tensor, x: Tensor) -> Tensor:
+    """x·M_k x of symmetric matrices (K, d, d) and points x (n, d), (K, n)."""
+    return ((x @ matrices) * x).sum(-1)
+
+
+def _squares_by_products(matrices: Tensor, x: Tensor) -> Tensor:
+    i, j = torch.triu_indices(*matrices.shape[1:], device=x.device)
+    halves = torch.where(i == j, 0.5, 1.0).to(matrices)
+    return ((matrices + matrices.mT)[:, i, j] * halves) @ _products(x)
+
+
+def _products(x: Tensor) -> Tensor:
+    """x_i x_j for i ≤ j of points x (n, d), (d(d + 1)/2, n)."""
+    columns = x.T.contiguous()
+    return torch.cat([columns[i:] * column for i, column in enumerate(columns)])

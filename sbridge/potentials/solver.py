@@ -39,7 +39,7 @@ from sbridge.weights import repeated
 __all__ = ["FullMixturePotential", "MixturePotential", "potentials_for"]
 
 _PART = 20_000  # most points per side for the first iterations, and for the held-out dual
-_FIRST, _LAST = 30, 3  # most iterations, on the part and on all points
+_FIRST, _LAST = 20, 10  # most iterations, on the part and on all points
 _FIRST_WORK, _LAST_WORK = 160_000, 2_500_000  # most points per side × components
 _COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50)
 _PER_COMPONENT = 10  # points
