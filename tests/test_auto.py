@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
+from math import isfinite
 
 import pytest
 import torch
 from torch import Tensor
 
 import sbridge
-from sbridge.auto import SOLVERS, Account, Auto, Contest, held_out, within
+from sbridge.auto import SOLVERS, Account, Auto, Contest, within
 from sbridge.auto import contest as contest_module
 from sbridge.auto.closed import families, turned
 from sbridge.auto.contenders import Contender, best_in
+from sbridge.auto.pairs import PairedPaths
+from sbridge.baselines.sinkhorn import PotSinkhorn
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
-from sbridge.evaluation.certificate.duality import Care, Dual
+from sbridge.estimates import Estimate
+from sbridge.evaluation.certificate.duality import Dual
 from sbridge.fields import Field, Framed
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import Gaussian
@@ -40,12 +44,6 @@ PROBLEMS: dict[str, Problem] = {
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network is trained whatever the check of the ends says."""
     monkeypatch.setattr(contest_module, "_SAME", 1.0)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small networks on easy problems need less care."""
-    monkeypatch.setattr(held_out, "QUICK", Care(1024, 100, 32, 16))
 
 
 DEAR, SLOW = ("mixture", "shapes"), pytest.mark.slow
@@ -79,7 +77,7 @@ def test_it_is_not_worse_than_its_best_ingredient(name: str) -> None:
     assert contenders[-1].bridge is not None
     for k in (0, 1):
         kept = best_in(k, contenders)
-        ways = {one.name: one.ways[k] for one in contenders if one.ways[k].compared}
+        ways = {one.name: one.ways[k] for one in contenders if one.bridge is not None or one.ways[k].compared}
         gaps = {one: drift_gap(way.field, k, problem.truth, problem.test0) for one, way in ways.items()}
         best = min(gaps, key=lambda one: gaps[one])
         noise = kept.ways[k].ahead_of(ways[best]).standard_error
@@ -151,6 +149,42 @@ def test_time_reversals_are_looked_at_only_where_their_source_is_good(source: fl
     contenders = [made_up("Gaussian", 2.0, 0.0), made_up("potential", source, 0.0), reversal]
     assert best_in(1, contenders).name == ("reversal" if looked_at else "Gaussian")
     assert reversal.ways[1].asked == looked_at  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_errors_on_pairs_tell_two_drifts_apart_by_their_divergence(columns: int) -> None:
+    """KL between the processes of a drift and of the same plus a constant c is |c|²/4ε, from whichever is the truth."""
+    problem = Gaussian(dim=columns, epsilon=0.5, samples=10, test_samples=4000).build()
+    assert problem.truth is not None
+    field, c = problem.truth.forward_field, torch.full((columns,), 0.4)
+
+    class Moved(Field):
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            return field(t, x) + c.to(x)
+
+    pairs = PairedPaths.of(problem.test0, problem.test1, problem.epsilon, generator())
+    true, moved = pairs.errors(field), pairs.errors(Moved())
+    by_parts = Estimate.of(moved.parts - true.parts)
+    for behind in (moved.whole - true.whole, by_parts.value):
+        assert abs(behind - float(c.square().sum()) / (4 * problem.epsilon)) < 4 * by_parts.standard_error < 0.15
+
+
+def test_pairs_of_few_points_flatter_the_network_that_learned_them() -> None:
+    """In many dimensions, at small ε: the drift of a biased plan looks better on few points than on many."""
+    problem = Mixture(dim=16, epsilon=0.05, samples=2000, test_samples=2048).build()
+    assert problem.truth is not None
+    learned = PotSinkhorn(points=500).solve(problem).forward_field
+    pairs = PairedPaths.of(problem.test0, problem.test1, problem.epsilon, generator())
+    true, own = pairs.errors(problem.truth.forward_field), pairs.errors(learned)
+    assert float((true.parts - own.parts).mean()) > true.whole - own.whole + 0.02
+
+
+@pytest.mark.parametrize("sizes", [(10, 10), (45, 3000)])
+def test_there_are_pairs_of_samples_of_any_size(sizes: tuple[int, int]) -> None:
+    x0, x1 = (torch.randn(size, 2, generator=generator()) for size in sizes)
+    found = PairedPaths.of(x0, x1, 0.5, generator()).errors(PLAIN)
+    assert len(found.parts) == min(8, sizes[0] // 4)
+    assert found.parts.isfinite().all() and isfinite(found.whole)
 
 
 @pytest.mark.usefixtures("always")
@@ -273,18 +307,6 @@ def test_a_field_turned_is_the_drift_in_reversed_time(make: Callable[[], Field])
     field, x, t = make(), torch.randn(5, 2, generator=generator()), torch.tensor(0.3)
     torch.testing.assert_close(turned(field)(t, x), -field(1 - t, x))
     torch.testing.assert_close(turned(turned(field))(t, x), field(t, x))
-
-
-@pytest.mark.usefixtures("always")
-def test_a_network_that_takes_too_long_to_compare_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contest_module, "_JUDGED", 10**9)
-    contest = fought(Auto(NETWORK, budget=1e4), PROBLEMS["Gaussian"])
-    answer = contest.bridge()
-    assert "more than twice the budget" in str(answer.tried)
-    assert NETWORK.name not in str(answer.tried)
-    again = Auto(NETWORK, budget=1e4).start(PROBLEMS["Gaussian"])
-    again.load_state_dict(contest.state_dict())
-    assert "more than twice the budget" in str(again.bridge().tried)
 
 
 @pytest.mark.usefixtures("always")

@@ -1,4 +1,4 @@
-"""Contenders of a contest: both directions of a fit, with their dual values on held-out points."""
+"""Contenders of a contest: both directions of a fit, compared on held-out points."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from time import perf_counter
 
 from sbridge.auto.closed import FitClosed, turned
 from sbridge.auto.held_out import HeldOut
+from sbridge.auto.pairs import Errors
 from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.duality import Dual
@@ -16,7 +17,7 @@ from sbridge.evaluation.certificate.estimate import WithPotential
 from sbridge.fields import Field
 from sbridge.potentials.bridge import PotentialBridge
 
-__all__ = ["Contender", "Sides", "Way", "best_in", "bridge_of", "fitted", "judged"]
+__all__ = ["Contender", "Sides", "Way", "best_in", "bridge_of", "fitted", "trained"]
 
 _SURE = 2.0  # standard errors
 
@@ -30,18 +31,23 @@ class Way:
 
     Args:
         field: its drift in the time of that direction.
-        process: what gives its dual value: a bridge whose forward process it is, or the potential of a closed form.
         side: the points as this direction sees them.
+        potential: of a closed form; None for a network.
     """
 
     field: Field
-    process: Bridge | WithPotential
     side: HeldOut
+    potential: WithPotential | None = None
 
     @cached_property
-    def dual(self) -> Dual:
-        """Its value on the held-out points; that of a time reversal takes long, so it is computed when asked for."""
-        return self.side.dual(self.process)
+    def dual(self) -> Dual | None:
+        """The value of a closed form; that of a time reversal takes long, so it is computed when asked for."""
+        return None if self.potential is None else self.side.dual(self.potential)
+
+    @cached_property
+    def errors(self) -> Errors:
+        """On pairs of held-out points."""
+        return self.side.pairs.errors(self.field)
 
     @property
     def compared(self) -> bool:
@@ -49,8 +55,19 @@ class Way:
         return "dual" in vars(self)
 
     def ahead_of(self, other: Way) -> Estimate:
-        """By how many nats it is nearer to the bridge of the data than another."""
-        return self.dual.minus(other.dual).value
+        """By how many nats it is nearer to the bridge of the data: by the dual if both have one, or else by pairs."""
+        if self.dual is not None and other.dual is not None:
+            return self.dual.minus(other.dual).value
+        if self.dual is None:
+            return self._ahead_by_pairs(other)
+        behind = other._ahead_by_pairs(self)
+        return Estimate(-behind.value, behind.standard_error)
+
+    def _ahead_by_pairs(self, other: Way) -> Estimate:
+        """By how much a network is nearer, less what this falls by from plans of few points to that of all."""
+        lead = other.errors.whole - self.errors.whole
+        by_parts = Estimate.of(other.errors.parts - self.errors.parts)
+        return Estimate(lead - max(0.0, by_parts.value - lead), by_parts.standard_error)
 
 
 @dataclass(frozen=True)
@@ -81,23 +98,17 @@ def fitted(family: FitClosed, sides: Sides, random_state: int) -> list[Contender
     seconds = perf_counter() - begin
     contenders = []
     for name, both in found.contenders.items():
-        there, back = (Way(one.field, one.potential, side) for side, one in zip(sides, both, strict=True))
+        there, back = (Way(one.field, side, one.potential) for side, one in zip(sides, both, strict=True))
         source = found.reversals.get(name, "")
         contenders.append(Contender(name, (there, back), seconds, source, found.fitted))
     return contenders
 
 
-def judged(name: str, bridge: Bridge, sides: Sides, seconds: float) -> Contender:
-    """A trained network; its dual values are estimated by its own paths.
-
-    Raises:
-        DivergenceError: a path is not finite.
-    """
-    processes = bridge, Bridge(turned(bridge.backward_field), turned(bridge.forward_field), bridge.epsilon)
-    there, back = (Way(one.forward_field, one, side) for side, one in zip(sides, processes, strict=True))
-    contender = Contender(name, (there, back), seconds, bridge=bridge)
-    assert there.dual and back.dual  # computed now
-    return contender
+def trained(name: str, bridge: Bridge, sides: Sides, seconds: float) -> Contender:
+    """A network."""
+    there, back = sides
+    ways = Way(bridge.forward_field, there), Way(turned(bridge.backward_field), back)
+    return Contender(name, ways, seconds, bridge=bridge)
 
 
 def best_in(way: int, contenders: Sequence[Contender]) -> Contender:
@@ -119,7 +130,8 @@ def best_in(way: int, contenders: Sequence[Contender]) -> Contender:
 
 
 def _highest(way: int, contenders: Sequence[Contender]) -> Contender:
-    return max(contenders, key=lambda one: one.ways[way].dual.value.value)
+    """The closed form of the highest dual value."""
+    return max(contenders, key=lambda one: one.ways[way].ahead_of(contenders[0].ways[way]).value)
 
 
 def _certainly(one: Way, other: Way) -> bool:
@@ -133,7 +145,7 @@ def bridge_of(there: Contender, back: Contender) -> Bridge:
     if there.bridge is not None and there is back:
         return there.bridge
     first, second = there.ways[0], back.ways[1]
-    backward, own = turned(second.field), first.process
+    backward, own = turned(second.field), first.potential
     if isinstance(own, PotentialBridge) and back.bridge is None:
         return PotentialBridge(own.forward_field, backward, own.epsilon, own.starts, own.dual, own.dual_error)
-    return Bridge(first.field, backward, own.epsilon)
+    return Bridge(first.field, backward, first.side.fitted.epsilon)

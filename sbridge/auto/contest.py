@@ -1,9 +1,7 @@
 """A contest: contenders from cheap to dear, chosen on held-out points for each direction of time.
 
-What all contenders share is the dual value on held-out points (`sbridge.evaluation.certificate.duality`): of two
-processes the one with the higher value is nearer to the Schrödinger bridge of the data by the difference, in nats.
-Closed forms know theirs.  That of a network is estimated by its own paths, and errors of this estimate count against
-it; so a network must be better by two standard errors.
+Closed forms are compared by their dual values, and a network with the best of them on pairs of held-out points
+(`pairs`).  A network must be better by two standard errors.
 
 A closed form's process is *the* bridge if and only if its end has the law of the data.  So a network is trained only
 where the ends of the best closed form can be told from the data.  With few points they seldom can, and there a network
@@ -22,7 +20,7 @@ import torch
 
 from sbridge.auto.account import Account, Tried
 from sbridge.auto.closed import families
-from sbridge.auto.contenders import Contender, best_in, bridge_of, fitted, judged
+from sbridge.auto.contenders import Contender, best_in, bridge_of, fitted, trained
 from sbridge.auto.held_out import HeldOut
 from sbridge.bridge import Bridge
 from sbridge.errors import DivergenceError, InputError
@@ -37,10 +35,7 @@ __all__ = ["Contest"]
 
 _SAME = 0.05  # p-value from which two laws count as one
 _PASSES = 100  # over the points: a network that sees them more often learns them by heart
-_SHARE = 0.5  # of the budget, for the network: closed forms and comparisons take the rest
-_JUDGED = 1000  # steps of the training that take as long as the comparison of the network, or longer
-_SOME_STEPS, _LONGEST = 50, 2.0  # steps by which the time of the comparison is known; most of it, in budgets
-_TOO_SLOW = "No network: to compare it would take more than twice the budget."
+_SHARE = 0.7  # of a budget of a minute or two, for the network: closed forms and comparisons take the rest
 
 
 class Contest:
@@ -75,7 +70,6 @@ class Contest:
         self.network_seconds, self.stopped = 0.0, ""
         self.training = None if all(map(_same, self.checks)) else self._begun(out.fitted, random_state)
         self.kept_step, self._kept = 0, None if self.training is None else self.training.answer.kept
-        self._judged: tuple[int, list[Contender]] = 0, []
 
     def _begun(self, problem: Problem, random_state: int) -> Training | None:
         """The training of the network; None, for a reason that the account has, where it does not fit the data."""
@@ -113,16 +107,12 @@ class Contest:
         """
         if self.training is None:
             return
-        begin, first = perf_counter() - self.network_seconds, None
+        begin = perf_counter() - self.network_seconds
         try:
             for progress in self._paced(self.training):
                 self._note_kept(self.training)
                 self.network_seconds = perf_counter() - begin
                 yield progress
-                first = first or (progress.step, self.network_seconds)  # without the first plan between all points
-                if self._too_slow(progress.step - first[0], self.network_seconds - first[1]):
-                    self.training, self.stopped = None, _TOO_SLOW
-                    return
         except DivergenceError as error:
             self.stopped = str(error)
 
@@ -161,17 +151,11 @@ class Contest:
         """Seconds of the budget."""
         return inf if self.budget is None else self.budget - (perf_counter() - self.began)
 
-    def _too_slow(self, steps: int, seconds: float) -> bool:
-        """Whether the comparison would take much longer than everything may, by the time of some steps."""
-        if self.budget is None or steps < _SOME_STEPS:
-            return False
-        return seconds / steps * _JUDGED > _LONGEST * self.budget
-
     def _paced(self, training: Training) -> Iterator[Progress]:
         left = self._left()
         if left == inf:
             return iter(training)
-        return paced(training, perf_counter() + left, self.most, _JUDGED) if left > 0 else iter(())
+        return paced(training, perf_counter() + left, self.most) if left > 0 else iter(())
 
     def _note_kept(self, training: Training) -> None:
         """Remember the step at which the training's rule last took new weights."""
@@ -182,16 +166,7 @@ class Contest:
         """The network as it is now, once it was checked."""
         if self.training is None or not self.training.history:
             return []
-        if self._judged[0] != self.training.step:
-            self._judged = self.training.step, self._judged_now(self.training)
-        return self._judged[1]
-
-    def _judged_now(self, training: Training) -> list[Contender]:
-        try:
-            return [judged(self.network.name, training.bridge(), self.sides, self.network_seconds)]
-        except DivergenceError as error:
-            self.stopped = str(error)
-            return []
+        return [trained(self.network.name, self.training.bridge(), self.sides, self.network_seconds)]
 
     def _tried(self, contenders: Sequence[Contender], kept: Sequence[Contender]) -> list[Tried]:
         """A row for each contender."""

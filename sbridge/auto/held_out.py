@@ -1,16 +1,22 @@
-"""Points that no contender is fitted to, by which they are compared."""
+"""Points that no contender is fitted to, and two measures of contenders on them, in nats of path divergence.
+
+Closed forms are exact bridges whose potentials are known.  Of two of them the one with the higher dual value is nearer
+to the bridge of the data, by the difference (`sbridge.evaluation.certificate.duality`).  Drifts of any kind are
+compared by their errors on pairs (`pairs`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from sbridge.bridge import Bridge
+from sbridge.auto.pairs import PairedPaths
 from sbridge.evaluation.certificate.duality import Dual
 from sbridge.evaluation.certificate.ends import check
-from sbridge.evaluation.certificate.estimate import QUICK, WithPotential, dual_of
+from sbridge.evaluation.certificate.estimate import WithPotential, dual_of
 from sbridge.evaluation.certificate.statement import EndCheck
 from sbridge.fields import Field
 from sbridge.problem import FEWEST_POINTS, Problem
@@ -55,9 +61,15 @@ class HeldOut:
         x0, x1 = self.ends
         return HeldOut(self.fitted.exchanged(), (x1, x0), self.random_state)
 
-    def dual(self, process: Bridge | WithPotential) -> Dual:
-        """The dual value of a process on these points."""
-        return dual_of(process, *self.ends, self.random_state, QUICK)
+    def dual(self, bridge: WithPotential) -> Dual:
+        """The dual value of a closed form on these points."""
+        return dual_of(bridge, *self.ends, self.random_state)
+
+    @cached_property
+    def pairs(self) -> PairedPaths:
+        """Paths between these points."""
+        generator = torch.Generator(self.ends[0].device).manual_seed(self.random_state)
+        return PairedPaths.of(*self.ends, self.fitted.epsilon, generator)
 
     def check(self, field: Field) -> EndCheck:
         """Whether the ends of a process in closed form are those of the data."""

@@ -9,8 +9,8 @@ __all__ = ["tried"]
 
 _CAPTION = (
     "How far each method was behind the best one, in nats of path divergence, on points that none of them was fitted "
-    "to. Closed forms know this value; that of a network is estimated by its own paths, and errors of the estimate "
-    "count against it. The bridge has each direction's drift from the method that the last column names."
+    "to: between closed forms by their dual values, and for a network by the errors of the drifts on pairs of held-out "
+    "points. The bridge has each direction's drift from the method that the last column names."
 )
 
 

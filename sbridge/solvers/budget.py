@@ -36,7 +36,6 @@ __all__ += ["seconds_of"]
 
 _LEAST_STEPS = 50
 _STEPS_A_SECOND = 50  # of the default network on one CPU thread
-_MOST_AFTER = 0.4  # of the steps that fit
 _WARM_UP_POINTS = 1000
 T = TypeVar("T", bound="Trained")
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
@@ -145,12 +144,11 @@ class Within:
 
 
 def paced(
-    training: Attempt, end: float, most: int | None = None, after: int = 0, clock: Callable[[], float] = perf_counter
+    training: Attempt, end: float, most: int | None = None, clock: Callable[[], float] = perf_counter
 ) -> Iterator[Progress]:
     """Iterate over a training, whose total of steps follows the clock: it ends at the time `end`.
 
-    It does at least 50 steps, and at most `most`.  It ends earlier by the time of `after` steps, but no earlier than
-    after 60 % of the steps that fit.
+    It does at least 50 steps, and at most `most`.
     """
     first: tuple[int, float] | None = None  # steps and time after the first round
     for progress in training:
@@ -158,7 +156,7 @@ def paced(
         if first is None:
             first = step, now
         else:
-            total = _total_steps(step, end - now, (step - first[0]) / (now - first[1]), after)
+            total = _total_steps(step, end - now, (step - first[0]) / (now - first[1]))
             training.steps = total if most is None else min(total, most)
         yield progress
 
@@ -196,7 +194,6 @@ def _warm_up(solver: Trained, problem: Problem, random_state: int) -> None:
         pass
 
 
-def _total_steps(step: int, left: float, per_second: float, after: int) -> int:
-    """The total number of steps, when `step` are done and `left` seconds remain, of which `after` steps need some."""
-    fitting = step + round(max(0.0, left) * per_second)
-    return max(_LEAST_STEPS, fitting - min(after, int(_MOST_AFTER * fitting)))
+def _total_steps(step: int, left: float, per_second: float) -> int:
+    """The total number of steps, when `step` are done and `left` seconds remain."""
+    return max(_LEAST_STEPS, step + round(max(0.0, left) * per_second))
