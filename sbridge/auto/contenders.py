@@ -9,7 +9,6 @@ from time import perf_counter
 
 from sbridge.auto.closed import FitClosed, turned
 from sbridge.auto.held_out import HeldOut
-from sbridge.auto.pairs import Errors
 from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.duality import Dual
@@ -44,11 +43,6 @@ class Way:
         """The value of a closed form; that of a time reversal takes long, so it is computed when asked for."""
         return None if self.potential is None else self.side.dual(self.potential)
 
-    @cached_property
-    def errors(self) -> Errors:
-        """On pairs of held-out points."""
-        return self.side.pairs.errors(self.field)
-
     @property
     def compared(self) -> bool:
         """Whether the dual value was asked for."""
@@ -58,16 +52,12 @@ class Way:
         """By how many nats it is nearer to the bridge of the data: by the dual if both have one, or else by pairs."""
         if self.dual is not None and other.dual is not None:
             return self.dual.minus(other.dual).value
+        if self is other:
+            return Estimate(0.0, 0.0)
         if self.dual is None:
-            return self._ahead_by_pairs(other)
-        behind = other._ahead_by_pairs(self)
+            return self.side.lead(self.field, other.field)
+        behind = self.side.lead(other.field, self.field)
         return Estimate(-behind.value, behind.standard_error)
-
-    def _ahead_by_pairs(self, other: Way) -> Estimate:
-        """By how much a network is nearer, less what this falls by from plans of few points to that of all."""
-        lead = other.errors.whole - self.errors.whole
-        by_parts = Estimate.of(other.errors.parts - self.errors.parts)
-        return Estimate(lead - max(0.0, by_parts.value - lead), by_parts.standard_error)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ compared by their errors on pairs (`pairs`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from sbridge.auto.pairs import PairedPaths
+from sbridge.auto.pairs import lead_by_pairs
+from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.duality import Dual
 from sbridge.evaluation.certificate.ends import check
 from sbridge.evaluation.certificate.estimate import WithPotential, dual_of
@@ -65,11 +65,10 @@ class HeldOut:
         """The dual value of a closed form on these points."""
         return dual_of(bridge, *self.ends, self.random_state)
 
-    @cached_property
-    def pairs(self) -> PairedPaths:
-        """Paths between these points."""
-        generator = torch.Generator(self.ends[0].device).manual_seed(self.random_state)
-        return PairedPaths.of(*self.ends, self.fitted.epsilon, generator)
+    def lead(self, network: Field, closed: Field) -> Estimate:
+        """By how many nats a network's drift is nearer to the bridge of the data than that of a closed form."""
+        problem = Problem(*self.ends, self.fitted.epsilon, *self.ends)
+        return lead_by_pairs(network, closed, problem, self.random_state)
 
     def check(self, field: Field) -> EndCheck:
         """Whether the ends of a process in closed form are those of the data."""

@@ -41,7 +41,8 @@ __all__ = ["FullMixturePotential", "MixturePotential", "potentials_for"]
 _PART = 20_000  # most points per side for the first iterations, and for the held-out dual
 _FIRST, _LAST = 20, 10  # most iterations, on the part and on all points
 _FIRST_WORK, _LAST_WORK = 160_000, 2_500_000  # most points per side × components
-_COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50)
+_FEW_DIMS = 4  # where many components pay, the choice of their number needs twice as many points
+_COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50, 80)
 _PER_COMPONENT = 10  # points
 _STARTS = 4096  # points of x0 stored with the bridge
 _FULL_DIM = 16  # largest d for mixtures with full covariances
@@ -56,7 +57,7 @@ class MixturePotential(Checked):
     components; networks can do better there.
 
     Args:
-        components: K; None chooses one of 1 … 50 by the dual on held-out points.
+        components: K; None chooses one of 1 … 80 by the dual on held-out points.
         starts: number of k-means runs; the one with the smallest inertia is the start.
         held_out: fraction of the points not fitted to, at most 20,000 per side.
 
@@ -113,7 +114,8 @@ class MixturePotential(Checked):
         return [self.components]
 
     def _fit(self, x0: Split, x1: Split, e: float, count: int, random_state: int) -> Scored[Parameters]:
-        kind, most = self._parameters, _FIRST_WORK // count
+        kind = self._parameters
+        most = (2 if x1.all.x.shape[1] <= _FEW_DIMS else 1) * _FIRST_WORK // count
         part0, part1 = x0.part.cut(0, most), x1.part.cut(0, most)
         whole = kind.cells.of(part0.weights[None], part0.x)
         start = kind.joining(whole, clusters(part1, count, self.starts, random_state, kind.cells), e)
