@@ -26,7 +26,8 @@ from sbridge.problem import Frame, Problem
 
 __all__ = ["lead_by_pairs"]
 
-_TIMES = 4  # of each start
+_POINTS = 3000  # a side, at most
+_TIMES = 4  # of each end
 _ITERATIONS = 50  # of a plan, after annealing
 _PARTS, _FEWEST = 8, 4  # plans, which share no points, for the standard error; and points of each of them
 
@@ -39,7 +40,8 @@ def lead_by_pairs(network: Field, closed: Field, problem: Problem, random_state:
         problem: held-out points of both ends, in random order.
         random_state: seed of pairs, times and noises.
     """
-    x0, x1 = problem.x0, problem.x1
+    x0, x1 = problem.x0[:_POINTS], problem.x1[:_POINTS]
+    problem = replace(problem, x0=x0, x1=x1)
     generator = torch.Generator(x0.device).manual_seed(random_state)
     own = closed.draw_end(torch.zeros_like(x0[:1, :1]), x0, generator)
     mixed = replace(problem, x0=x0.roll(len(x0) // 2, 0), x1=own)  # so that no plan meets an end's own start
