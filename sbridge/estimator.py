@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -25,8 +26,8 @@ from sbridge.display import note, training_display
 from sbridge.epsilon import with_epsilon
 from sbridge.errors import DataWarning, InputError
 from sbridge.estimates import Estimate
-from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.certificate.statement import Certificate
+from sbridge.evaluation.value import reference_for, values
 from sbridge.inspection import inspect_points
 from sbridge.likelihood import End, LogDensity
 from sbridge.parameters import nested_parameters, with_parameters
@@ -210,15 +211,17 @@ class SchrodingerBridge(SolverParameters):
 
     @checked
     def score(self, x0: Array, x1: Array, sample_weight: tuple[Any, Any] = (None, None)) -> float:
-        """Goodness of fit: the dual value of the fit's potential on points x0 (n0, d) and x1 (n1, d), in nats.
+        """Goodness of fit: the value of the fit's forward process on points x0 (n0, d) and x1 (n1, d), in nats.
 
         The higher, the better.  Only differences between fits on the same points have a meaning: by so many nats one is
-        nearer to the bridge of the data than the other (`sbridge.evaluation.certificate.duality`).  Points with weights
+        nearer to the bridge of the data than the other (`sbridge.evaluation.value`).  Points with weights
         (n0,), (n1,) are thinned to their effective number.
         """
         bridge = self._fitted()
         start, end = _thinned([places_as_fitted(bridge, x) for x in (x0, x1)], sample_weight)
-        return dual_of(as_fitted(bridge), start, end, seed_of(self.random_state)).value.value
+        found, seed = as_fitted(bridge), seed_of(self.random_state)
+        reference = reference_for(Problem(start, end, found.epsilon, start, end), seed)
+        return fmean(values(found, reference, start, end, seed))
 
     def transport(
         self,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import islice
-from math import isfinite
 
 import pytest
 import torch
@@ -17,7 +15,6 @@ from sbridge.auto import SOLVERS, Account, Auto, Contest, within
 from sbridge.auto import contest as contest_module
 from sbridge.auto.closed import families, turned
 from sbridge.auto.contenders import Contender, best_in
-from sbridge.auto.pairs import lead_by_pairs
 from sbridge.bridge import Bridge, ExactBridge
 from sbridge.errors import InputError
 from sbridge.evaluation.certificate.duality import Dual
@@ -149,45 +146,6 @@ def test_time_reversals_are_looked_at_only_where_their_source_is_good(source: fl
     contenders = [made_up("Gaussian", 2.0, 0.0), made_up("potential", source, 0.0), reversal]
     assert best_in(1, contenders).name == ("reversal" if looked_at else "Gaussian")
     assert reversal.ways[1].asked == looked_at  # type: ignore[attr-defined]
-
-
-class Off(Field):
-    """A drift and a multiple of itself."""
-
-    def __init__(self, inner: Field, share: float) -> None:
-        super().__init__()
-        self.inner, self.share = inner, share
-
-    def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        return (1 + self.share) * self.inner(t, x)
-
-
-@pytest.mark.parametrize("share", [0.1, -0.5])
-@pytest.mark.parametrize("dim", [1, 3])
-def test_pairs_tell_the_divergence_from_the_bridge(dim: int, share: float) -> None:
-    problem = Gaussian(dim=dim, epsilon=0.5, samples=4000, test_samples=10).build()
-    assert problem.truth is not None
-    true = families(problem)[2](problem, 0).contenders["full mixture potential"][0].field
-    other = Off(problem.truth.forward_field, share)
-    found = lead_by_pairs(other, true, problem, 0)
-    assert abs(found.value + drift_gap(other, 0, problem.truth, problem.x0)) < 4 * found.standard_error < 0.4
-
-
-def test_pairs_do_not_flatter_a_network_that_learned_the_bias_of_plans() -> None:
-    problem = Gaussian(dim=10, epsilon=0.05, samples=2000, test_samples=2000).build()
-    assert problem.truth is not None
-    learned = replace(NETWORK, coupling=partial(sbridge.MinibatchSinkhorn, batch=64)).solve(problem).forward_field
-    true, held_out = families(problem)[2](problem, 0).contenders, replace(problem, x0=problem.test0, x1=problem.test1)
-    behind = -lead_by_pairs(learned, true["full mixture potential"][0].field, held_out, 0).value
-    assert behind == pytest.approx(drift_gap(learned, 0, problem.truth, problem.test0), rel=0.2)
-
-
-@pytest.mark.parametrize("sizes", [(10, 10), (45, 3000)])
-def test_there_are_pairs_of_samples_of_any_size(sizes: tuple[int, int]) -> None:
-    x0, x1 = (torch.randn(size, 2, generator=generator()) for size in sizes)
-    problem = Problem(x0, x1, 0.5, x0, x1)
-    closed = families(problem)[0](problem, 0).contenders["no drift"][0].field
-    assert isfinite(lead_by_pairs(PLAIN, closed, problem, 0).standard_error)
 
 
 @pytest.mark.usefixtures("always")

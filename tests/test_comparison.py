@@ -44,7 +44,6 @@ MEAN1, COV1 = torch.tensor([-1.0, 1.5]), torch.tensor([[0.6, -0.3], [-0.3, 1.2]]
 EXACT = GaussianBridge(MEAN0, COV0, MEAN1, COV1, EPSILON)
 WRONG = GaussianBridge(MEAN0, COV0, MEAN1 + 1, COV1, EPSILON)
 SMALL = Effort(points=300, matched=200, projections=20, steps=20, times=4, starts=20, per_start=20)
-SMALL = replace(SMALL, potential_paths=1000, potential_steps=60)
 SINKHORN = PotSinkhorn(points=100, iterations=200)
 TIMES = ("fit_seconds", "move_seconds")
 GAPS = ("dual_gap", "dual_gap_se")  # which depend on the other rows
@@ -126,7 +125,7 @@ def test_the_dual_gap_is_the_divergence_from_the_truth(comparison: Comparison) -
     regression = torch.linalg.inv(root).T @ ((axes * values.sqrt()) @ axes.T - EPSILON * torch.eye(2)) @ root.inverse()
     expected = float(torch.linalg.inv(regression).sum()) / (4 * EPSILON)
     assert abs(wrong - exact - expected) < 4 * error + 0.05
-    assert 0 < error < 0.5 and float(rows["exact"]["dual_gap"]) < 0.1
+    assert 0 < error < 0.7 and float(rows["exact"]["dual_gap"]) < 0.1
     assert float(rows["sinkhorn"]["dual_gap"]) > 5 * float(rows["sinkhorn"]["dual_gap_se"])  # of 100 points
 
 

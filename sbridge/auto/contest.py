@@ -1,7 +1,7 @@
 """A contest: contenders from cheap to dear, chosen on held-out points for each direction of time.
 
 Closed forms are compared by their dual values, and a network with the best of them on pairs of held-out points
-(`pairs`).  A network must be better by two standard errors.
+(`sbridge.evaluation.pairs`).  A network must be better by two standard errors.
 
 A closed form's process is *the* bridge if and only if its end has the law of the data.  So a network is trained only
 where the ends of the best closed form can be told from the data.  With few points they seldom can, and there a network

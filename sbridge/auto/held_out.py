@@ -2,7 +2,7 @@
 
 Closed forms are exact bridges whose potentials are known.  Of two of them the one with the higher dual value is nearer
 to the bridge of the data, by the difference (`sbridge.evaluation.certificate.duality`).  Drifts of any kind are
-compared by their errors on pairs (`pairs`).
+compared by their errors on pairs (`sbridge.evaluation.pairs`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sbridge.auto.pairs import lead_by_pairs
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.duality import Dual
 from sbridge.evaluation.certificate.ends import check
 from sbridge.evaluation.certificate.estimate import WithPotential, dual_of
 from sbridge.evaluation.certificate.statement import EndCheck
+from sbridge.evaluation.pairs import leads_by_pairs
 from sbridge.fields import Field
 from sbridge.problem import FEWEST_POINTS, Problem
 from sbridge.weights import repeated
@@ -67,8 +67,7 @@ class HeldOut:
 
     def lead(self, network: Field, closed: Field) -> Estimate:
         """By how many nats a network's drift is nearer to the bridge of the data than that of a closed form."""
-        problem = Problem(*self.ends, self.fitted.epsilon, *self.ends)
-        return lead_by_pairs(network, closed, problem, self.random_state)
+        return Estimate.of(leads_by_pairs(network, closed, *self.ends, self.fitted.epsilon, self.random_state))
 
     def check(self, field: Field) -> EndCheck:
         """Whether the ends of a process in closed form are those of the data."""

@@ -24,11 +24,11 @@ from sbridge.estimates import Estimate
 from sbridge.evaluation import metrics
 from sbridge.evaluation.by_column import DATA, ColumnEnds, end_moments
 from sbridge.evaluation.certificate.columns import moment_gaps
-from sbridge.evaluation.certificate.duality import Care
-from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.distances import energy_distance, energy_p_value, sliced_wasserstein, wasserstein
 from sbridge.evaluation.posed import posed
 from sbridge.evaluation.table import FLOOR, TRUTH, Comparison, Effort, Row, unique, with_gaps
+from sbridge.evaluation.value import reference_for, values
+from sbridge.potentials.bridge import PotentialBridge
 from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge
 from sbridge.sampling import Simulation
@@ -37,9 +37,6 @@ from sbridge.solvers import Solver
 __all__ = ["Candidate", "Evaluator", "Fitted", "compare"]
 
 T = TypeVar("T")
-_STARTS, _PER_START = 128, 64  # that λ_ψ is estimated at, and paths from each
-_BLOCKS = 32  # of the held-out points
-_PATHS_A_POINT, _FEWEST_STEPS = 16, 60  # for a potential
 _SALT = 0x5B81D6E  # a problem of the same seed must not have drawn its data with the same random numbers
 
 
@@ -135,10 +132,7 @@ class Evaluator:
 
     @staticmethod
     def of(problem: Problem, random_state: int = 0, effort: Effort | None = None) -> Evaluator:
-        """Sizes are cut to the number of points, so that there are as many true points as moved ones.
-
-        A potential is learned no more exactly than its dual value can be known from so few points.
-        """
+        """Sizes are cut to the number of points, so that there are as many true points as moved ones."""
         wanted = effort or Effort()
         points = min(wanted.points, *map(len, (problem.x0, problem.x1, problem.test0, problem.test1)))
         cut = replace(
@@ -146,8 +140,6 @@ class Evaluator:
             points=points,
             matched=min(wanted.matched, points),
             starts=min(wanted.starts, points),
-            potential_paths=min(wanted.potential_paths, _PATHS_A_POINT * points),
-            potential_steps=min(wanted.potential_steps, max(_FEWEST_STEPS, points // 2)),
         )
         return Evaluator(problem, random_state, cut)
 
@@ -192,17 +184,14 @@ class Evaluator:
         return {"forward": end_moments(self.test[1]), "backward": end_moments(self.test[0])}
 
     def dual(self, bridge: Bridge) -> list[float]:
-        """D(ψ) of the bridge's potential on blocks of the held-out points, in nats.
+        """The value of the bridge's forward process on parts of the held-out points, in nats; empty if not finite."""
+        found = values(bridge, self.reference, *self.test, self.random_state)
+        return found if all(map(isfinite, found)) else []
 
-        Empty if it is not finite or not reliable, or a path is not finite.
-        """
-        care = Care(self.effort.potential_paths, self.effort.potential_steps, _STARTS, _PER_START)
-        try:
-            found = dual_of(bridge, *self.test, self.random_state, care)
-        except DivergenceError:
-            return []
-        values = found.blocks(_BLOCKS)
-        return values if found.reliable and all(map(isfinite, values)) else []
+    @cached_property
+    def reference(self) -> PotentialBridge:
+        """The potential in closed form that processes without one are compared with."""
+        return reference_for(self.problem, self.random_state)
 
     def true_dual(self) -> dict[str, Sequence[float]]:
         """`dual` of the exact bridge, if it is known."""

@@ -97,9 +97,9 @@ COLUMNS: Sequence[Column] = (
         "dual_gap",
         "dual gap",
         "nats",
-        "By how much the dual value of the method's potential is below the best in this table, on the same held-out "
-        "points, less its process's distance from that potential's exact bridge. By about so much the method is "
-        "farther from the bridge than the best. Empty if that distance is too large (plug-ins of few points).",
+        "By so much the method's forward process is farther from the bridge than the best in this table, on the same "
+        "held-out points: for exact bridges the difference of their potentials' dual values, for others their errors "
+        "on pairs of points, corrected for what plans between few points get wrong.",
         error="dual_gap_se",
     ),
     Column(
@@ -183,10 +183,6 @@ class Effort(Checked):
     """Starting points of the cBW-UVP (points)."""
     per_start: Count = 200
     """Endpoints simulated from each of them; the cBW-UVP's floor falls like their inverse (points)."""
-    potential_paths: Count = 16_384
-    """Paths of a method's own that its potential is learned from, for the dual gap (paths)."""
-    potential_steps: Count = 600
-    """Steps in which it is learned (steps)."""
     diffusion: tuple[NotNegative, ...] = ()
     """D of the noise that held-out points are moved with: one value, or D(t) through several at equal distances in
     time; ε where there is none.  Path KL, cBW-UVP and kinetic energy are always of the bridge's own process (x²)."""

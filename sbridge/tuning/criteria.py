@@ -1,8 +1,8 @@
 """The criterion that a search minimises: how good a bridge is, on points that no trial trains on.
 
 Path KL      where the exact bridge is known: the divergence of the fit from it (`sbridge.evaluation.metrics`)
-Dual value   otherwise: D(ψ) of the fit's potential with the sign changed.  D(ψ) is at most KE*/2ε, and below it by the
-             divergence of the bridge of the data from the exact bridge of ψ (`sbridge.evaluation.certificate.duality`)
+Dual value   otherwise: the value of the fit with the sign changed, which falls with its divergence from the bridge of
+             the data and differs from it by a constant (`sbridge.evaluation.value`)
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from sbridge.arrays import drawn_seed
 from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
-from sbridge.evaluation.certificate.estimate import dual_of
 from sbridge.evaluation.metrics import path_kl
+from sbridge.evaluation.value import reference_for, values
 from sbridge.problem import Problem
 
 __all__ = ["Criterion", "DualValue", "PathKL", "criterion_of"]
@@ -45,18 +45,19 @@ class PathKL:
 
 
 class DualValue:
-    """The dual value of the fit's potential, with the sign changed."""
+    """The value of the fit, with the sign changed."""
 
     name = "minus dual value (nats)"
     meaning = (
-        "minus the dual value of the fit's potential on held-out points; the difference of two fits is that of the "
-        "divergences of the bridge of the data from their exact bridges"
+        "the divergence of the bridge of the data from the fit, up to a constant that all fits share: minus the dual "
+        "value of a potential, or of a reference and the fit's lead over it, on held-out points"
     )
 
     def __call__(self, bridge: Bridge, problem: Problem, generator: torch.Generator) -> Estimate:
         seed = drawn_seed(generator)
-        found = dual_of(bridge, problem.test0, problem.test1, seed).value
-        return Estimate(-found.value, found.standard_error)
+        reference = reference_for(problem, 0)  # by the same seed in all trials
+        found = torch.tensor(values(bridge, reference, problem.test0, problem.test1, seed), dtype=torch.float64)
+        return Estimate.of(-found)
 
 
 def criterion_of(problem: Problem) -> Criterion:

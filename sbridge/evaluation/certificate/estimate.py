@@ -52,7 +52,7 @@ from sbridge.potentials.solver import potentials_for
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener, Progress
 
-__all__ = ["QUICK", "SMALLEST", "certify", "dual_of"]
+__all__ = ["QUICK", "SMALLEST", "certify", "dual_of", "mixed"]
 
 SMALLEST = 100  # points a side
 QUICK = Care(8192, 500, 128, 32)  # for comparisons; with less, its errors are as large as what is at stake
@@ -76,7 +76,7 @@ def certify(
     """
     _check(x0, x1)
     generator = seeded(random_state, x0.device)
-    x0, x1 = (_mixed(x, generator) for x in (x0, x1))
+    x0, x1 = (mixed(x, generator) for x in (x0, x1))
     own = isinstance(bridge, WithPotential)
     care = care or Care.for_points(min(len(x0), len(x1)))
     tell = _Teller(listeners, 3 * STEPS if own else 2 * (2 * STEPS + care.fitted_steps))
@@ -115,7 +115,7 @@ def dual_of(
         DivergenceError: a path is not finite.
     """
     generator = seeded(random_state, x0.device)
-    x0, x1 = (_mixed(x, generator) for x in (x0, x1))
+    x0, x1 = (mixed(x, generator) for x in (x0, x1))
     tell = _Teller((), 0)
     with torch.no_grad():
         if isinstance(bridge, WithPotential):
@@ -132,7 +132,7 @@ def _check(x0: Tensor, x1: Tensor) -> None:
             raise InputError(f"{label} has {len(x)} held-out points; a certificate needs at least {SMALLEST} a side")
 
 
-def _mixed(x: Tensor, generator: torch.Generator) -> Tensor:
+def mixed(x: Tensor, generator: torch.Generator) -> Tensor:
     return x[torch.randperm(len(x), generator=generator, device=x.device)[:MOST_POINTS]]
 
 

@@ -1,4 +1,4 @@
-"""By how many nats a network is nearer to the bridge of the data than a closed form: by pairs of held-out points.
+"""By how many nats a process is nearer to the bridge of the data than a closed form: by pairs of held-out points.
 
 The bridge of the data joins the pairs of an entropic plan by Brownian bridges.  On such paths the drift of smaller
 quadratic error is nearer to their law, by the difference of the errors over 4ε, in nats.  Drifts of any kind have it.
@@ -17,42 +17,48 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sbridge.estimates import Estimate
 from sbridge.fields import Field
 from sbridge.interpolants import Brownian, Linear, Path
 from sbridge.objectives import Drift, quadratic_loss
 from sbridge.plans import annealed_potential, drawn_partners, refined
 from sbridge.problem import Frame, Problem
 
-__all__ = ["lead_by_pairs"]
+__all__ = ["leads_by_pairs", "parts_of"]
 
 _POINTS = 3000  # a side, at most
 _TIMES = 4  # of each end
 _ITERATIONS = 50  # of a plan, after annealing
-_PARTS, _FEWEST = 8, 4  # plans, which share no points, for the standard error; and points of each of them
+_PARTS = 8  # plans, which share no points, so that their spread is an error
+_FEWEST = 4  # points of each, except that there are two plans at least
 
 
-def lead_by_pairs(network: Field, closed: Field, problem: Problem, random_state: int) -> Estimate:
-    """Of the network's forward drift over that of the closed form.
+def leads_by_pairs(field: Field, closed: Field, x0: Tensor, x1: Tensor, epsilon: float, random_state: int) -> Tensor:
+    """Of a forward drift over that of a closed form, on eight parts of the points, or on fewer of few points: (8,).
 
     Args:
-        network, closed: drifts, in the coordinates of the points; ends of `closed` can be drawn.
-        problem: held-out points of both ends, in random order.
+        field, closed: drifts, in the coordinates of the points; ends of `closed` can be drawn.
+        x0, x1: held-out points of both ends, (n0, d) and (n1, d), in random order; ten or more.
+        epsilon: ε.
         random_state: seed of pairs, times and noises.
     """
-    x0, x1 = problem.x0[:_POINTS], problem.x1[:_POINTS]
-    problem = replace(problem, x0=x0, x1=x1)
+    x0, x1 = x0[:_POINTS], x1[:_POINTS]
+    problem = Problem(x0, x1, epsilon, x0, x1)
     generator = torch.Generator(x0.device).manual_seed(random_state)
     own = closed.draw_end(torch.zeros_like(x0[:1, :1]), x0, generator)
     mixed = replace(problem, x0=x0.roll(len(x0) // 2, 0), x1=own)  # so that no plan meets an end's own start
-    count = max(1, min(_PARTS, len(x0) // _FEWEST, len(x1) // _FEWEST))
+    count = parts_of(x0, x1)
     starts = _partners(problem, count, generator), _partners(mixed, count, generator), x0.expand(_TIMES, -1, -1)
     by_plan, by_own_plan, truly = (
-        _leads(network, closed, partners, ends, problem.epsilon, random_state).tensor_split(count)
+        _leads(field, closed, partners, ends, epsilon, random_state).tensor_split(count)
         for partners, ends in zip(starts, (x1, own, own), strict=True)
     )
     parts = zip(by_plan, by_own_plan, truly, strict=True)
-    return Estimate.of(torch.stack([plan.mean() - (own_plan - true).mean() for plan, own_plan, true in parts]))
+    return torch.stack([plan.mean() - (own_plan - true).mean() for plan, own_plan, true in parts])
+
+
+def parts_of(x0: Tensor, x1: Tensor) -> int:
+    """Into how many parts the points (n0, d) and (n1, d) are divided."""
+    return max(2, min(_PARTS, len(x0) // _FEWEST, len(x1) // _FEWEST))
 
 
 def _partners(problem: Problem, count: int, generator: torch.Generator) -> Tensor:
@@ -66,8 +72,8 @@ def _partners(problem: Problem, count: int, generator: torch.Generator) -> Tenso
     return torch.cat(found).transpose(0, 1)
 
 
-def _leads(network: Field, closed: Field, partners: Tensor, x1: Tensor, epsilon: float, random_state: int) -> Tensor:
-    """By how many nats the network is nearer on bridges from partners (times, n1, d), to each end, (n1,).
+def _leads(field: Field, closed: Field, partners: Tensor, x1: Tensor, epsilon: float, random_state: int) -> Tensor:
+    """By how many nats the drift is nearer on bridges from partners (times, n1, d), to each end, (n1,).
 
     The same ends get the same times and noises: what is far out, and large, then leaves their differences.
     """
@@ -76,7 +82,7 @@ def _leads(network: Field, closed: Field, partners: Tensor, x1: Tensor, epsilon:
     with torch.no_grad():
         for path in _paths(partners, x1, epsilon, generator):
             target = drift.target(path)
-            errors = [quadratic_loss(field(path.t, path.x), target).double().mean(-1) for field in (closed, network)]
+            errors = [quadratic_loss(one(path.t, path.x), target).double().mean(-1) for one in (closed, field)]
             found.append((errors[0] - errors[1]) / (2 * epsilon))
     return torch.stack(found).mean(0)
 
