@@ -15,12 +15,8 @@ settings.load_profile("sbridge")
 
 @pytest.fixture
 def little_care(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Certificates and dual values by few paths, for tests that need them to be the same twice, but not exact."""
-    from sbridge.auto import held_out  # here, because not every test needs the whole package
-    from sbridge.evaluation.certificate.duality import Care
-    from sbridge.evaluation.certificate.estimate import dual_of
+    """Certificates by few paths, for tests that need them to be the same twice, but not exact."""
+    from sbridge.evaluation.certificate.duality import Care  # here, because not every test needs the whole package
 
     little = Care(paths=1024, fitted_steps=20, starts=64, per_start=16)
     monkeypatch.setattr(Care, "for_points", staticmethod(lambda count: little))
-    monkeypatch.setattr(held_out, "QUICK", little)
-    monkeypatch.setattr(dual_of, "__defaults__", (None, little))

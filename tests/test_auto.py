@@ -116,6 +116,13 @@ class Judged:
         zero = torch.zeros(2, dtype=torch.float64)
         return Dual(self.values, zero, zero)
 
+    @property
+    def compared(self) -> bool:
+        return self.asked
+
+    def promises_more_than(self, other: Judged) -> bool:
+        return bool(self.values.mean() > other.values.mean() - 1)
+
     def ahead_of(self, other: Judged) -> object:
         return self.dual.minus(other.dual).value  # type: ignore[attr-defined]
 
@@ -140,11 +147,15 @@ def test_no_drift_must_be_certainly_better_than_a_fit(noise: float, wins: bool) 
     assert best_in(0, contenders).name == best_in(1, contenders).name == ("no drift" if wins else "Gaussian")
 
 
-@pytest.mark.parametrize(("source", "looked_at"), [(2.0, True), (1.0, False)])
-def test_time_reversals_are_looked_at_only_where_their_source_is_good(source: float, looked_at: bool) -> None:
-    reversal = made_up("reversal", 9.0, 9.0, reversal_of="potential")
+@pytest.mark.parametrize(
+    ("source", "worth", "looked_at"), [(2.0, 9.0, True), (1.0, 9.0, False), (2.0, -0.5, True), (2.0, -2.0, False)]
+)
+def test_time_reversals_are_looked_at_where_their_source_is_good_and_few_points_speak_for_them(
+    source: float, worth: float, looked_at: bool
+) -> None:
+    reversal = made_up("reversal", worth, worth, reversal_of="potential")
     contenders = [made_up("Gaussian", 2.0, 0.0), made_up("potential", source, 0.0), reversal]
-    assert best_in(1, contenders).name == ("reversal" if looked_at else "Gaussian")
+    assert best_in(1, contenders).name == ("reversal" if looked_at and worth > 0 else "Gaussian")
     assert reversal.ways[1].asked == looked_at  # type: ignore[attr-defined]
 
 

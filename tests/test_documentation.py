@@ -32,7 +32,6 @@ READ = {name: text for name, text in DOCUMENTS.items() if not name.startswith("d
 """Those whose blocks are tried here; tests/test_examples.py does what the examples say, in their order."""
 
 _STEPS = 20  # of a training
-_REGRESSION = (1024, 20)  # paths and steps of a comparison's potential
 
 
 def blocks(text: str, *languages: str) -> list[str]:
@@ -75,7 +74,7 @@ def short_fits(monkeypatch: pytest.MonkeyPatch, little_care: None) -> None:
         return solve(replace(solver, steps=min(solver.steps, _STEPS)), problem, *settings, **more)
 
     monkeypatch.setattr(NetworkSolver, "solve", solve_briefly)
-    small, of = Effort(200, 200, 32, 20, 8, 20, 20, *_REGRESSION), Evaluator.of
+    small, of = Effort(200, 200, 32, 20, 8, 20, 20), Evaluator.of
     monkeypatch.setattr(Evaluator, "of", staticmethod(lambda problem, seed, _: of(problem, seed, small)))
 
 

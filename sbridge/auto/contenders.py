@@ -48,6 +48,17 @@ class Way:
         """Whether the dual value was asked for."""
         return "dual" in vars(self)
 
+    @cached_property
+    def glimpse(self) -> Dual | None:
+        """The dual value on a tenth of the points."""
+        return None if self.potential is None else self.side.few().dual(self.potential)
+
+    def promises_more_than(self, other: Way) -> bool:
+        """Whether a glimpse leaves it possible that a closed form is ahead of another."""
+        assert self.glimpse is not None and other.glimpse is not None
+        lead = self.glimpse.minus(other.glimpse).value
+        return lead.value > -_SURE * lead.standard_error
+
     def ahead_of(self, other: Way) -> Estimate:
         """By how many nats it is nearer to the bridge of the data: by the dual if both have one, or else by pairs."""
         if self.dual is not None and other.dual is not None:
@@ -113,10 +124,17 @@ def best_in(way: int, contenders: Sequence[Contender]) -> Contender:
     good = {one.name for one in own if not _certainly(opposite.ways[1 - way], one.ways[1 - way])}
     best = _highest(way, own)
     for one in contenders:
-        looked_at = one.bridge is not None or not one.fitted or one.reversal_of in good
-        if looked_at and _certainly(one.ways[way], best.ways[way]):
+        if _looked_at(one, way, best, good) and _certainly(one.ways[way], best.ways[way]):
             best = one
     return best
+
+
+def _looked_at(one: Contender, way: int, best: Contender, good: set[str]) -> bool:
+    if not one.reversal_of:
+        return one.bridge is not None or not one.fitted
+    if one.reversal_of not in good or best.bridge is not None:
+        return False
+    return one.ways[way].compared or one.ways[way].promises_more_than(best.ways[way])
 
 
 def _highest(way: int, contenders: Sequence[Contender]) -> Contender:

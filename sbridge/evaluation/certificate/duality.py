@@ -43,7 +43,6 @@ from sbridge.solvers.soap import Soap
 from sbridge.solvers.training import warm_cosine
 
 __all__ = ["Care", "Dual", "Pair", "Potential", "distances", "dual", "fitted_pair"]
-__all__ += ["shortfall"]
 
 _BATCH = 256
 _RATE = 0.02
@@ -51,7 +50,6 @@ _GRADIENTS = 0.1  # weight w of the gradients' part
 _WIDTH, _DEPTH = 128, 3
 _SIZE = 10.0  # of the network's part; a network learns values of about one fastest
 _GAIN = 2.0  # of its first layer: ψ follows the shape of the data, the quadratic part its moments
-_FAR = 1.5  # nats
 _SHOWN_OUT = 0.1  # of the paths, on which the residual is measured
 
 Potential = Callable[[Tensor], Tensor]
@@ -105,18 +103,11 @@ class Dual:
         ends: ψ on the points x1, (n1,).
         starts: λ_ψ, or c, on the points x0, (n0,).
         correction: λ_ψ − c on some of the points x0, (m,).
-        shortfall: KL(P_ψ‖P_û), in nats; 0 where ψ is known.
     """
 
     ends: Tensor
     starts: Tensor
     correction: Tensor
-    shortfall: float = 0.0
-
-    @property
-    def reliable(self) -> bool:
-        """Whether λ_ψ can be known by paths of the process: none of them lead where P_ψ goes if that is far."""
-        return self.shortfall < _FAR
 
     @property
     def value(self) -> Estimate:
@@ -234,14 +225,6 @@ def _log_weights(pair: Pair, walk: Walk, starts: Tensor) -> Tensor:
 
 def _log_mean(weight: Tensor) -> Tensor:
     return weight.logsumexp(1) - log(weight.shape[1])
-
-
-def shortfall(pair: Pair, walk: Walk, starts: Tensor) -> Tensor:
-    """KL(P_ψ‖P_û) given each start, (m,), in nats, by weights exp(ψ − L): at most the log of the paths from a start."""
-    weight = _log_weights(pair, walk, starts)
-    logs = weight.log_softmax(1)
-    found: Tensor = (logs.exp() * logs).sum(1) + log(weight.shape[1])
-    return found
 
 
 def dual(pair: Pair, x0: Tensor, x1: Tensor, starts: Tensor, at_starts: Tensor) -> Dual:

@@ -52,10 +52,9 @@ from sbridge.potentials.solver import potentials_for
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener, Progress
 
-__all__ = ["QUICK", "SMALLEST", "certify", "dual_of", "mixed"]
+__all__ = ["SMALLEST", "certify", "dual_of", "mixed"]
 
 SMALLEST = 100  # points a side
-QUICK = Care(8192, 500, 128, 32)  # for comparisons; with less, its errors are as large as what is at stake
 _FEW = 1024  # paths of a potential's backward process, for where it is on the way
 _COMPARED, _PERMUTATIONS = 2000, 99  # points of either sample that an energy distance compares, at most
 _ZERO = Estimate(0.0, 0.0)  # the distance of an exact bridge to itself: its paths would only add their steps' error
@@ -101,29 +100,17 @@ def certify(
         return Certificate(bridge.epsilon, forward, backward, meeting)
 
 
-def dual_of(
-    bridge: Bridge | WithPotential, x0: Tensor, x1: Tensor, random_state: int | None = None, care: Care = QUICK
-) -> Dual:
-    """D(ψ) of a bridge's forward process on x0 (n0, d) and x1 (n1, d), for paired differences between bridges.
+def dual_of(bridge: WithPotential, x0: Tensor, x1: Tensor, random_state: int | None = None) -> Dual:
+    """D(ψ) of an exact bridge on x0 (n0, d) and x1 (n1, d), for differences between bridges.
 
-    What the process falls short of its own exact bridge, KL(P_ψ‖P_û), is taken off: it is the process that is judged.
-
-    Bridges with the same points and random_state are measured on the same points, and from the same starts.  ψ is the
-    bridge's own where it has one, and regressed on its paths otherwise.
-
-    Raises:
-        DivergenceError: a path is not finite.
+    Bridges with the same points and random_state are measured on the same points in the same order.
     """
     generator = seeded(random_state, x0.device)
     x0, x1 = (mixed(x, generator) for x in (x0, x1))
-    tell = _Teller((), 0)
     with torch.no_grad():
-        if isinstance(bridge, WithPotential):
-            frame, inside = _framed(x0, x1, bridge.epsilon)
-            pair, starts = own_pair(bridge, frame), inside.x0[: care.starts]
-            return duality.dual(pair, inside.x0, inside.x1, starts, pair.start(starts).double())
-        process = Process.of(bridge, "forward", x0, x1, care.paths, generator, tell)
-        return Examination.of(process, process.pair(care, generator, tell), care, generator, tell).process_dual
+        frame, inside = _framed(x0, x1, bridge.epsilon)
+        pair, starts = own_pair(bridge, frame), inside.x0
+        return duality.dual(pair, inside.x0, inside.x1, starts, pair.start(starts).double())
 
 
 def _check(x0: Tensor, x1: Tensor) -> None:
@@ -267,18 +254,6 @@ class Examination:
     def starts(self) -> Tensor:
         """Where the distance is measured from."""
         return self.process.x0[: self.care.starts]
-
-    @property
-    def process_dual(self) -> Dual:
-        """D(ψ) − KL(P_ψ‖P_û): what the process falls short of its own exact bridge counts against it.
-
-        Few paths give too low a λ_ψ where the process is far from that bridge; this is what they may be low by.
-        """
-        fine, coarse, coarsest = (
-            duality.shortfall(self.pair, walk, self.starts) for walk in (self.from_few, *self.coarser)
-        )
-        short, dual = _extrapolated(fine, coarse, coarsest), self.dual
-        return replace(dual, correction=dual.correction + short, shortfall=float(fine.mean()))
 
     @property
     def dual(self) -> Dual:
