@@ -34,7 +34,7 @@ bench: $(VENV)/installed-bench
 
 # Tables and figures of the documentation: days on two quiet cores.  A second call goes on.
 EXPERIMENTS := compare maxmin "ablation --seeds 0 --budgets 60" "cost step" "cost accuracy" "cost sinkhorn" "cost imports" few_points \
-	certificate real_data "scale throughput" "scale faults" "scale search" \
+	certificate ranking real_data "scale throughput" "scale faults" "scale search" \
 	robustness theory_control theory_likelihood theory_design theory_variance
 # `make results DATA=folder` has the tables of single cells too: eb/ and msci/ in that folder.
 EXPERIMENTS += $(if $(DATA),"cells $(DATA)")

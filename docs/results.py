@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -89,9 +90,9 @@ def _columns() -> str:
     return markdown([{"column": column.heading, "meaning": column.meaning} for column in COLUMNS])
 
 
-def _certificates() -> str:
-    """How often certificates are right, where the distance from the bridge is known."""
-    path = RESULTS / "certificate" / "shares.md"
+def _shares(folder: str) -> str:
+    """How often figures that do not know the bridge are right, where it is known."""
+    path = RESULTS / folder / "shares.md"
     return path.read_text(encoding="utf-8") if path.exists() else "`make results` measures this.\n"
 
 
@@ -99,7 +100,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "results": _few,
     "all": _all,
     "columns": _columns,
-    "certificates": _certificates,
+    "certificates": partial(_shares, "certificate"),
+    "ranking": partial(_shares, "ranking"),
 }
 
 

@@ -8,7 +8,8 @@ KL(P*‖P_û), which other tables have up to t = .99, and KL(P_û‖P*), both up
 if it is within a factor 1.5 or two standard errors of either.  What the verdict says holds if the truth is not above
 "within", not below "at least", and near "about" in the same sense; a factor 1.5 is allowed everywhere.  Two fits of a
 problem whose true divergences differ by more than 20 % are a pair.  It is in order if the one nearer to the truth has
-the higher dual value, less the distance of its process from its own exact bridge; so `sbridge.compare` ranks them.
+the higher dual value, less the distance of its process from its own exact bridge.  `sbridge.compare` ranks fits in
+another way, which `ranking.py` measures.
 """
 
 from __future__ import annotations
