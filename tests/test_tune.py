@@ -40,6 +40,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 from sbridge import tuning  # noqa: E402
 from sbridge.cli.tune import Tune  # noqa: E402
+from sbridge.evaluation.value import reference_for  # noqa: E402
 from sbridge.tuning.criteria import DualValue, PathKL, criterion_of  # noqa: E402
 from sbridge.tuning.search import SCHEDULERS, Candidates, conduct  # noqa: E402
 from sbridge.tuning.snapshot import Snapshot, put_back  # noqa: E402
@@ -174,7 +175,8 @@ def test_the_dual_value_falls_by_the_divergence(dim: int, constant: float) -> No
     truth = problem.truth
     assert truth is not None
     bridge = Bridge(Pushed(truth.forward_field, constant), truth.backward_field, truth.epsilon)
-    worse, best = (DualValue()(one, problem, torch.Generator().manual_seed(0)) for one in (bridge, truth))
+    criterion = DualValue(reference_for(problem, 0))
+    worse, best = (criterion(one, problem, torch.Generator().manual_seed(0)) for one in (bridge, truth))
     expected = dim * constant**2 / (4 * truth.epsilon)
     assert worse.value - best.value == pytest.approx(expected, abs=0.05 + 0.1 * expected)
 

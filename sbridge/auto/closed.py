@@ -15,7 +15,7 @@ from functools import partial
 
 import torch
 
-from sbridge.evaluation.certificate.estimate import WithPotential
+from sbridge.evaluation.certificate.known import WithPotential
 from sbridge.fields import Field, Framed, Reversed
 from sbridge.potentials.bridge import PotentialBridge, TurnedPotential
 from sbridge.potentials.field import MixtureDrift

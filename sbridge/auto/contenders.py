@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import hypot
 from time import perf_counter
 
 from sbridge.auto.closed import FitClosed, turned
@@ -12,7 +13,7 @@ from sbridge.auto.held_out import HeldOut
 from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.duality import Dual
-from sbridge.evaluation.certificate.estimate import WithPotential
+from sbridge.evaluation.certificate.known import WithPotential
 from sbridge.fields import Field
 from sbridge.potentials.bridge import PotentialBridge
 
@@ -32,11 +33,13 @@ class Way:
         field: its drift in the time of that direction.
         side: the points as this direction sees them.
         potential: of a closed form; None for a network.
+        closed: for a network, the best closed form.
     """
 
     field: Field
     side: HeldOut
     potential: WithPotential | None = None
+    closed: Way | None = None
 
     @cached_property
     def dual(self) -> Dual | None:
@@ -59,16 +62,27 @@ class Way:
         lead = self.glimpse.minus(other.glimpse).value
         return lead.value > -_SURE * lead.standard_error
 
+    @cached_property
+    def lead(self) -> Estimate:
+        """By how many nats a network is nearer to the bridge of the data than the best closed form."""
+        assert self.closed is not None
+        return self.side.lead(self.field, self.closed.field)
+
     def ahead_of(self, other: Way) -> Estimate:
-        """By how many nats it is nearer to the bridge of the data: by the dual if both have one, or else by pairs."""
-        if self.dual is not None and other.dual is not None:
-            return self.dual.minus(other.dual).value
+        """By how many nats it is nearer to the bridge of the data.
+
+        Closed forms are compared by their duals, and a network with the others through the best of them.
+        """
         if self is other:
             return Estimate(0.0, 0.0)
-        if self.dual is None:
-            return self.side.lead(self.field, other.field)
-        behind = self.side.lead(other.field, self.field)
-        return Estimate(-behind.value, behind.standard_error)
+        if self.closed is not None:
+            between = self.closed.ahead_of(other)
+            return Estimate(self.lead.value + between.value, hypot(self.lead.standard_error, between.standard_error))
+        if other.closed is not None:
+            behind = other.ahead_of(self)
+            return Estimate(-behind.value, behind.standard_error)
+        assert self.dual is not None and other.dual is not None
+        return self.dual.minus(other.dual).value
 
 
 @dataclass(frozen=True)
@@ -105,11 +119,11 @@ def fitted(family: FitClosed, sides: Sides, random_state: int) -> list[Contender
     return contenders
 
 
-def trained(name: str, bridge: Bridge, sides: Sides, seconds: float) -> Contender:
-    """A network."""
-    there, back = sides
-    ways = Way(bridge.forward_field, there), Way(turned(bridge.backward_field), back)
-    return Contender(name, ways, seconds, bridge=bridge)
+def trained(name: str, bridge: Bridge, seconds: float, closed: tuple[Way, Way]) -> Contender:
+    """A network, to be compared with the best closed form of each direction."""
+    fields = bridge.forward_field, turned(bridge.backward_field)
+    there, back = (Way(field, best.side, closed=best) for field, best in zip(fields, closed, strict=True))
+    return Contender(name, (there, back), seconds, bridge=bridge)
 
 
 def best_in(way: int, contenders: Sequence[Contender]) -> Contender:

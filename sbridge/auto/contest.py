@@ -60,13 +60,14 @@ class Contest:
         self.began, self.budget, self.columns = perf_counter(), budget, problem.columns
         self.generator = torch.Generator(problem.x0.device).manual_seed(random_state)
         out = HeldOut.of(problem, random_state)
-        self.sides = out, out.exchanged()
-        fits = (fitted(family, self.sides, random_state) for family in families(out.fitted))
+        sides = out, out.exchanged()
+        fits = (fitted(family, sides, random_state) for family in families(out.fitted))
         self.closed = [one for fit in fits for one in fit]
-        self.checks = [side.check(best_in(k, self.closed).ways[k].field) for k, side in enumerate(self.sides)]
+        self.best = best_in(0, self.closed).ways[0], best_in(1, self.closed).ways[1]
+        self.checks = [way.side.check(way.field) for way in self.best]
         self.most = max(1, _PASSES * min(len(out.fitted.x0), len(out.fitted.x1)) // network.batch)
-        paced_network = network if budget is None else expecting(network, _SHARE * budget)
-        self.network = replace(paced_network, steps=min(paced_network.steps, self.most))
+        timed = network if budget is None else expecting(network, _SHARE * budget)
+        self.network = replace(timed, steps=min(timed.steps, self.most))
         self.network_seconds, self.stopped = 0.0, ""
         self.training = None if all(map(_same, self.checks)) else self._begun(out.fitted, random_state)
         self.kept_step, self._kept = 0, None if self.training is None else self.training.answer.kept
@@ -166,7 +167,7 @@ class Contest:
         """The network as it is now, once it was checked."""
         if self.training is None or not self.training.history:
             return []
-        return [trained(self.network.name, self.training.bridge(), self.sides, self.network_seconds)]
+        return [trained(self.network.name, self.training.bridge(), self.network_seconds, self.best)]
 
     def _tried(self, contenders: Sequence[Contender], kept: Sequence[Contender]) -> list[Tried]:
         """A row for each contender."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.duality import Dual
 from sbridge.evaluation.certificate.ends import check
-from sbridge.evaluation.certificate.estimate import WithPotential, dual_of
+from sbridge.evaluation.certificate.known import WithPotential, dual_of
 from sbridge.evaluation.certificate.statement import EndCheck
 from sbridge.evaluation.pairs import leads_by_pairs
 from sbridge.fields import Field

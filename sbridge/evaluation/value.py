@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sbridge.arrays import seeded
 from sbridge.bridge import Bridge
-from sbridge.evaluation.certificate.estimate import WithPotential, dual_of, mixed
+from sbridge.evaluation.certificate.known import WithPotential, dual_of, mixed
 from sbridge.evaluation.pairs import leads_by_pairs, parts_of
 from sbridge.potentials.bridge import PotentialBridge
 from sbridge.potentials.solver import FullMixturePotential, MixturePotential

@@ -7,7 +7,8 @@ Dual value   otherwise: the value of the fit with the sign changed, which falls 
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import torch
 
@@ -16,6 +17,7 @@ from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
 from sbridge.evaluation.metrics import path_kl
 from sbridge.evaluation.value import reference_for, values
+from sbridge.potentials.bridge import PotentialBridge
 from sbridge.problem import Problem
 
 __all__ = ["Criterion", "DualValue", "PathKL", "criterion_of"]
@@ -26,8 +28,13 @@ _KL_TIMES = 16
 class Criterion(Protocol):
     """What a search minimises."""
 
-    name: str
-    meaning: str
+    @property
+    def name(self) -> str:
+        """With its unit."""
+
+    @property
+    def meaning(self) -> str:
+        """In a sentence."""
 
     def __call__(self, bridge: Bridge, problem: Problem, generator: torch.Generator) -> Estimate:
         """Its value on problem.test0 and problem.test1."""
@@ -44,22 +51,28 @@ class PathKL:
         return path_kl(bridge, problem.truth, problem.test0, generator, _KL_TIMES)
 
 
+@dataclass(frozen=True)
 class DualValue:
-    """The value of the fit, with the sign changed."""
+    """The value of the fit, with the sign changed.
 
-    name = "minus dual value (nats)"
-    meaning = (
+    Args:
+        reference: one for all trials.
+    """
+
+    reference: PotentialBridge
+
+    name: ClassVar[str] = "minus dual value (nats)"
+    meaning: ClassVar[str] = (
         "the divergence of the bridge of the data from the fit, up to a constant that all fits share: minus the dual "
         "value of a potential, or of a reference and the fit's lead over it, on held-out points"
     )
 
     def __call__(self, bridge: Bridge, problem: Problem, generator: torch.Generator) -> Estimate:
-        seed = drawn_seed(generator)
-        reference = reference_for(problem, 0)  # by the same seed in all trials
-        found = torch.tensor(values(bridge, reference, problem.test0, problem.test1, seed), dtype=torch.float64)
-        return Estimate.of(-found)
+        points, seed = (problem.test0, problem.test1), drawn_seed(generator)
+        reference = self.reference.to(problem.test0.device)
+        return Estimate.of(-torch.tensor(values(bridge, reference, *points, seed), dtype=torch.float64))
 
 
 def criterion_of(problem: Problem) -> Criterion:
     """The criterion that measures most of this problem."""
-    return DualValue() if problem.truth is None else PathKL()
+    return DualValue(reference_for(problem, 0)) if problem.truth is None else PathKL()

@@ -1,16 +1,16 @@
 """How far a fit is from the Schrödinger bridge of the data, without knowing it.
 
-Let P_û be the process of a drift û from ρ₀, P_ψ the exact Schrödinger bridge from ρ₀ nearest to it (`duality`), and P*
-that of the data.  The divergence of the fit from P* has two parts:
+Let P_û be the process of a drift û from ρ₀, P_ψ an exact Schrödinger bridge from ρ₀ near it (`duality`), and P* that of
+the data.  Two ψ are tried, one regressed on paths of û and that of a mixture potential λ fitted to half of the points,
+and the nearer one is taken.  The divergence of the fit from P* has two parts:
 
     KL(P_û‖P_ψ)    û is no bridge's drift: known from the fit's paths alone, to any accuracy;
     KL(P*‖P_ψ)     ψ leads to another end than the data: to be found from points of the data.
 
-No finite sample bounds the second part from above, because it contains the divergence of the ends' laws.  Two lower
-bounds are taken, and the larger counts: KL(ρ1‖law of the ends) by nearest neighbours (`ends`), which sees fine
-differences, and D(λ) − D(ψ) for a mixture potential λ fitted to half of the points, evaluated on the other half, which
-sees coarse ones and those of data that are mixtures.  What nearest neighbours still gain from half of the points to all
-counts as an error.
+No finite sample bounds the second part from above, because it contains the divergence of the ends' laws.  A lower bound
+is KL(ρ1‖law of the ends) by nearest neighbours (`ends`), which sees fine differences; what it still gains from half
+of the points to all counts as an error.  Another lower bound, of the whole, is by how much P_λ is nearer to P* on the
+other half of the points (`sbridge.evaluation.pairs`); it sees coarse differences, and all if the data are mixtures.
 
 **Backwards**, the same figures are those of −b_B in reversed time, with data exchanged.  Whether b_F and b_B belong to
 one process cannot be seen in b_F − b_B − 2εs for a bridge whose score is made of the two; but the laws that they lead
@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, hypot
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -33,10 +32,11 @@ from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate import duality
 from sbridge.evaluation.certificate.columns import ColumnGap, Columns, spreads_of
-from sbridge.evaluation.certificate.duality import Care, Dual, Pair
+from sbridge.evaluation.certificate.duality import Care, Pair
 from sbridge.evaluation.certificate.ends import check
+from sbridge.evaluation.certificate.known import WithPotential, framed, mixed, own_pair
+from sbridge.evaluation.certificate.reference import Reference
 from sbridge.evaluation.certificate.statement import (
-    MOST_POINTS,
     Certificate,
     Distance,
     EndCheck,
@@ -46,13 +46,12 @@ from sbridge.evaluation.certificate.statement import (
 )
 from sbridge.evaluation.certificate.walks import STEPS, Walk, martingale, rotation, run
 from sbridge.evaluation.distances import chance_level, relabelled_distances
-from sbridge.fields import Reversed, VectorField
+from sbridge.fields import Field, Reversed, VectorField
 from sbridge.potentials.bridge import TurnedPotential, WithBackwardPotential
-from sbridge.potentials.solver import potentials_for
-from sbridge.problem import Frame, Problem
+from sbridge.problem import Frame
 from sbridge.solvers.base import Listener, Progress
 
-__all__ = ["SMALLEST", "certify", "dual_of", "mixed"]
+__all__ = ["SMALLEST", "certify"]
 
 SMALLEST = 100  # points a side
 _FEW = 1024  # paths of a potential's backward process, for where it is on the way
@@ -76,51 +75,32 @@ def certify(
     _check(x0, x1)
     generator = seeded(random_state, x0.device)
     x0, x1 = (mixed(x, generator) for x in (x0, x1))
-    own = isinstance(bridge, WithPotential)
     care = care or Care.for_points(min(len(x0), len(x1)))
-    tell = _Teller(listeners, 3 * STEPS if own else 2 * (2 * STEPS + care.fitted_steps))
+    own = isinstance(bridge, WithPotential)
+    tell = _Teller(listeners, 2 * STEPS if own else 2 * (2 * STEPS + care.fitted_steps))
     with torch.no_grad():
-        there = Process.of(bridge, "forward", x0, x1, len(x0) if own else care.paths, generator, tell)
-        pair = there.own_pair or there.pair(care, generator, tell)
-        forward = Examination.of(there, pair, care, generator, tell).passage(generator, columns)
-        if own:  # one process, of one potential, whose backward drift takes long to evaluate
-            forward = replace(forward, distance=_ZERO, fewer_paths=_ZERO, fewer_steps=_ZERO)
-            back = Process.of(bridge, "backward", x1, x0, _FEW, generator, tell)
-            ends = back.moved(generator)
-            backward = replace(forward, ends=back.ends(ends, generator), column=back.column(ends, columns))
-            if isinstance(bridge, WithBackwardPotential):  # of any other, both directions are one exact process
-                places = back.frame.shift1 + back.frame.scale * ends
-                backward = _by_potential(backward, TurnedPotential(bridge), x1, x0, places, care, generator)
+        # First of all, so that fits that are certified by one seed have one rival.
+        ahead, behind = (Reference.of(*ends, bridge.epsilon, drawn_seed(generator)) for ends in ((x0, x1), (x1, x0)))
+        paths = (len(x0), _FEW) if own else (care.paths, care.paths)  # a potential's backward drift takes long
+        there = Process.of(bridge, "forward", x0, x1, paths[0], generator, tell)
+        back = Process.of(bridge, "backward", x1, x0, paths[1], generator, tell)
+        if isinstance(bridge, WithPotential):
+            forward = _exact(there, bridge, ahead, generator, columns)
+            turned = TurnedPotential(bridge) if isinstance(bridge, WithBackwardPotential) else None
+            backward = _exactly_back(forward, back, turned, behind, generator, columns)
         else:
-            back = Process.of(bridge, "backward", x1, x0, care.paths, generator, tell)
-            backward = Examination.of(back, back.pair(care, generator, tell), care, generator, tell).passage(
-                generator, columns
+            forward, backward = (
+                Examination.of(process, reference, care, generator, tell).passage(generator, columns)
+                for process, reference in ((there, ahead), (back, behind))
             )
         meeting = Meeting(*(_distance(there.at(t), back.at(1 - t), generator) for t in (0.25, 0.5, 0.75)))
         return Certificate(bridge.epsilon, forward, backward, meeting)
-
-
-def dual_of(bridge: WithPotential, x0: Tensor, x1: Tensor, random_state: int | None = None) -> Dual:
-    """D(ψ) of an exact bridge on x0 (n0, d) and x1 (n1, d), for differences between bridges.
-
-    Bridges with the same points and random_state are measured on the same points in the same order.
-    """
-    generator = seeded(random_state, x0.device)
-    x0, x1 = (mixed(x, generator) for x in (x0, x1))
-    with torch.no_grad():
-        frame, inside = _framed(x0, x1, bridge.epsilon)
-        pair, starts = own_pair(bridge, frame), inside.x0
-        return duality.dual(pair, inside.x0, inside.x1, starts, pair.start(starts).double())
 
 
 def _check(x0: Tensor, x1: Tensor) -> None:
     for label, x in (("x0", x0), ("x1", x1)):
         if len(x) < SMALLEST:
             raise InputError(f"{label} has {len(x)} held-out points; a certificate needs at least {SMALLEST} a side")
-
-
-def mixed(x: Tensor, generator: torch.Generator) -> Tensor:
-    return x[torch.randperm(len(x), generator=generator, device=x.device)[:MOST_POINTS]]
 
 
 class _Teller:
@@ -133,17 +113,6 @@ class _Teller:
         self.step += 1
         for listener in self.listeners:
             listener(Progress(self.step, self.steps, {}))
-
-
-@runtime_checkable
-class WithPotential(Protocol):
-    """A bridge that knows its potential λ(t, x), in squared units of the data."""
-
-    @property
-    def epsilon(self) -> float: ...
-
-    def potential(self, t: Tensor, x: Tensor) -> Tensor:
-        """λ at one time in a tensor and places (n, d), (n,)."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +146,10 @@ class Process:
         tell: Callable[[], None],
     ) -> Process:
         """From points of the user's coordinates, with so many paths."""
-        frame, problem = _framed(x0, x1, bridge.epsilon)
+        frame, problem = framed(x0, x1, bridge.epsilon)
         z0, z1 = problem.x0, problem.x1
-        drift = bridge.forward_field if direction == "forward" else Reversed(bridge.backward_field)
         starts = z0.repeat(ceil(paths / len(z0)), 1)[:paths]
-        inside = _inside(drift, frame)
+        inside = _inside(_drift_of(bridge, direction), frame)
         walk = Walk(inside, problem.epsilon, starts, min(len(z0), len(starts), _COMPARED))
         run(walk, generator, tell)
         return Process(bridge, direction, inside, frame, z0, z1, walk)
@@ -203,18 +171,9 @@ class Process:
         return columns.widest_gap(data, ends)
 
     @property
-    def problem(self) -> Problem:
-        """Its points, in the frame's coordinates."""
-        return Problem(self.x0, self.x1, self.walk.epsilon, self.x0, self.x1)
-
-    @property
-    def own_pair(self) -> Pair | None:
-        """ψ and λ_ψ, where the bridge knows them and this is its forward process."""
-        return own_pair(self.bridge, self.frame) if isinstance(self.bridge, WithPotential) else None
-
-    def pair(self, care: Care, generator: torch.Generator, tell: Callable[[], None]) -> Pair:
-        """ψ and c, regressed on the paths."""
-        return duality.fitted_pair(self.walk, care.fitted_steps, generator, tell)
+    def field(self) -> Field:
+        """Its drift in the user's coordinates and its own time."""
+        return _drift_of(self.bridge, self.direction)
 
     def at(self, t: float) -> Tensor:
         """Where some paths are at a quarter, half or three quarters of the time, in the user's coordinates."""
@@ -222,123 +181,146 @@ class Process:
         return centre + self.frame.scale * self.walk.at(t)
 
 
+def _drift_of(bridge: Bridge, direction: Direction) -> Field:
+    return bridge.forward_field if direction == "forward" else Reversed(bridge.backward_field)
+
+
 @dataclass(frozen=True)
 class Examination:
-    """A process and its potential.
+    """A process whose potential is not known, and the potentials of two exact bridges near it.
 
     Args:
         process: the process.
-        pair: ψ and c.
+        reference: a rival in closed form.
+        pairs: ψ and c, regressed on the paths; ψ and λ_ψ of the reference.
         from_few: paths from some starts.
         coarser: with the same noise, in a half and a quarter of the steps.
         care: how many.
     """
 
     process: Process
-    pair: Pair
+    reference: Reference
+    pairs: tuple[Pair, Pair]
     from_few: Walk
     coarser: Sequence[Walk]
     care: Care
 
     @staticmethod
     def of(
-        process: Process, pair: Pair, care: Care, generator: torch.Generator, tell: Callable[[], None]
+        process: Process, reference: Reference, care: Care, generator: torch.Generator, tell: Callable[[], None]
     ) -> Examination:
-        """Run new paths: those on which ψ was regressed would flatter it."""
+        """Regress ψ, and run new paths: those of the regression would flatter it."""
+        regressed = duality.fitted_pair(process.walk, care.fitted_steps, generator, tell)
         few = process.x0[: care.starts].repeat_interleave(care.per_start, 0)
         from_few, *coarser = (Walk(process.drift, process.walk.epsilon, few) for _ in range(3))
         run(from_few, generator, tell, coarser)
-        return Examination(process, pair, from_few, coarser, care)
+        pairs = regressed, own_pair(reference.bridge, process.frame)
+        return Examination(process, reference, pairs, from_few, coarser, care)
 
     @property
     def starts(self) -> Tensor:
-        """Where the distance is measured from."""
+        """Where distances are measured from."""
         return self.process.x0[: self.care.starts]
 
-    @property
-    def dual(self) -> Dual:
-        """D(ψ) on all points."""
-        return self._dual(duality.distances(self.pair, self.from_few, self.starts)[2])
-
-    def _dual(self, at_starts: Tensor) -> Dual:
-        return duality.dual(self.pair, self.process.x0, self.process.x1, self.starts, at_starts)
+    def nearness(self, pair: Pair) -> Nearness:
+        """The distance of the process from the exact bridge of a potential."""
+        whole, half, at_starts = duality.distances(pair, self.from_few, self.starts)
+        coarse, coarsest = (duality.distances(pair, walk, self.starts)[0] for walk in self.coarser)
+        extrapolated = (8 * whole - 6 * coarse + coarsest) / 3  # to steps of no length, by their length and its square
+        parts = extrapolated, half - whole, 3 * coarse - coarsest - 2 * whole
+        return Nearness(pair, at_starts, *map(Estimate.of, parts))
 
     def passage(self, generator: torch.Generator, columns: Columns) -> Passage:
         """All figures of the process."""
-        whole, half, at_starts = duality.distances(self.pair, self.from_few, self.starts)
-        coarse, coarsest = (duality.distances(self.pair, walk, self.starts)[0] for walk in self.coarser)
-        change = 3 * coarse - coarsest - 2 * whole
-        moved = self.process.moved(generator)
-        hjb, turning = martingale(self.process.walk, generator)
-        dual = self._dual(at_starts)
+        process = self.process
+        near = min(map(self.nearness, self.pairs), key=lambda one: one.distance.value)
+        dual = duality.dual(near.pair, process.x0, process.x1, self.starts, near.at_starts)
+        moved = process.moved(generator)
+        hjb, turning = martingale(process.walk, generator)
         return Passage(
             starts=len(self.starts),
             paths=self.care.per_start,
-            distance=Estimate.of(_extrapolated(whole, coarse, coarsest)),
-            fewer_paths=Estimate.of(half - whole),
-            fewer_steps=Estimate.of(change),
-            residual=self.pair.residual,
+            distance=near.distance,
+            fewer_paths=near.fewer_paths,
+            fewer_steps=near.fewer_steps,
+            residual=near.pair.residual,
             dual=dual.value,
-            behind=_behind(self.process.problem, self.starts, dual, generator),
-            end_error=_difference(self.pair.end(self.process.walk.x).double(), dual.ends),
-            ends=self.process.ends(moved, generator),
-            column=self.process.column(moved, columns),
+            behind=self.reference.ahead_of(process.field),
+            end_error=_difference(near.pair.end(process.walk.x).double(), dual.ends),
+            ends=process.ends(moved, generator),
+            column=process.column(moved, columns),
             hjb=hjb,
-            curl=rotation(self.process.walk, generator),
+            curl=rotation(process.walk, generator),
             turning=turning,
         )
 
 
-def _by_potential(
-    passage: Passage,
-    bridge: WithPotential,
-    x0: Tensor,
-    x1: Tensor,
-    ends: Tensor,
-    care: Care,
-    generator: torch.Generator,
+@dataclass(frozen=True)
+class Nearness:
+    """How far a process is from the exact bridge of a potential, in nats.
+
+    Args:
+        pair: ψ and λ_ψ.
+        at_starts: λ_ψ at the starts, (m,).
+        distance, fewer_paths, fewer_steps: as in `Passage`.
+    """
+
+    pair: Pair
+    at_starts: Tensor
+    distance: Estimate
+    fewer_paths: Estimate
+    fewer_steps: Estimate
+
+
+def _exact(
+    process: Process, potential: WithPotential, reference: Reference, generator: torch.Generator, columns: Columns
 ) -> Passage:
-    """The passage with what needs no paths, by the potential of its own process, which ends at `ends` (m, d)."""
-    frame, inside = _framed(x0, x1, bridge.epsilon)
-    pair, starts = own_pair(bridge, frame), inside.x0[: care.starts]
-    dual = duality.dual(pair, inside.x0, inside.x1, starts, pair.start(starts).double())
-    places = (ends - frame.shift1) / frame.scale
-    error = _difference(pair.end(places.to(inside.x1)).double(), dual.ends)
-    behind = _behind(inside, starts, dual, generator)
-    return replace(passage, dual=dual.value, behind=behind, end_error=error)
+    """The passage of an exact bridge, which its potential tells without paths from some starts."""
+    moved = process.moved(generator)
+    hjb, turning = martingale(process.walk, generator)
+    dual, behind, end_error = _by_potential(potential, process, reference, moved)
+    return Passage(
+        starts=len(process.x0),
+        paths=0,
+        distance=_ZERO,
+        fewer_paths=_ZERO,
+        fewer_steps=_ZERO,
+        residual=Residual(0.0, 0.0),
+        dual=dual,
+        behind=behind,
+        end_error=end_error,
+        ends=process.ends(moved, generator),
+        column=process.column(moved, columns),
+        hjb=hjb,
+        curl=rotation(process.walk, generator),
+        turning=turning,
+    )
 
 
-def _behind(inside: Problem, starts: Tensor, dual: Dual, generator: torch.Generator) -> Estimate:
-    """D(λ) − D(ψ) on the second half of the points, for the best mixture potential λ fitted to the first half."""
-    x0, x1 = inside.x0, inside.x1
-    cut0, cut1 = len(x0) // 2, len(x1) // 2
-    fitted = Problem(x0[:cut0], x1[:cut1], inside.epsilon, x0[cut0:], x1[cut1:])
-    seed, found = drawn_seed(generator), []
-    for solver in potentials_for(fitted.x0, fitted.x1):
-        reference = own_pair(solver.solve(fitted, seed), Frame(*_still(x0)))
-        other = duality.dual(reference, x0, x1, starts, reference.start(starts).double())
-        found.append(other.minus(dual).part(slice(cut1, None), slice(cut0, None)).value)
-    return max(found, key=lambda behind: behind.value)
+def _exactly_back(
+    forward: Passage,
+    back: Process,
+    potential: WithPotential | None,
+    reference: Reference,
+    generator: torch.Generator,
+    columns: Columns,
+) -> Passage:
+    """The backward passage of an exact bridge: what is not known of it is that of the forward process."""
+    moved = back.moved(generator)
+    seen = replace(forward, ends=back.ends(moved, generator), column=back.column(moved, columns))
+    if potential is None:
+        return seen
+    dual, behind, end_error = _by_potential(potential, back, reference, moved)
+    return replace(seen, dual=dual, behind=behind, end_error=end_error)
 
 
-def own_pair(bridge: WithPotential, frame: Frame) -> Pair:
-    """ψ and λ_ψ of a bridge that knows them, of places in the frame's coordinates; both exact."""
-    e, s = 2 * bridge.epsilon, frame.shift1 - frame.shift0
-
-    def end(y: Tensor) -> Tensor:
-        x = frame.shift1 + frame.scale * y.double()
-        return (bridge.potential(x.new_ones(()), x) - x @ s + s.square().sum() / 2) / e
-
-    def start(y: Tensor) -> Tensor:
-        x = frame.shift0 + frame.scale * y.double()
-        return (bridge.potential(x.new_zeros(()), x) - x @ s) / e
-
-    return Pair(end, start, True, Residual(0.0, 0.0))
-
-
-def _extrapolated(fine: Tensor, coarse: Tensor, coarsest: Tensor) -> Tensor:
-    """To steps of no length, from those of lengths h, 2h and 4h, by h and h²."""
-    return (8 * fine - 6 * coarse + coarsest) / 3
+def _by_potential(
+    potential: WithPotential, process: Process, reference: Reference, moved: Tensor
+) -> tuple[Estimate, Estimate, Estimate]:
+    """Dual value, `behind` and `end_error` of a process with a known potential, which ends at `moved` (m, d)."""
+    pair, starts = own_pair(potential, process.frame), process.x0
+    dual = duality.dual(pair, process.x0, process.x1, starts, pair.start(starts).double())
+    return dual.value, reference.ahead_of_potential(potential), _difference(pair.end(moved).double(), dual.ends)
 
 
 def _inside(drift: VectorField, frame: Frame) -> VectorField:
@@ -350,19 +332,6 @@ def _inside(drift: VectorField, frame: Frame) -> VectorField:
         return ((drift(t, x.to(y)) - s) / frame.scale).to(y)
 
     return inside
-
-
-def _framed(x0: Tensor, x1: Tensor, epsilon: float) -> tuple[Frame, Problem]:
-    """The frame of the points, and their problem in its coordinates."""
-    problem = Problem(x0, x1, epsilon, x0, x1)
-    frame = Frame.of(problem)
-    return frame, frame.inside(problem)
-
-
-def _still(x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """The frame that changes nothing."""
-    zero = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
-    return zero, zero, 1.0
 
 
 def _distance(x: Tensor, y: Tensor, generator: torch.Generator) -> Distance:

@@ -22,7 +22,9 @@ MOST_POINTS = 10_000
 
 Word = Literal["trust", "cannot tell", "do not trust"]
 
-_METHOD = "duality, columns by quantiles"  # written into files; certificates without it are of an earlier kind
+_METHOD = (
+    "duality and pairs, columns by quantiles"  # written into files; certificates without it are of an earlier kind
+)
 _WRONG = 0.5  # nats: from there on the probabilities of an event may differ by one half (Pinsker)
 _SMALL = 0.1  # nats, below which nobody asks how exactly they are known
 _SURE = 0.01  # largest p-value of a visible difference
@@ -136,13 +138,13 @@ class Passage:
 
     Args:
         starts, paths: the points that the distance is measured from, and the paths from each.
-        distance: KL divergence of the process from the exact Schrödinger bridge P_ψ that is nearest to it, from the
-            same start to an end of its own, in nats; extrapolated from 60, 30 and 15 steps to steps of no length.
+        distance: KL divergence of the process from an exact Schrödinger bridge P_ψ near it, from the same start to an
+            end of its own, in nats; extrapolated from 60, 30 and 15 steps to steps of no length.
         fewer_paths, fewer_steps: what half of the paths from each start, and half of the steps, would change.
-        residual: of the regression of ψ.
+        residual: of the regression of ψ; zero where ψ is in closed form.
         dual: D(ψ) on your points, in nats, less |s|²/2ε·½ for the mean displacement s.
-        behind: by how many nats D(ψ) is below that of a mixture potential which is fitted to half of your points, on
-            the other half; negative where it is above.  ψ is at least so far from the bridge of your data.
+        behind: by how many nats a mixture potential that is fitted to half of your points is nearer to their bridge, on
+            the other half; negative where it is farther.  The process is at least so far from that bridge.
         end_error: E ψ at the process's ends less E ψ at your data, in nats.
         ends: whether the process ends like your data.
         column: the column that it misses most.
@@ -171,19 +173,37 @@ class Passage:
     def divergence(self) -> Estimate:
         """How far the process is from the Schrödinger bridge of your data, in nats, as far as these points can tell.
 
-        It is the distance to its own exact bridge, and what the law of that one's end misses: what the better check of
-        the ends found, and as much again as it gained from half of the points to all.  The error is that of the paths,
-        of the regression, of the steps, of that gain, and half of what the end misses: a wrong end tells only a part of
-        how far the whole process is off.
+        It is the distance to its own exact bridge, and what the law of its end misses: what the check of the end found,
+        and as much again as that gained from half of the points to all.  Or it is what the process is behind a mixture
+        potential, if that is more.  The error is that of the paths, of the regression, of the steps, of that gain, and
+        half of what the end misses: a wrong end tells only a part of how far the whole process is off.
         """
         errors = (self._scatter, self.missed.standard_error, self.unseen, self.missed.value / 2)
-        value = max(self.distance.value, 0.0) + self.missed.value + self.unseen
-        return Estimate(value, hypot(*errors, self.misfit, self.fewer_steps.value / 3))
+        error = hypot(*errors, self.misfit, self.fewer_steps.value / 3)
+        if self.outdone:
+            return Estimate(self.behind.value, hypot(error, self.behind.standard_error))
+        return Estimate(self._own, error)
+
+    @property
+    def _own(self) -> float:
+        """What its paths and their end tell."""
+        return max(self.distance.value, 0.0) + self.missed.value + self.unseen
+
+    @property
+    def outdone(self) -> bool:
+        """Whether a mixture potential is certainly nearer to the bridge of your data, by more than its paths tell."""
+        return self.behind.value > max(self._own, 2 * self.behind.standard_error)
 
     @property
     def bounded(self) -> bool:
-        """Whether only a bound is stated: where the divergence is large, most of it may be too fine for the points."""
-        return self.verdict.word == "do not trust" and self.at_least > 0
+        """Whether only a bound is stated, because there may be more that is too fine for the points."""
+        word = self.verdict.word
+        return self.at_least > 0 and (word == "do not trust" or (word == "cannot tell" and self._open))
+
+    @property
+    def _open(self) -> bool:
+        """Whether something is wrong with it of which the points may show a part only."""
+        return self.ends.visible or self.outdone
 
     @property
     def stated(self) -> str:
@@ -194,7 +214,8 @@ class Passage:
     def at_least(self) -> float:
         """What the process is certainly away from the bridge of your data, in nats: what two standard errors leave."""
         own = max(self.distance.value, 0.0) - self.misfit - abs(self.fewer_steps.value) / 3
-        return max(own, 0.0) + self.missed.value - 2 * hypot(self._scatter, self.missed.standard_error)
+        found = max(own, 0.0) + self.missed.value - 2 * hypot(self._scatter, self.missed.standard_error)
+        return max(found, self.behind.value - 2 * self.behind.standard_error)
 
     @property
     def misfit(self) -> float:
@@ -208,13 +229,8 @@ class Passage:
 
     @property
     def missed(self) -> Estimate:
-        """By how many nats the end is off, by the check that finds more.
-
-        0 where neither certainly finds anything; what the nearest neighbours find by chance once in 20 is an error.
-        """
-        ends, behind = self.ends.divergence, self.behind
-        if behind.value > 2 * behind.standard_error and behind.value > ends.value:
-            return behind
+        """By how many nats the end is off; 0 where nothing is certain, and what is found once in 20 is an error."""
+        ends = self.ends.divergence
         if self.ends.visible:
             return ends
         doubt = ends.value if self.ends.p_value <= _DOUBTFUL else 0.0
@@ -238,17 +254,23 @@ class Passage:
             return Verdict("do not trust", f"at its end, {self.column}")
         if self.at_least > _WRONG:
             return Verdict(
-                "do not trust", f"at least {rounded(self.at_least)} nats from {_BRIDGE}{self._share()}{self._column}"
+                "do not trust", f"at least {rounded(self.at_least)} nats from {_BRIDGE}{self._share}{self._column}"
             )
         if most <= _SMALL or (most <= _WRONG and 2 * found.standard_error <= found.value):
             return Verdict("trust", f"within {rounded(most)} nats of {_BRIDGE}{self._column}")
-        return Verdict("cannot tell", f"about {found} nats from {_BRIDGE}; {self._help()}{self._column}")
+        bounded = self._open and self.at_least > 0
+        size = f"at least {rounded(self.at_least)}" if bounded else f"about {found}"
+        return Verdict("cannot tell", f"{size} nats from {_BRIDGE}; {self._help()}{self._column}")
 
     @property
     def _column(self) -> str:
         return f"; at its end, {self.column}" if self.column.visible else ""
 
+    @property
     def _share(self) -> str:
+        """Where most of what is wrong was seen."""
+        if self.outdone:
+            return f", because a mixture potential is nearer by {self.behind}"
         return ", most of them in the law of its end" if self.missed.value > self.distance.value else ""
 
     def _help(self) -> str:
@@ -256,6 +278,9 @@ class Passage:
         parts = {
             "its end visibly differs from your data, and there may be more that cannot be seen; a longer or better fit "
             "would have no such difference": self.missed.value / 2 + self.unseen,
+            "a mixture potential is nearer, and there may be more that cannot be seen; keep that one, or fit longer": (
+                self.behind.value if self.outdone else 0.0
+            ),
             self._more_points(): self.missed.standard_error,
             "its potential is too sharp for the regression, which has more paths with more points": self.misfit,
             "its paths change with the length of the steps": abs(self.fewer_steps.value) / 3,
