@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sbridge.storage import Storable
 
-__all__ = ["Confined", "Corrected", "Drifts", "Field", "Framed", "Half", "Part", "Rescaled", "Reversed"]
+__all__ = ["Blend", "Confined", "Corrected", "Drifts", "Field", "Framed", "Half", "Part", "Rescaled", "Reversed"]
 __all__ += ["VectorField", "common_pair", "moved_pair", "side_by_side", "working_dtype"]
 
 _TINY = 1e-12  # keeps the derivative of a norm finite at zero
@@ -212,6 +212,25 @@ class Reversed(Field):
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return -self.inner(1 - t, x)
+
+
+class Blend(Field):
+    """w·u + (1 − w)·v of two drifts, with w from 0 to 1."""
+
+    def __init__(self, one: Field, other: Field, share: float) -> None:
+        super().__init__()
+        self.one, self.other, self.share = one, other, share
+
+    @property
+    def dim(self) -> int | None:
+        return self.one.dim or self.other.dim
+
+    @property
+    def data_spread(self) -> float | None:
+        return self.one.data_spread or self.other.data_spread
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.share * self.one(t, x) + (1 - self.share) * self.other(t, x)
 
 
 class Framed(Field):

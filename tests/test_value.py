@@ -42,7 +42,7 @@ def divergence(bridge: Bridge, problem: Problem) -> float:
 
 def lead(field: Field, problem: Problem) -> Estimate:
     closed = reference_for(problem, 0).forward_field
-    return Estimate.of(leads_by_pairs(field, closed, problem.test0, problem.test1, problem.epsilon, 0))
+    return Estimate.of(leads_by_pairs(field, closed, problem.test0, problem.test1, problem.epsilon, 0).ahead)
 
 
 @pytest.mark.parametrize("share", [0.1, -0.5])

@@ -17,10 +17,10 @@ class Tried:
 
     Args:
         name: of the contender; "its time reversal" is that of the contender above.
-        forward, backward: by how many nats of path divergence it is behind the best on held-out points, for each
+        forward, backward: by how many nats of path divergence it is behind the answer on held-out points, for each
             direction; None where it was not compared.
         seconds: of its fit, those of the contenders that it shares its fit with included.
-        kept: the directions that the answer has from it: "forward", "backward", "forward and backward" or "".
+        kept: what the answer has from it, such as "forward and 40 % of backward", or "".
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Contenders of a contest: both directions of a fit, compared on held-out points."""
+"""Contenders of a contest: both directions of a fit, compared on held-out points, and the answer made of them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from sbridge.bridge import Bridge
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.duality import Dual
 from sbridge.evaluation.certificate.known import WithPotential
-from sbridge.fields import Field
+from sbridge.evaluation.pairs import Leads
+from sbridge.fields import Blend, Field
 from sbridge.potentials.bridge import PotentialBridge
 
-__all__ = ["Contender", "Sides", "Way", "best_in", "bridge_of", "fitted", "trained"]
+__all__ = ["Contender", "Learned", "Network", "Sides", "Way", "answer_of", "best_in", "fitted", "trained"]
 
 _SURE = 2.0  # standard errors
 
@@ -27,24 +28,22 @@ Sides = tuple[HeldOut, HeldOut]
 
 @dataclass(frozen=True)
 class Way:
-    """One direction of a contender.
+    """One direction of a closed form.
 
     Args:
         field: its drift in the time of that direction.
         side: the points as this direction sees them.
-        potential: of a closed form; None for a network.
-        closed: for a network, the best closed form.
+        potential: its λ.
     """
 
     field: Field
     side: HeldOut
-    potential: WithPotential | None = None
-    closed: Way | None = None
+    potential: WithPotential
 
     @cached_property
-    def dual(self) -> Dual | None:
-        """The value of a closed form; that of a time reversal takes long, so it is computed when asked for."""
-        return None if self.potential is None else self.side.dual(self.potential)
+    def dual(self) -> Dual:
+        """Its value; that of a time reversal takes long, so it is computed when asked for."""
+        return self.side.dual(self.potential)
 
     @property
     def compared(self) -> bool:
@@ -52,42 +51,23 @@ class Way:
         return "dual" in vars(self)
 
     @cached_property
-    def glimpse(self) -> Dual | None:
+    def glimpse(self) -> Dual:
         """The dual value on a tenth of the points."""
-        return None if self.potential is None else self.side.few().dual(self.potential)
+        return self.side.few().dual(self.potential)
 
     def promises_more_than(self, other: Way) -> bool:
-        """Whether a glimpse leaves it possible that a closed form is ahead of another."""
-        assert self.glimpse is not None and other.glimpse is not None
+        """Whether a glimpse leaves it possible that it is ahead of another."""
         lead = self.glimpse.minus(other.glimpse).value
         return lead.value > -_SURE * lead.standard_error
 
-    @cached_property
-    def lead(self) -> Estimate:
-        """By how many nats a network is nearer to the bridge of the data than the best closed form."""
-        assert self.closed is not None
-        return self.side.lead(self.field, self.closed.field)
-
     def ahead_of(self, other: Way) -> Estimate:
-        """By how many nats it is nearer to the bridge of the data.
-
-        Closed forms are compared by their duals, and a network with the others through the best of them.
-        """
-        if self is other:
-            return Estimate(0.0, 0.0)
-        if self.closed is not None:
-            between = self.closed.ahead_of(other)
-            return Estimate(self.lead.value + between.value, hypot(self.lead.standard_error, between.standard_error))
-        if other.closed is not None:
-            behind = other.ahead_of(self)
-            return Estimate(-behind.value, behind.standard_error)
-        assert self.dual is not None and other.dual is not None
+        """By how many nats it is nearer to the bridge of the data."""
         return self.dual.minus(other.dual).value
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A fit.
+    """A closed form.
 
     Args:
         name: in tables.
@@ -95,7 +75,6 @@ class Contender:
         seconds: of the fit.
         reversal_of: the name of the contender that it is the time reversal of.
         fitted: whether it is fitted to the shape of the data.
-        bridge: of the network.
     """
 
     name: str
@@ -103,7 +82,6 @@ class Contender:
     seconds: float
     reversal_of: str = ""
     fitted: bool = True
-    bridge: Bridge | None = None
 
 
 def fitted(family: FitClosed, sides: Sides, random_state: int) -> list[Contender]:
@@ -119,21 +97,14 @@ def fitted(family: FitClosed, sides: Sides, random_state: int) -> list[Contender
     return contenders
 
 
-def trained(name: str, bridge: Bridge, seconds: float, closed: tuple[Way, Way]) -> Contender:
-    """A network, to be compared with the best closed form of each direction."""
-    fields = bridge.forward_field, turned(bridge.backward_field)
-    there, back = (Way(field, best.side, closed=best) for field, best in zip(fields, closed, strict=True))
-    return Contender(name, (there, back), seconds, bridge=bridge)
-
-
 def best_in(way: int, contenders: Sequence[Contender]) -> Contender:
-    """The best fit of a closed form to a direction, unless one that is not such a fit is certainly better.
+    """The best fit to a direction, unless one that is not such a fit is certainly better.
 
-    That is a time reversal, the network, or no drift.  The time reversal of a fit can be good only where that fit is.
-    And a single held-out point where a fit has no mass can put the fit behind no drift, but not certainly.
+    That is a time reversal, or no drift.  The time reversal of a fit can be good only where that fit is.  And a single
+    held-out point where a fit has no mass can put the fit behind no drift, but not certainly.
     """
-    closed = [one for one in contenders if one.bridge is None and not one.reversal_of]
-    own = [one for one in closed if one.fitted] or closed
+    direct = [one for one in contenders if not one.reversal_of]
+    own = [one for one in direct if one.fitted] or direct
     opposite = _highest(1 - way, own)
     good = {one.name for one in own if not _certainly(opposite.ways[1 - way], one.ways[1 - way])}
     best = _highest(way, own)
@@ -145,14 +116,14 @@ def best_in(way: int, contenders: Sequence[Contender]) -> Contender:
 
 def _looked_at(one: Contender, way: int, best: Contender, good: set[str]) -> bool:
     if not one.reversal_of:
-        return one.bridge is not None or not one.fitted
-    if one.reversal_of not in good or best.bridge is not None:
+        return not one.fitted
+    if one.reversal_of not in good:
         return False
     return one.ways[way].compared or one.ways[way].promises_more_than(best.ways[way])
 
 
 def _highest(way: int, contenders: Sequence[Contender]) -> Contender:
-    """The closed form of the highest dual value."""
+    """The one of the highest dual value."""
     return max(contenders, key=lambda one: one.ways[way].ahead_of(contenders[0].ways[way]).value)
 
 
@@ -162,12 +133,101 @@ def _certainly(one: Way, other: Way) -> bool:
     return gain.value > _SURE * gain.standard_error
 
 
-def bridge_of(there: Contender, back: Contender) -> Bridge:
-    """The bridge with the forward drift of one contender and the backward drift of another."""
-    if there.bridge is not None and there is back:
-        return there.bridge
-    first, second = there.ways[0], back.ways[1]
-    backward, own = turned(second.field), first.potential
-    if isinstance(own, PotentialBridge) and back.bridge is None:
+@dataclass(frozen=True)
+class Learned:
+    """One direction of a network, beside the best closed form of that direction.
+
+    With L the network's lead over the closed form and C how far the two are from each other, the blend w·û + (1 − w)·b
+    of their drifts is ahead of b by wL + w(1 − w)C nats, because a squared error is quadratic.  That is most for
+    w = ½(1 + L/C); then it is nearer to the bridge than either of them.
+
+    Args:
+        field: its drift in the time of that direction.
+        closed: the closed form.
+    """
+
+    field: Field
+    closed: Way
+
+    @cached_property
+    def _leads(self) -> Leads:
+        return self.closed.side.leads(self.field, self.closed.field)
+
+    @property
+    def lead(self) -> Estimate:
+        """L, in nats."""
+        return Estimate.of(self._leads.ahead)
+
+    @property
+    def apart(self) -> float:
+        """C, in nats."""
+        return float(self._leads.apart.mean())
+
+    @property
+    def share(self) -> float:
+        """w, to the hundredth."""
+        if self.apart == 0:
+            return 0.0
+        return round(min(1.0, max(0.0, (1 + self.lead.value / self.apart) / 2)), 2)
+
+    @property
+    def gain(self) -> Estimate:
+        """By how many nats the blend is ahead of the closed form."""
+        share, lead = self.share, self.lead
+        return Estimate(share * lead.value + share * (1 - share) * self.apart, share * lead.standard_error)
+
+    @property
+    def behind(self) -> Estimate:
+        """By how many nats the network alone is behind the blend."""
+        return Estimate(self.gain.value - self.lead.value, (1 - self.share) * self.lead.standard_error)
+
+    def closed_behind(self, closed: Way) -> Estimate:
+        """The same of any closed form."""
+        first = self.closed.ahead_of(closed)
+        return Estimate(first.value + self.gain.value, hypot(first.standard_error, self.gain.standard_error))
+
+    @property
+    def blend(self) -> Field:
+        """The drift of the blend."""
+        if self.share in (0, 1):
+            return self.field if self.share else self.closed.field
+        return Blend(self.field, self.closed.field, self.share)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network.
+
+    Args:
+        bridge: of the network alone.
+        ways: forward, and backward in reversed time.
+    """
+
+    bridge: Bridge
+    ways: tuple[Learned, Learned]
+
+
+def trained(bridge: Bridge, closed: tuple[Way, Way]) -> Network:
+    """The network of a bridge, beside the best closed forms."""
+    return Network(
+        bridge, (Learned(bridge.forward_field, closed[0]), Learned(turned(bridge.backward_field), closed[1]))
+    )
+
+
+def answer_of(closed: tuple[Way, Way], network: Network | None) -> Bridge:
+    """The bridge of the best closed forms, or of their blends with the network."""
+    if network is None or network.ways[0].share == network.ways[1].share == 0:
+        return _closed(*closed)
+    there, back = network.ways
+    if there.share == back.share == 1:
+        return network.bridge
+    epsilon = network.bridge.epsilon
+    return Bridge(there.blend, turned(back.blend), epsilon, network.bridge.interpolant, network.bridge.remark)
+
+
+def _closed(there: Way, back: Way) -> Bridge:
+    """The bridge with the forward drift of one closed form and the backward drift of another."""
+    backward, own = turned(back.field), there.potential
+    if isinstance(own, PotentialBridge):
         return PotentialBridge(own.forward_field, backward, own.epsilon, own.starts, own.dual, own.dual_error)
-    return Bridge(first.field, backward, first.side.fitted.epsilon)
+    return Bridge(there.field, backward, there.side.fitted.epsilon)

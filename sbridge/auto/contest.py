@@ -1,7 +1,7 @@
-"""A contest: contenders from cheap to dear, chosen on held-out points for each direction of time.
+"""A contest: contenders from cheap to dear, weighed on held-out points for each direction of time.
 
 Closed forms are compared by their dual values, and a network with the best of them on pairs of held-out points
-(`sbridge.evaluation.pairs`).  A network must be better by two standard errors.
+(`sbridge.evaluation.pairs`).  The answer is the blend of these two that is nearest to the bridge of the data.
 
 A closed form's process is *the* bridge if and only if its end has the law of the data.  So a network is trained only
 where the ends of the best closed form can be told from the data.  With few points they seldom can, and there a network
@@ -20,10 +20,11 @@ import torch
 
 from sbridge.auto.account import Account, Tried
 from sbridge.auto.closed import families
-from sbridge.auto.contenders import Contender, best_in, bridge_of, fitted, trained
+from sbridge.auto.contenders import Contender, Learned, Network, Way, answer_of, best_in, fitted, trained
 from sbridge.auto.held_out import HeldOut
 from sbridge.bridge import Bridge
 from sbridge.errors import DivergenceError, InputError
+from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.statement import EndCheck
 from sbridge.problem import Problem
 from sbridge.solvers.base import Progress
@@ -63,7 +64,7 @@ class Contest:
         sides = out, out.exchanged()
         fits = (fitted(family, sides, random_state) for family in families(out.fitted))
         self.closed = [one for fit in fits for one in fit]
-        self.best = best_in(0, self.closed).ways[0], best_in(1, self.closed).ways[1]
+        self.best: tuple[Way, Way] = best_in(0, self.closed).ways[0], best_in(1, self.closed).ways[1]
         self.checks = [way.side.check(way.field) for way in self.best]
         self.most = max(1, _PASSES * min(len(out.fitted.x0), len(out.fitted.x1)) // network.batch)
         timed = network if budget is None else expecting(network, _SHARE * budget)
@@ -118,17 +119,21 @@ class Contest:
             self.stopped = str(error)
 
     def bridge(self) -> Bridge:
-        """The answer so far, in the problem's units: in each direction that of the best contender."""
-        contenders = self.contenders()
-        kept = [best_in(k, contenders) for k in (0, 1)]
-        self.account = Account(self._tried(contenders, kept), self._ended())
-        answer = bridge_of(*kept)
+        """The answer so far, in the problem's units."""
+        network = self.trained()
+        rows = [self._tried(one, network) for one in self.closed]
+        if network is not None:
+            rows.append(self._tried_network(network))
+        self.account = Account(rows, self._ended())
+        answer = answer_of(self.best, network)
         answer.columns, answer.tried = self.columns, self.account
         return answer
 
-    def contenders(self) -> list[Contender]:
-        """The closed forms, and the network as it is now."""
-        return [*self.closed, *self._trained()]
+    def trained(self) -> Network | None:
+        """The network as it is now, once it was checked."""
+        if self.training is None or not self.training.history:
+            return None
+        return trained(self.training.bridge(), self.best)
 
     def state_dict(self) -> dict[str, Any]:
         """What cannot be computed again from the seed: the state of the training, and the time that has gone."""
@@ -163,21 +168,19 @@ class Contest:
         if training.answer.kept is not self._kept:
             self._kept, self.kept_step = training.answer.kept, int(training.history[-1]["step"])
 
-    def _trained(self) -> list[Contender]:
-        """The network as it is now, once it was checked."""
-        if self.training is None or not self.training.history:
-            return []
-        return [trained(self.network.name, self.training.bridge(), self.network_seconds, self.best)]
+    def _tried(self, one: Contender, network: Network | None) -> Tried:
+        """The row of a closed form."""
+        learned = (None, None) if network is None else network.ways
+        rows = list(zip(one.ways, self.best, learned, strict=True))
+        there, back = (_behind(*row) for row in rows)
+        kept = [(1 - (way.share if way else 0.0)) * (own is best) for own, best, way in rows]
+        return Tried(one.name, there, back, one.seconds, _words(kept))
 
-    def _tried(self, contenders: Sequence[Contender], kept: Sequence[Contender]) -> list[Tried]:
-        """A row for each contender."""
-        rows = []
-        for one in contenders:
-            pairs = [(best.ways[k], one.ways[k]) for k, best in enumerate(kept)]
-            there, back = (best.ahead_of(way) if way.compared else None for best, way in pairs)
-            own = [way for way, best in zip(("forward", "backward"), kept, strict=True) if best is one]
-            rows.append(Tried(one.name, there, back, one.seconds, " and ".join(own)))
-        return rows
+    def _tried_network(self, network: Network) -> Tried:
+        """The row of the network."""
+        there, back = (way.behind for way in network.ways)
+        kept = _words([way.share for way in network.ways])
+        return Tried(self.network.name, there, back, self.network_seconds, kept)
 
     def _ended(self) -> str:
         """Why the contest ended."""
@@ -196,6 +199,19 @@ class Contest:
                 self.stopped or training.remark,
             ]
         ).strip()
+
+
+def _behind(way: Way, best: Way, learned: Learned | None) -> Estimate | None:
+    """By how many nats a direction of a closed form is behind the answer, if it was compared."""
+    if not way.compared:
+        return None
+    return best.ahead_of(way) if learned is None else learned.closed_behind(way)
+
+
+def _words(shares: Sequence[float]) -> str:
+    """What the answer has of a contender, forward and backward."""
+    parts = zip(shares, ("forward", "backward"), strict=True)
+    return " and ".join(way if share == 1 else f"{share:.0%} of {way}" for share, way in parts if share)
 
 
 def _same(found: EndCheck) -> bool:

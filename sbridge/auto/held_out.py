@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.duality import Dual
 from sbridge.evaluation.certificate.ends import check
 from sbridge.evaluation.certificate.known import WithPotential, dual_of
 from sbridge.evaluation.certificate.statement import EndCheck
-from sbridge.evaluation.pairs import leads_by_pairs
+from sbridge.evaluation.pairs import Leads, leads_by_pairs
 from sbridge.fields import Field
 from sbridge.problem import FEWEST_POINTS, Problem
 from sbridge.weights import repeated
@@ -70,9 +69,9 @@ class HeldOut:
         """The dual value of a closed form on these points."""
         return dual_of(bridge, *self.ends, self.random_state)
 
-    def lead(self, network: Field, closed: Field) -> Estimate:
-        """By how many nats a network's drift is nearer to the bridge of the data than that of a closed form."""
-        return Estimate.of(leads_by_pairs(network, closed, *self.ends, self.fitted.epsilon, self.random_state))
+    def leads(self, network: Field, closed: Field) -> Leads:
+        """A network's drift against that of a closed form."""
+        return leads_by_pairs(network, closed, *self.ends, self.fitted.epsilon, self.random_state)
 
     def check(self, field: Field) -> EndCheck:
         """Whether the ends of a process in closed form are those of the data."""

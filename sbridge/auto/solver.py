@@ -25,11 +25,12 @@ __all__ = ["SOLVERS", "Auto", "within"]
 
 @dataclass(frozen=True)
 class Auto(Checked):
-    """Try closed forms first, train a network where they are not enough, and keep the best in each direction of time.
+    """Try closed forms first, train a network where they are not enough, and blend it with the best of them.
 
-    A tenth of the points, at most 5,000 a side, is held out, and the contenders are compared on them, in nats: closed
-    forms by their dual values, a network by the errors of drifts on pairs of held-out points.  What was tried and kept
-    is the attribute `tried` of the bridge.
+    A tenth of the points, at most 5,000 a side, is held out, and the contenders are compared on them, in nats and for
+    each direction of time: closed forms by their dual values, a network by the errors of drifts on pairs of held-out
+    points.  The errors say which weighted mean of two drifts is best too, and that is the answer.  What was tried and
+    kept is the attribute `tried` of the bridge.
 
     Args:
         network: the network, trained where the closed forms' ends can be told from the data; for no more than 100

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from sbridge.objectives import Drift, quadratic_loss
 from sbridge.plans import annealed_potential, drawn_partners, refined
 from sbridge.problem import Frame, Problem
 
-__all__ = ["leads_by_pairs", "parts_of"]
+__all__ = ["Leads", "leads_by_pairs", "parts_of"]
 
 _POINTS = 3000  # a side, at most
 _TIMES = 4  # of each end
@@ -32,8 +33,20 @@ _PARTS = 8  # plans, which share no points, so that their spread is an error
 _FEWEST = 4  # points of each, except that there are two plans at least
 
 
-def leads_by_pairs(field: Field, closed: Field, x0: Tensor, x1: Tensor, epsilon: float, random_state: int) -> Tensor:
-    """Of a forward drift over that of a closed form, on eight parts of the points, or on fewer of few points: (8,).
+class Leads(NamedTuple):
+    """A drift against another, in nats, on eight parts of the points, or on fewer of few points: (8,) each.
+
+    Attributes:
+        ahead: by how many nats it is nearer to the bridge of the data.
+        apart: E∫|difference|²dt/4ε along bridges of the plan: how far the two are from each other.
+    """
+
+    ahead: Tensor
+    apart: Tensor
+
+
+def leads_by_pairs(field: Field, closed: Field, x0: Tensor, x1: Tensor, epsilon: float, random_state: int) -> Leads:
+    """A forward drift against that of a closed form.
 
     Args:
         field, closed: drifts, in the coordinates of the points; ends of `closed` can be drawn.
@@ -49,11 +62,15 @@ def leads_by_pairs(field: Field, closed: Field, x0: Tensor, x1: Tensor, epsilon:
     count = parts_of(x0, x1)
     starts = _partners(problem, count, generator), _partners(mixed, count, generator), x0.expand(_TIMES, -1, -1)
     by_plan, by_own_plan, truly = (
-        _leads(field, closed, partners, ends, epsilon, random_state).tensor_split(count)
+        _means(_leads(field, closed, partners, ends, epsilon, random_state), count)
         for partners, ends in zip(starts, (x1, own, own), strict=True)
     )
-    parts = zip(by_plan, by_own_plan, truly, strict=True)
-    return torch.stack([plan.mean() - (own_plan - true).mean() for plan, own_plan, true in parts])
+    return Leads(by_plan.ahead - (by_own_plan.ahead - truly.ahead), by_plan.apart)
+
+
+def _means(found: Leads, count: int) -> Leads:
+    """On parts of the points."""
+    return Leads(*(torch.stack([part.mean() for part in values.tensor_split(count)]) for values in found))
 
 
 def parts_of(x0: Tensor, x1: Tensor) -> int:
@@ -72,19 +89,20 @@ def _partners(problem: Problem, count: int, generator: torch.Generator) -> Tenso
     return torch.cat(found).transpose(0, 1)
 
 
-def _leads(field: Field, closed: Field, partners: Tensor, x1: Tensor, epsilon: float, random_state: int) -> Tensor:
-    """By how many nats the drift is nearer on bridges from partners (times, n1, d), to each end, (n1,).
+def _leads(field: Field, closed: Field, partners: Tensor, x1: Tensor, epsilon: float, random_state: int) -> Leads:
+    """On bridges from partners (times, n1, d), to each end, (n1,).
 
     The same ends get the same times and noises: what is far out, and large, then leaves their differences.
     """
     generator = torch.Generator(x1.device).manual_seed(random_state)
-    drift, found = Drift(epsilon), []
+    objective, ahead, apart = Drift(epsilon), [], []
     with torch.no_grad():
         for path in _paths(partners, x1, epsilon, generator):
-            target = drift.target(path)
-            errors = [quadratic_loss(one(path.t, path.x), target).double().mean(-1) for one in (closed, field)]
-            found.append((errors[0] - errors[1]) / (2 * epsilon))
-    return torch.stack(found).mean(0)
+            target, drifts = objective.target(path), [one(path.t, path.x) for one in (closed, field)]
+            errors = [quadratic_loss(drift, target).double().mean(-1) for drift in drifts]
+            ahead.append((errors[0] - errors[1]) / (2 * epsilon))
+            apart.append((drifts[0] - drifts[1]).double().square().sum(-1).mean(-1) / (4 * epsilon))
+    return Leads(torch.stack(ahead).mean(0), torch.stack(apart).mean(0))
 
 
 def _paths(partners: Tensor, x1: Tensor, epsilon: float, generator: torch.Generator) -> Iterator[Path]:

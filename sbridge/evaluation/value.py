@@ -45,6 +45,6 @@ def values(bridge: Bridge, reference: PotentialBridge, x0: Tensor, x1: Tensor, r
         return dual_of(bridge, x0, x1, random_state).blocks(parts_of(x0, x1))
     generator = seeded(random_state, x0.device)
     points = mixed(x0, generator), mixed(x1, generator)
-    leads = leads_by_pairs(bridge.forward_field, reference.forward_field, *points, bridge.epsilon, random_state)
+    leads = leads_by_pairs(bridge.forward_field, reference.forward_field, *points, bridge.epsilon, random_state).ahead
     known = dual_of(reference, x0, x1, random_state).blocks(len(leads))
     return [dual + float(lead) for dual, lead in zip(known, leads, strict=True)]

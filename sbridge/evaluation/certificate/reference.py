@@ -45,7 +45,7 @@ class Reference:
         """By how many nats it is nearer to the bridge of the data than a forward drift is."""
         there = self.bridge.forward_field
         points, epsilon = (self.x0, self.x1), self.bridge.epsilon
-        return Estimate.of(-leads_by_pairs(field, there, *points, epsilon, self.random_state))
+        return Estimate.of(-leads_by_pairs(field, there, *points, epsilon, self.random_state).ahead)
 
     def ahead_of_potential(self, other: WithPotential) -> Estimate:
         """The same of an exact bridge, by its dual value."""
