@@ -27,9 +27,10 @@ def certificate(material: Material) -> Exhibit | None:
 
 
 _READING = (
-    "How it is measured: a potential is learned from the fit's own paths. It defines an exact Schrödinger bridge, and "
-    "the distance to that one is known. But that one may have another end than your data, so the end is checked too: "
-    "by nearest neighbours, and by a mixture potential that is fitted to half of the held-out points. Bars are two "
+    "How it is measured: a potential is learned from the fit's own paths, unless it has one, and a mixture potential is "
+    "fitted to half of the held-out points. Both define exact Schrödinger bridges, and the distance to the nearer one is "
+    "known. But the fit may have another end than your data, so its end is checked too, by nearest neighbours. And the "
+    "mixture potential may be nearer to the bridge of your data: the other half of the points says so. Bars are two "
     "standard errors on each side. A dashed line is the floor: 19 of 20 pairs of samples of one law stay below."
 )
 
@@ -49,7 +50,9 @@ def _rows(found: Certificate) -> list[dict[str, str]]:
         "change of that with half of the steps": [str(one.fewer_steps) for one in both],
         "residual of the regression, on its paths and on others (nats)": [_residual(one) for one in both],
         "dual value of the potential (nats)": [str(one.dual) for one in both],
-        "by how much a mixture potential's is larger (nats)": [str(one.behind) for one in both],
+        "by how much a mixture potential is nearer to the bridge of your data (nats)": [
+            str(one.behind) for one in both
+        ],
         "potential at its end, less that at your data (nats)": [str(one.end_error) for one in both],
         "its end from your data, by nearest neighbours": [str(one.ends) for one in both],
         "what that check would have seen": [one.ends.power for one in both],

@@ -1,4 +1,4 @@
-"""What the fit tried before it chose, and by how many nats each was behind."""
+"""What the fit tried, and by how many nats each was behind the answer."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from sbridge.report.material import Exhibit, Material
 __all__ = ["tried"]
 
 _CAPTION = (
-    "How far each method was behind the best one, in nats of path divergence, on points that none of them was fitted "
-    "to: between closed forms by their dual values, and for a network by the errors of the drifts on pairs of held-out "
-    "points. The bridge has each direction's drift from the method that the last column names."
+    "How far each method is behind the answer, in nats of path divergence, on points that none of them was fitted to: "
+    "between closed forms by their dual values, and for a network by the errors of the drifts on pairs of held-out "
+    "points. The last column says what the answer has of it: a share of a drift means a weighted mean of two."
 )
 
 
