@@ -1,4 +1,4 @@
-"""Question: does the certificate, which does not know the true bridge, find a fit's divergence from it, and its rank?
+"""Question: does the certificate, which does not know the true bridge, find a fit's divergence from it?
 
     python experiments/certificate.py
 
@@ -7,9 +7,7 @@ good and bad.  The certificate is made from held-out points.  Beside it stand th
 KL(P*‖P_û), which other tables have up to t = .99, and KL(P_û‖P*), both up to t = .999.  A certificate states a figure
 or, where there may be more than the points can show, a bound.  A figure is right if it is within a factor 1.5 or two
 standard errors of either divergence.  A bound holds if it is not above the larger one, and is near if it is more than
-half of the smaller one.  What is trusted is far if both are more than twice what the verdict says.  Two fits of a
-problem whose true divergences differ by more than 20 % are a pair.  It is in order if the one nearer to the truth is
-less behind the mixture potential that the certificates of a problem share.
+half of the smaller one.  What is trusted is far if both are more than twice what the verdict says.
 
 few.md has certificates of good and bad fits by 100, 300 and 1,000 held-out points.
 """
@@ -19,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 
@@ -41,13 +39,13 @@ from sbridge.problems.sourced import KnownPotential
 from sbridge.sampling import graded
 from sbridge.solvers import Solver
 
-FACTOR, APART, LAST, PATHS, SAMPLES, HELD_OUT = 1.5, 1.2, 0.999, 1000, 20_000, 5000
+FACTOR, LAST, PATHS, SAMPLES, HELD_OUT = 1.5, 0.999, 1000, 20_000, 5000
 ALWAYS, OTHERS = 3, 5  # fits of every problem, and how many of the others, in turn
 TITLES = {"problem": "problem", "fit": "fit", "direction": "", "verdict": "verdict", "stated": "states (nats)"}
 TITLES |= {"distance": "to an exact bridge", "ends": "end", "behind": "behind", "path_kl": "KL(P*‖P_û)"}
 TITLES |= {"reverse": "KL(P_û‖P*)", "seconds": "s"}
 SHARES = {"rows": "certificates", "count": "number", "figures": "figures", "right": "right", "bounds": "bounds"}
-SHARES |= {"hold": "hold", "near": "near", "far": "trusted, but far", "pairs": "pairs", "ordered": "in order"}
+SHARES |= {"hold": "hold", "near": "near", "far": "trusted, but far"}
 FEW = {"problem": "problem", "fit": "fit", "points": "held-out points", "direction": "", "verdict": "verdict"}
 FEW |= {"stated": "states (nats)", "blur": "blur that its check would show", "path_kl": "KL(P*‖P_û)"}
 FEW |= {"reverse": "KL(P_û‖P*)"}
@@ -208,18 +206,8 @@ def far(row: Mapping[str, str]) -> bool:
     return row["verdict"] == "trust" and divergences(row)[0] > 2 * most
 
 
-def pairs(rows: list[dict[str, str]]) -> list[bool]:
-    """Whether each pair of fits of one problem is in the order of the truth."""
-    found = []
-    for one, other in combinations([row for row in rows if row["direction"] == "forward"], 2):
-        true = [float(row["path_kl"]) for row in (one, other)]
-        if one["problem"] == other["problem"] and max(true) > APART * min(true):
-            found.append((true[0] < true[1]) == (float(one["behind"]) < float(other["behind"])))
-    return found
-
-
 def shares(table: Rows, out: Path) -> None:
-    """How many figures are right and bounds hold, by verdict, and how many pairs are in order."""
+    """How many figures are right and bounds hold, by verdict."""
     kinds = {word: table.find(verdict=word) for word in ("trust", "cannot tell", "do not trust")} | {"all": table.rows}
     counted = Rows(out, "shares")
     counted.replace({"rows": name, **_counts(rows)} for name, rows in kinds.items())
@@ -231,7 +219,6 @@ def _counts(rows: list[dict[str, str]]) -> dict[str, str]:
     figures = [row for row in rows if row["bounded"] == "False"]
     counts = {"count": len(rows), "figures": len(figures), "right": sum(map(right, figures)), "bounds": len(bounds)}
     counts |= {"hold": sum(map(holds, bounds)), "near": sum(map(near, bounds)), "far": sum(map(far, rows))}
-    counts |= {"pairs": len(pairs(rows)), "ordered": sum(pairs(rows))}
     return {name: str(count) for name, count in counts.items()}
 
 
