@@ -1,6 +1,6 @@
 """Write the tables of results into the documentation, from results/.
 
-    python docs/results.py      # the table of README.md; the benchmarks page is filled in when the site is built
+    python docs/results.py      # those of README.md and of "Judge a fit"; the benchmarks page when the site is built
 
 A table stands between `<!-- table: NAME -->` and `<!-- /table -->`; NAME is one of `TABLES`.  Nothing there is typed.
 """
@@ -19,10 +19,11 @@ from sbridge.bench.table import shown
 from sbridge.evaluation import COLUMNS, FLOOR, column_named
 from sbridge.tables import markdown
 
-__all__ = ["RESULTS", "filled"]
+__all__ = ["FILLED", "RESULTS", "filled"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
+FILLED = ("README.md", "docs/how-to/judge.md")  # the documents that people read as they are
 _PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- /table -->)", flags=re.DOTALL)
 _METHODS = ("auto", "max–min", "torchcfm [SF]²M", "DSBM-IMF (own)", "POT Sinkhorn", FLOOR)
 _CASES = {
@@ -106,5 +107,5 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in (ROOT / name for name in FILLED):
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
