@@ -558,7 +558,11 @@ BLIND_END = EndCheck(100, Estimate(0.2, 0.5), 0.7, 0.3, 0.1, None)
         ({"distance": Estimate(0.4, 0.01)}, "trust", "within 0.4"),
         ({"distance": Estimate(1.4, 0.01)}, "do not trust", "at least 1.3"),
         ({"ends": WRONG_END}, "do not trust", ", most of them in the law of its end"),
-        ({"behind": Estimate(1.5, 0.05)}, "do not trust", "at least"),
+        ({"behind": Estimate(1.5, 0.05)}, "do not trust", "at least 1.4 nats"),
+        ({"behind": Estimate(1.5, 0.05)}, "do not trust", "because a mixture potential is nearer by 1.50 ± 0.05"),
+        ({"behind": Estimate(0.3, 0.02)}, "cannot tell", "at least 0.26 nats"),
+        ({"behind": Estimate(0.3, 0.02)}, "cannot tell", "a mixture potential is nearer, and there may be more"),
+        ({"behind": Estimate(0.3, 0.2)}, "trust", "within 0.09"),
         (
             {"column": FAR},
             "do not trust",
@@ -568,6 +572,7 @@ BLIND_END = EndCheck(100, Estimate(0.2, 0.5), 0.7, 0.3, 0.1, None)
         ({"column": NEAR}, "trust", "; at its end, column b is off by 1.1 on average (0.11 of its spreads)"),
         ({"column": NEAR, "ends": WRONG_END}, "do not trust", "its spread 10 % too wide"),
         ({"column": NEAR, "ends": DOUBTFUL_END}, "cannot tell", "column b is off by 1.1"),
+        ({"ends": DOUBTFUL_END}, "cannot tell", "at least 0.308 nats"),
         ({"ends": DOUBTFUL_END}, "cannot tell", "visibly differs"),
         ({"ends": BLIND_END}, "cannot tell", "10,000 would not be enough"),
         ({"residual": Residual(0.5, 1.0)}, "cannot tell", "regression"),
@@ -578,6 +583,7 @@ def test_the_verdict(changes: dict[str, object], word: str, reason: str) -> None
     found = passage(**changes).verdict
     assert found.word == word and reason in found.reason
     assert str(found).lower().startswith(word)
+    assert passage(**changes).bounded == ("at least" in found.reason) or "column" in changes
 
 
 def whole(forward: Passage, backward: Passage, half: float = 0.0) -> Certificate:

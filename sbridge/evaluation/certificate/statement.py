@@ -176,12 +176,12 @@ class Passage:
         It is the distance to its own exact bridge, and what the law of its end misses: what the check of the end found,
         and as much again as that gained from half of the points to all.  Or it is what the process is behind a mixture
         potential, if that is more.  The error is that of the paths, of the regression, of the steps, of that gain, and
-        half of what the end misses: a wrong end tells only a part of how far the whole process is off.
+        half of what the end misses, or of what it is behind: these tell only a part of how far the process is off.
         """
         errors = (self._scatter, self.missed.standard_error, self.unseen, self.missed.value / 2)
         error = hypot(*errors, self.misfit, self.fewer_steps.value / 3)
         if self.outdone:
-            return Estimate(self.behind.value, hypot(error, self.behind.standard_error))
+            return Estimate(self.behind.value, hypot(error, self.behind.standard_error, self.behind.value / 2))
         return Estimate(self._own, error)
 
     @property
@@ -279,7 +279,7 @@ class Passage:
             "its end visibly differs from your data, and there may be more that cannot be seen; a longer or better fit "
             "would have no such difference": self.missed.value / 2 + self.unseen,
             "a mixture potential is nearer, and there may be more that cannot be seen; keep that one, or fit longer": (
-                self.behind.value if self.outdone else 0.0
+                self.behind.value / 2 if self.outdone else 0.0
             ),
             self._more_points(): self.missed.standard_error,
             "its potential is too sharp for the regression, which has more paths with more points": self.misfit,
