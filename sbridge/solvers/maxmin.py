@@ -19,6 +19,7 @@ import torch
 from torch.optim import Optimizer
 
 from sbridge.checks import Count, Positive
+from sbridge.couplings.self_consistent import Simulated
 from sbridge.errors import InputError
 from sbridge.fields import Drifts
 from sbridge.interpolants import (
@@ -45,10 +46,11 @@ from sbridge.solvers.regression import (
     check_groups,
     regression_on,
 )
+from sbridge.solvers.simulated import GROUP, Refined
 from sbridge.solvers.smoothed import partners_of
 from sbridge.solvers.soap import Soap
 from sbridge.solvers.training import Schedule
-from sbridge.times import Arcsine, TimesKind
+from sbridge.times import Arcsine, TimesKind, Uniform
 
 __all__ = ["MaxMin", "MaxMinMethod", "settled"]
 
@@ -61,6 +63,8 @@ class MaxMin(NetworkSolver):
 
     Where a point has at least 16 partners in the plan that pairs are drawn from, the straight interpolant is the saddle
     point but for a small bias; then this is regression on it (`settled`), and the bridge's interpolant is `Linear`.
+    Where it has fewer, I is learned for two fifths of the steps, and pairs that the drifts simulate themselves take the
+    place of the plan's for the rest (`solvers.simulated`).
 
     Args:
         interpolant, gamma, times, group: of the interpolant to start from, as in `Regression`.
@@ -108,7 +112,11 @@ class MaxMin(NetworkSolver):
         learned = data.seeded(self._learned(base, data))
         inner = InterpolantRegression(learned, draws, self.round_steps, linear, brownian)
         outer = self.outer_optimiser(learned.parameters(), lr=self.outer_rate)
-        return MaxMinMethod(inner, outer, self.outer_rate, self.schedule)
+        players = MaxMinMethod(inner, outer, self.outer_rate, self.schedule)
+        if not (linear and brownian and partners):
+            return players
+        simulated = Draws(data, Simulated, Uniform(base), self.batch // GROUP, GROUP)
+        return Refined.of(players, base, simulated, Regression.round_steps, self.batch)
 
     def _learned(self, base: Interpolant, data: Data) -> Interpolant:
         size = (self.outer_width, self.outer_depth)

@@ -136,6 +136,8 @@ class Method(ABC):
     """One way of training drifts: subclasses set the attributes and define `batches`.
 
     Attributes:
+        past_plans: whether its pairs come from plans no longer.  Then the plan between held-out points does not tell
+            which weights are better, and the last ones are the answer.
         interpolant: the interpolant whose process the drifts learn.
         draws: what its batches are made of.
         brownian: whether that process is, or becomes, a mixture of Brownian bridges between data.  Then x + (1−t) b_F
@@ -145,6 +147,7 @@ class Method(ABC):
     interpolant: Interpolant
     draws: Draws
     brownian: bool = True
+    past_plans: bool = False
 
     @abstractmethod
     def batches(self, training: TrainingState) -> Iterable[Batch]:

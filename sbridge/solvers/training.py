@@ -141,7 +141,10 @@ class Training:
         self._heed(values)
         self.losses.clear()
         self.history.append({"step": float(self.step), **dict(zip(names, values, strict=True))})
-        self.answer.offer(reference_losses, self.weights())
+        if self.method.past_plans:
+            self.answer.kept = copy.deepcopy(self.weights())
+        else:
+            self.answer.offer(reference_losses, self.weights())
 
     def _heed(self, values: list[float]) -> None:
         """End a training that learns by heart, and refuse one that diverges."""
