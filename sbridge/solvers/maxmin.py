@@ -113,10 +113,10 @@ class MaxMin(NetworkSolver):
         inner = InterpolantRegression(learned, draws, self.round_steps, linear, brownian)
         outer = self.outer_optimiser(learned.parameters(), lr=self.outer_rate)
         players = MaxMinMethod(inner, outer, self.outer_rate, self.schedule)
-        if not (linear and brownian and partners):
+        if not (linear and brownian and partners) or self.learn_gamma:
             return players
         simulated = Draws(data, Simulated, Uniform(base), self.batch // GROUP, GROUP)
-        return Refined.of(players, base, simulated, Regression.round_steps, self.batch)
+        return Refined.of(players, base, simulated, self.round_steps, self.batch)
 
     def _learned(self, base: Interpolant, data: Data) -> Interpolant:
         size = (self.outer_width, self.outer_depth)
