@@ -14,6 +14,7 @@ from sbridge.solvers.data import Data
 from sbridge.solvers.linear import regressed
 from sbridge.solvers.maxmin import MaxMin, MaxMinMethod
 from sbridge.solvers.regression import InterpolantRegression, Regression
+from sbridge.solvers.simulated import Refined
 from sbridge.solvers.smoothed import SmoothedRegression, mean_end
 
 EPSILON = 0.3
@@ -81,7 +82,8 @@ def test_linear_drifts_answer_shared_and_single_times_alike() -> None:
         (1.0, Regression(), SmoothedRegression),
         (1.0, MaxMin(), SmoothedRegression),
         (1e-3, Regression(), InterpolantRegression),
-        (1e-3, MaxMin(), MaxMinMethod),
+        (1e-3, MaxMin(), Refined),
+        (1e-3, MaxMin(learn_gamma=True), MaxMinMethod),
         (1.0, MaxMin(learn_gamma=True), MaxMinMethod),
         (1.0, MaxMin(coupling=Independent), MaxMinMethod),
     ],

@@ -20,7 +20,7 @@ from sbridge.couplings.self_consistent import SelfConsistent, Simulated
 from sbridge.errors import InputError
 from sbridge.solvers.data import Data
 from sbridge.solvers.network_solver import NetworkSolver
-from sbridge.solvers.simulated import GROUP, SimulatedRegression
+from sbridge.solvers.simulated import SIDES, SimulatedRegression
 
 __all__ = ["MarkovianFitting"]
 
@@ -52,10 +52,10 @@ class MarkovianFitting(NetworkSolver):
     iterations: Count = 20
 
     def validate(self) -> None:
-        if self.batch % GROUP:
+        if self.batch % SIDES:
             raise InputError(f"batch must be even, half of it from either side, not {self.batch}")
 
     def method(self, data: Data) -> SimulatedRegression:
         """Bridge matching on simulated pairs."""
-        interpolant, draws = brownian_bridges(self, data, GROUP)
+        interpolant, draws = brownian_bridges(self, data, SIDES)
         return SimulatedRegression(interpolant, draws, self.round_steps, self.iterations)

@@ -46,7 +46,7 @@ from sbridge.solvers.regression import (
     check_groups,
     regression_on,
 )
-from sbridge.solvers.simulated import GROUP, Refined
+from sbridge.solvers.simulated import SIDES, Refined
 from sbridge.solvers.smoothed import partners_of
 from sbridge.solvers.soap import Soap
 from sbridge.solvers.training import Schedule
@@ -115,7 +115,7 @@ class MaxMin(NetworkSolver):
         players = MaxMinMethod(inner, outer, self.outer_rate, self.schedule)
         if not (linear and brownian and partners) or self.learn_gamma:
             return players
-        simulated = Draws(data, Simulated, Uniform(base), self.batch // GROUP, GROUP)
+        simulated = Draws(data, Simulated, Uniform(base), self.batch // SIDES, SIDES)
         return Refined.of(players, base, simulated, self.round_steps, self.batch)
 
     def _learned(self, base: Interpolant, data: Data) -> Interpolant:

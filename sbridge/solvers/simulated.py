@@ -27,9 +27,9 @@ from sbridge.solvers.data import Data
 from sbridge.solvers.held_out import antithetic_path, bridge_pairs, drift_losses
 from sbridge.solvers.method import Batch, Draws, Method, TrainingState, drift_batches
 
-__all__ = ["GROUP", "Refined", "SimulatedRegression"]
+__all__ = ["SIDES", "Refined", "SimulatedRegression"]
 
-GROUP = 2
+SIDES = 2
 """A pair simulated from x0 and one simulated from x1 share a time."""
 
 _BEGIN = 0.4  # of the steps on pairs of the plan
@@ -41,7 +41,7 @@ class SimulatedRegression(Method):
 
     Args:
         interpolant: the linear one with Brownian noise.
-        draws: what its points are made of; their couplings simulate, and groups have `GROUP` pairs.
+        draws: what its points are made of; their couplings simulate, and groups have `SIDES` pairs.
         round_steps: batches of a round.
         iterations: of Markovian fitting; the steps are split evenly between them, in a short training between fewer.
         begin: the share of the training before the first of them.
