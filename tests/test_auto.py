@@ -203,6 +203,12 @@ def test_the_share_of_a_network(lead: float, apart: float, share: float) -> None
     assert way.gain.standard_error + way.behind.standard_error == pytest.approx(way.lead.standard_error)
 
 
+@pytest.mark.parametrize(("error", "share"), [(0.1, 0.5), (2, 0)])
+def test_a_gain_that_may_be_noise_leaves_the_closed_form(error: float, share: float) -> None:
+    way = learned(0, 1, error)
+    assert way.share == share and way.gain.value == share / 2
+
+
 def test_a_blend_is_nearer_to_the_bridge_than_its_parts() -> None:
     """A quadratic error: by as much as was foretold."""
     problem = Shapes(dim=2, laws=("clusters:moons",), epsilon=0.5, samples=1000, test_samples=3000).build()

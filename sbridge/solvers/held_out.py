@@ -5,7 +5,7 @@ is the same at every check.  Divided by 2ε it is, up to a constant, the path KL
 compares iterates, and rises when a network starts to memorise its training points.
 
 For the search for the Schrödinger bridge that law is the entropic plan between held-out points with a Brownian bridge
-on each pair (`bridge_pairs`).  The plan of a finite sample is biased, so the value is no measure of the distance to
+on each pair (`entropic_path`).  The plan of a finite sample is biased, so the value is no measure of the distance to
 the bridge between the two laws.
 """
 
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from sbridge.fields import Drifts
-from sbridge.interpolants import Interpolant, Path
+from sbridge.interpolants import Brownian, Interpolant, Linear, Path
 from sbridge.objectives import Drift, quadratic_loss
 from sbridge.plans import Plan, annealed_potential, refined
 from sbridge.weights import repeated
 
-__all__ = ["POINTS", "Monitor", "antithetic_path", "bridge_pairs", "drift_losses", "drift_targets", "set_aside"]
+__all__ = ["POINTS", "Monitor", "antithetic_path", "drift_losses", "drift_targets", "entropic_path", "set_aside"]
 
 POINTS = 2048
 _PLAN_ITERATIONS = 50  # after annealing
@@ -80,7 +80,8 @@ def antithetic_path(interpolant: Interpolant, x0: Tensor, x1: Tensor, generator:
         return interpolant.path(t.view(-1, 1, 1), x0[:, None], x1[:, None], z[:, None]).antithetic()
 
 
-def bridge_pairs(x0: Tensor, x1: Tensor, epsilon: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pairs from the whole entropic plan between two samples, (points, d) each."""
+def entropic_path(x0: Tensor, x1: Tensor, epsilon: float, generator: torch.Generator) -> Path:
+    """Brownian bridges on pairs from the whole entropic plan between two samples, as `antithetic_path`."""
     g = refined(x0, x1, annealed_potential(x0, x1, epsilon), epsilon, _PLAN_ITERATIONS)
-    return Plan.of_potential(x0, x1, epsilon, g).pairs(POINTS, generator)
+    pairs = Plan.of_potential(x0, x1, epsilon, g).pairs(POINTS, generator)
+    return antithetic_path(Linear(Brownian(epsilon)), *pairs, generator)

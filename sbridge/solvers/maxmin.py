@@ -35,7 +35,7 @@ from sbridge.interpolants import (
 from sbridge.solvers.data import Data
 from sbridge.solvers.draws import Draw
 from sbridge.solvers.force import hjb_force
-from sbridge.solvers.held_out import antithetic_path, bridge_pairs
+from sbridge.solvers.held_out import entropic_path
 from sbridge.solvers.method import Batch, Draws, Method, TrainingState
 from sbridge.solvers.network_solver import MakeOptimiser, NetworkSolver
 from sbridge.solvers.regression import (
@@ -178,8 +178,7 @@ class MaxMinMethod(Method):
 
     def reference_path(self, data: Data) -> Path:
         """Brownian bridges on the entropic plan between held-out points."""
-        pairs = bridge_pairs(data.check0, data.check1, data.epsilon, data.generator)
-        return antithetic_path(Linear(Brownian(data.epsilon)), *pairs, data.generator)
+        return entropic_path(data.check0, data.check1, data.epsilon, data.generator)
 
     def parts(self) -> dict[str, Any]:
         return {**super().parts(), "outer": self.outer}

@@ -24,7 +24,7 @@ from sbridge.couplings.self_consistent import Simulated
 from sbridge.fields import Drifts
 from sbridge.interpolants import Interpolant, Path
 from sbridge.solvers.data import Data
-from sbridge.solvers.held_out import antithetic_path, bridge_pairs, drift_losses
+from sbridge.solvers.held_out import drift_losses, entropic_path
 from sbridge.solvers.method import Batch, Draws, Method, TrainingState, drift_batches
 
 __all__ = ["SIDES", "Refined", "SimulatedRegression"]
@@ -33,6 +33,7 @@ SIDES = 2
 """A pair simulated from x0 and one simulated from x1 share a time."""
 
 _BEGIN = 0.4  # of the steps on pairs of the plan
+_ITERATIONS = 20
 _PASSES = 50  # over the points: from then on simulated pairs would teach the drifts what they have learned by heart
 
 
@@ -71,8 +72,7 @@ class SimulatedRegression(Method):
 
     def reference_path(self, data: Data) -> Path:
         """Brownian bridges on the entropic plan between held-out points, which every iteration comes closer to."""
-        pairs = bridge_pairs(data.check0, data.check1, data.epsilon, data.generator)
-        return antithetic_path(self.interpolant, *pairs, data.generator)
+        return entropic_path(data.check0, data.check1, data.epsilon, data.generator)
 
 
 def _own_losses(drifts: Tensor, target: Tensor, epsilon: float) -> Tensor:
@@ -103,8 +103,8 @@ class Refined(Method):
 
     @staticmethod
     def of(first: Method, interpolant: Interpolant, draws: Draws, round_steps: int, batch: int) -> Refined:
-        """With as many iterations as are usual."""
-        return Refined(first, SimulatedRegression(interpolant, draws, round_steps, 20, _BEGIN), batch)
+        """The second part with `_ITERATIONS` in the steps that are left to it."""
+        return Refined(first, SimulatedRegression(interpolant, draws, round_steps, _ITERATIONS, _BEGIN), batch)
 
     def batches(self, training: TrainingState) -> Iterable[Batch]:
         coupling, _ = self.second.simulated
