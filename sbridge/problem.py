@@ -198,6 +198,11 @@ class Frame:
         shift = self.shift1 if end else self.shift0
         return by_rows(lambda part: ((part - shift) / self.scale).to(dtype or x.dtype), x)
 
+    def points_outside(self, y: Tensor, end: int, dtype: torch.dtype | None = None) -> Tensor:
+        """The inverse of `points_inside`."""
+        shift = self.shift1 if end else self.shift0
+        return (shift + self.scale * y.double()).to(dtype or y.dtype)
+
     def kinetic_energy(self, inside: Tensor) -> Tensor:
         """½E∫|u|²dt in the user's units, from its value inside, where the mean displacement is zero."""
         return self.scale**2 * inside + 0.5 * (self.shift1 - self.shift0).square().sum()

@@ -189,8 +189,8 @@ def _bridge(
     few = x0.all.cut(0, _STARTS)
     known = None if problem.weights0 is None else few.weights
     starts = repeated(few.x, known, 1, torch.Generator(few.x.device).manual_seed(0))
-    bridge = PotentialBridge(there, back, problem.epsilon, (frame.shift0 + frame.scale * starts).to(like), 0.0, 0.0)
-    outside = (frame.shift0 + frame.scale * x0.held_out.x, frame.shift1 + frame.scale * x1.held_out.x)
+    bridge = PotentialBridge(there, back, problem.epsilon, frame.points_outside(starts, 0, like.dtype), 0.0, 0.0)
+    outside = (frame.points_outside(x0.held_out.x, 0), frame.points_outside(x1.held_out.x, 1))
     held_out = bridge.dual_on(*outside, x0.held_out.weights, x1.held_out.weights)
     bridge.columns = problem.columns
     bridge.dual, bridge.dual_error = held_out.value, held_out.standard_error

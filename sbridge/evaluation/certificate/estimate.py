@@ -1,16 +1,17 @@
 """How far a fit is from the Schrödinger bridge of the data, without knowing it.
 
 Let P_û be the process of a drift û from ρ₀, P_ψ an exact Schrödinger bridge from ρ₀ near it (`duality`), and P* that of
-the data.  Two ψ are tried, one regressed on paths of û and that of a mixture potential λ fitted to half of the points,
-and the nearer one is taken.  The divergence of the fit from P* has two parts:
+the data.  Two ψ are tried, one regressed on paths of û and that of a mixture potential fitted to their two ends, and
+the nearer one is taken.  The divergence of the fit from P* has two parts:
 
     KL(P_û‖P_ψ)    û is no bridge's drift: known from the fit's paths alone, to any accuracy;
     KL(P*‖P_ψ)     ψ leads to another end than the data: to be found from points of the data.
 
 No finite sample bounds the second part from above, because it contains the divergence of the ends' laws.  A lower bound
 is KL(ρ1‖law of the ends) by nearest neighbours (`ends`), which sees fine differences; what it still gains from half
-of the points to all counts as an error.  Another lower bound, of the whole, is by how much P_λ is nearer to P* on the
-other half of the points (`sbridge.evaluation.pairs`); it sees coarse differences, and all if the data are mixtures.
+of the points to all counts as an error.  Another lower bound, of the whole, is by how much a mixture potential fitted
+to half of the points is nearer to P* on the other half (`sbridge.evaluation.pairs`); it sees coarse differences, and
+all if the data are mixtures.
 
 **Backwards**, the same figures are those of −b_B in reversed time, with data exchanged.  Whether b_F and b_B belong to
 one process cannot be seen in b_F − b_B − 2εs for a bridge whose score is made of the two; but the laws that they lead
@@ -156,10 +157,9 @@ class Process:
 
     def moved(self, generator: torch.Generator) -> Tensor:
         """The points x0 moved as `Bridge.transport` moves them, (n0, d), in the frame's coordinates."""
-        frame, seed = self.frame, drawn_seed(generator)
-        x0 = (frame.shift0 + frame.scale * self.x0).to(self.x0)
-        ends = self.bridge.transport(x0, self.direction, random_state=seed)
-        return (ends - frame.shift1).div(frame.scale).to(ends)
+        x0 = self.frame.points_outside(self.x0, 0)
+        ends = self.bridge.transport(x0, self.direction, random_state=drawn_seed(generator))
+        return self.frame.points_inside(ends, 1)
 
     def ends(self, moved: Tensor, generator: torch.Generator) -> EndCheck:
         """Whether the process ends like the data."""
@@ -167,13 +167,18 @@ class Process:
 
     def column(self, moved: Tensor, columns: Columns) -> ColumnGap:
         """The column that the process's end misses most."""
-        data, ends = (self.frame.shift1 + self.frame.scale * y.double() for y in (self.x1, moved))
+        data, ends = (self.frame.points_outside(y, 1, torch.float64) for y in (self.x1, moved))
         return columns.widest_gap(data, ends)
 
     @property
     def field(self) -> Field:
         """Its drift in the user's coordinates and its own time."""
         return _drift_of(self.bridge, self.direction)
+
+    @property
+    def outer_ends(self) -> tuple[Tensor, Tensor]:
+        """Starts and ends of the paths, in the user's coordinates."""
+        return self.frame.points_outside(self.walk.start, 0), self.frame.points_outside(self.walk.x, 1)
 
     def at(self, t: float) -> Tensor:
         """Where some paths are at a quarter, half or three quarters of the time, in the user's coordinates."""
@@ -192,7 +197,7 @@ class Examination:
     Args:
         process: the process.
         reference: a rival in closed form.
-        pairs: ψ and c, regressed on the paths; ψ and λ_ψ of the reference.
+        pairs: ψ and c, regressed on the paths; ψ and λ_ψ of a closed form fitted to their ends.
         from_few: paths from some starts.
         coarser: with the same noise, in a half and a quarter of the steps.
         care: how many.
@@ -214,7 +219,8 @@ class Examination:
         few = process.x0[: care.starts].repeat_interleave(care.per_start, 0)
         from_few, *coarser = (Walk(process.drift, process.walk.epsilon, few) for _ in range(3))
         run(from_few, generator, tell, coarser)
-        pairs = regressed, own_pair(reference.bridge, process.frame)
+        own = reference.refitted(*process.outer_ends)
+        pairs = regressed, own_pair(own, process.frame)
         return Examination(process, reference, pairs, from_few, coarser, care)
 
     @property
@@ -318,8 +324,8 @@ def _by_potential(
     potential: WithPotential, process: Process, reference: Reference, moved: Tensor
 ) -> tuple[Estimate, Estimate, Estimate]:
     """Dual value, `behind` and `end_error` of a process with a known potential, which ends at `moved` (m, d)."""
-    pair, starts = own_pair(potential, process.frame), process.x0
-    dual = duality.dual(pair, process.x0, process.x1, starts, pair.start(starts).double())
+    pair = own_pair(potential, process.frame)
+    dual = duality.exact_dual(pair, process.x0, process.x1)
     return dual.value, reference.ahead_of_potential(potential), _difference(pair.end(moved).double(), dual.ends)
 
 

@@ -36,8 +36,7 @@ def dual_of(bridge: WithPotential, x0: Tensor, x1: Tensor, random_state: int | N
     x0, x1 = (mixed(x, generator) for x in (x0, x1))
     with torch.no_grad():
         frame, inside = framed(x0, x1, bridge.epsilon)
-        pair, starts = own_pair(bridge, frame), inside.x0
-        return duality.dual(pair, inside.x0, inside.x1, starts, pair.start(starts).double())
+        return duality.exact_dual(own_pair(bridge, frame), inside.x0, inside.x1)
 
 
 def own_pair(bridge: WithPotential, frame: Frame) -> Pair:
@@ -45,11 +44,11 @@ def own_pair(bridge: WithPotential, frame: Frame) -> Pair:
     e, s = 2 * bridge.epsilon, frame.shift1 - frame.shift0
 
     def end(y: Tensor) -> Tensor:
-        x = frame.shift1 + frame.scale * y.double()
+        x = frame.points_outside(y, 1, torch.float64)
         return (bridge.potential(x.new_ones(()), x) - x @ s + s.square().sum() / 2) / e
 
     def start(y: Tensor) -> Tensor:
-        x = frame.shift0 + frame.scale * y.double()
+        x = frame.points_outside(y, 0, torch.float64)
         return (bridge.potential(x.new_zeros(()), x) - x @ s) / e
 
     return Pair(end, start, True, Residual(0.0, 0.0))

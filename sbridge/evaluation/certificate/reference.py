@@ -1,4 +1,4 @@
-"""A potential in closed form that is fitted to half of the points: a rival on the other half, and a second ψ."""
+"""A potential in closed form that is fitted to half of the points: a rival on the other half."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sbridge.evaluation.certificate.known import WithPotential, dual_of
 from sbridge.evaluation.pairs import leads_by_pairs
 from sbridge.fields import Field
 from sbridge.potentials.bridge import PotentialBridge
-from sbridge.potentials.solver import potentials_for
+from sbridge.potentials.solver import MixturePotential, potentials_for
 from sbridge.problem import Problem
 
 __all__ = ["Reference"]
@@ -22,11 +22,13 @@ class Reference:
     """A mixture potential, or a Gaussian, and points that it knows nothing of.
 
     Args:
+        solver: found the potential.
         bridge: of the potential.
         x0, x1: half of the points of either end, (n0, d) and (n1, d).
         random_state: seed of the comparisons with it.
     """
 
+    solver: MixturePotential
     bridge: PotentialBridge
     x0: Tensor
     x1: Tensor
@@ -38,8 +40,12 @@ class Reference:
         cut0, cut1 = len(x0) // 2, len(x1) // 2
         others = x0[cut0:], x1[cut1:]
         problem = Problem(x0[:cut0], x1[:cut1], epsilon, *others)
-        found = [solver.solve(problem, random_state) for solver in potentials_for(problem.x0, problem.x1)]
-        return Reference(max(found, key=lambda bridge: bridge.dual), *others, random_state)
+        found = [(solver, solver.solve(problem, random_state)) for solver in potentials_for(problem.x0, problem.x1)]
+        return Reference(*max(found, key=lambda one: one[1].dual), *others, random_state)
+
+    def refitted(self, x0: Tensor, x1: Tensor) -> PotentialBridge:
+        """A potential of the same kind for other points (n0, d) and (n1, d)."""
+        return self.solver.solve(Problem(x0, x1, self.bridge.epsilon, self.x0, self.x1), self.random_state)
 
     def ahead_of(self, field: Field) -> Estimate:
         """By how many nats it is nearer to the bridge of the data than a forward drift is."""
