@@ -282,6 +282,15 @@ def test_without_time_there_is_no_network(clock: list[float]) -> None:
     assert "No network: there was no time for it" in str(contest.bridge().tried)
 
 
+@pytest.mark.parametrize("name", ["Gaussian", "few points"])
+def test_a_budget_is_spent_if_there_are_points_enough_for_it(name: str) -> None:
+    """On a tenth of a second the network would make few passes over 1,000 points, and on an hour many."""
+    problem = PROBLEMS[name]
+    assert Auto(NETWORK).start(problem).training is None
+    assert Auto(NETWORK, budget=0.1).start(problem).training is not None
+    assert Auto(NETWORK, budget=3600).start(problem).training is None
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("2min", 120), ("1.5 h", 5400), (3, 3), (0.5, 0.5)])
 def test_budgets_are_times(text: str | float, seconds: float) -> None:
     assert within(Auto(), text) == Auto(budget=seconds) == Auto(budget=text)  # type: ignore[arg-type]

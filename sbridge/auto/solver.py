@@ -36,7 +36,8 @@ class Auto(Checked):
         network: the network, trained where the closed forms' ends can be told from the data; for no more than 100
             passes over the points.
         budget: seconds of wall time for everything, or a text such as "90s", "2min" or "1h".  The closed forms are
-            always tried; the network then trains for as long as there is time.
+            always tried; the network then trains for as long as there is time.  Where the ends cannot be told from
+            the data, it does so too if that time is less than 100 passes.
     """
 
     name: ClassVar[str] = "auto"
