@@ -445,6 +445,16 @@ def test_points_at_intermediate_times(
     np.testing.assert_array_equal(got, wanted)
 
 
+def test_points_may_stand_on_the_way(finished: Path, tmp_path: Path, call: Call) -> None:
+    x = cloud(300, 0)
+    np.save(tmp_path / "new.npy", x)
+    words = ["--input", tmp_path / "new.npy", "--start", 0.25, "--times", "0.5,1", "--out", tmp_path / "to.npy"]
+    assert call("sample", finished, *words).code == 0
+    bridge = Bridge.load(finished / "bridge.safetensors")
+    wanted = bridge.trajectories(x.astype(float), [0.5, 1], random_state=0, start=0.25)
+    np.testing.assert_array_equal(np.load(tmp_path / "to.npy"), wanted)
+
+
 def test_noise_is_chosen_and_seeded(finished: Path, data: Path, tmp_path: Path, call: Call) -> None:
     def moved(*options: object) -> NDArray[Any]:
         words = ["--input", data / "a.npy", "--out", tmp_path / "to.npy", "--steps", 20, *options]
@@ -853,9 +863,10 @@ BAD_SAMPLES: dict[str, tuple[list[object], str]] = {
     "other columns": (["--input", "words.csv", "--out", "to.npy"], "The columns are x, kind; those of"),
     "cells from no cells": (["--input", "a.npy", "--out", "to.h5ad"], "can only be written where the points came from"),
     "other kind of output": (["--input", "a.npy", "--out", "to.txt"], "to.txt: files may be"),
-    "times outside": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,2"], "--times[1] must be at most 1"),
+    "times outside": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,2"], "two numbers in [0, 1]"),
     "times back and forth": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,0.2"], "times must be"),
     "times no numbers": (["--input", "a.npy", "--out", "to.npy", "--times", "soon"], "--times"),
+    "a start at its end": (["--input", "a.npy", "--out", "to.npy", "--start", "1"], "times must be"),
     "other direction": (["--input", "a.npy", "--out", "to.npy", "--direction", "up"], "--direction"),
     "noise below zero": (["--input", "a.npy", "--out", "to.npy", "--diffusion=-1"], "--diffusion[0] must"),
     "two noises": (["--input", "a.npy", "--out", "to.npy", "--ode", "--diffusion", 1], "--ode means --diffusion 0"),

@@ -210,6 +210,8 @@ def test_arrays_give_arrays_and_a_seed_decides_all() -> None:
     torch.testing.assert_close(fitted.transport(x, random_state=3), fitted.at(x, 3.5, random_state=3))
     back = fitted.transport(x, "backward", random_state=3)
     torch.testing.assert_close(back, fitted.at(x, 1.0, 3.5, random_state=3))
+    (inner,) = fitted.trajectories(x, [2.5], random_state=3, start=1.0)
+    torch.testing.assert_close(inner, fitted.at(x, 2.5, random_state=3))
 
 
 def test_settings_of_the_solver_are_parameters() -> None:

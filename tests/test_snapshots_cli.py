@@ -12,7 +12,7 @@ import pytest
 import torch
 from members import read_csv
 
-from sbridge import Chain
+from sbridge import Chain, Simulation
 from sbridge.cli import main
 
 TIMES = (0.0, 0.1, 2.5)
@@ -63,6 +63,38 @@ def test_a_table_and_files_give_the_times_and_a_chain(folder: Path, capsys: pyte
     assert [sample["time"] for sample in data["samples"]] == list(TIMES) and "n = 60" in shown
     printed = capsys.readouterr()
     assert "no certificate: x0 has 60 held-out points" in printed.err and "| from | to |" in printed.out
+
+
+def test_points_move_along_a_chain_in_a_shell(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the same numbers as in Python, at times between and from either end; noise goes by the chain's own time."""
+    table = [str(folder / "days.csv"), "--time-column", "day"]
+    assert main(["snapshots", *table, *_options(folder, "run")]) == 0
+    chain = Chain.load(folder / "run" / "chain.safetensors")
+    points = pl.DataFrame({"b": np.linspace(-1, 1, 40), "a": np.zeros(40)})
+    points.write_csv(folder / "new.csv")
+    x = points.select("a", "b").to_numpy()
+
+    def moved(*words: str) -> pl.DataFrame:
+        out = folder / "moved.csv"
+        asked = ["sample", str(folder / "run"), "--input", str(folder / "new.csv"), "--out", str(out)]
+        assert main([*asked, *words]) == 0
+        return pl.read_csv(out)
+
+    end = moved()
+    assert end.columns == ["row", "a", "b"]
+    drawn = chain.trajectories(x, [2.5], Simulation(), random_state=0, start=0.0)
+    np.testing.assert_allclose(end.select("a", "b").to_numpy(), drawn[0], atol=1e-9)
+    back = moved("--direction", "backward", "--times", "1,0", "--seed", "1")
+    assert back["t"].unique(maintain_order=True).to_list() == [1.0, 0.0]
+    wanted = chain.trajectories(x, [1.0, 0.0], Simulation(), random_state=1, start=2.5)
+    np.testing.assert_allclose(back.select("a", "b").to_numpy().reshape(2, 40, 2), wanted, atol=1e-9)
+    still = moved("--start", "0.1", "--times", "2", "--diffusion", "0.2,0.6")
+    wanted = chain.trajectories(x, [2.0], random_state=0, start=0.1, diffusion=lambda t: 0.2 + 0.16 * t)
+    np.testing.assert_allclose(still.select("a", "b").to_numpy(), wanted[0], atol=1e-6)
+    capsys.readouterr()
+    wide = ["--input", str(folder / "day0.npy"), "--out", str(folder / "to.npy"), "--times", "0.05,3"]
+    assert main(["sample", str(folder / "run"), *wide]) == 2
+    assert "numbers in [0, 2.5]" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbridge.bridge import Bridge
-from sbridge.checks import Count, NotNegative, Time
+from sbridge.checks import Count, NotNegative
 from sbridge.cli.options import Options, PointsOfRun, fitted_bridge
 from sbridge.cli.tables import print_comparison
 from sbridge.densities import Density, as_density
@@ -21,10 +21,11 @@ from sbridge.display import note, tracked
 from sbridge.errors import InputError
 from sbridge.evaluation import FLOOR, TRUTH, Comparison, merge
 from sbridge.evaluation.by_column import DATA
-from sbridge.io import Answer, Run, check_writable, write_answer
+from sbridge.io import CHAIN, Answer, Run, check_writable, write_answer
 from sbridge.likelihood import LogDensity, bits_per_dimension, cross_entropy
 from sbridge.points import Points
-from sbridge.sampling import Simulation, through
+from sbridge.sampling import Diffusion, Simulation, through
+from sbridge.snapshots import Chain
 from sbridge.tables import text
 
 __all__ = ["Compare", "Likelihood", "Report", "Sample"]
@@ -38,14 +39,17 @@ _OWN = "(default: the run's ε, whose paths are the bridge's)"
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(PointsOfRun):
-    """Move new points with a run's bridge, to the other end or to times between."""
+    """Move new points with a run's bridge or chain, to the other end or to times between."""
 
     out: Path
     """File to write, of any of these kinds."""
     direction: Literal["forward", "backward"] = "forward"
-    """forward: the points stand at t = 0 and move to 1; backward: from t = 1 to 0."""
-    times: tuple[Time, ...] = ()
-    """Times in [0, 1] at which to write the points, in the order of the direction; by default only the end."""
+    """forward: the points stand at t = 0 and move to 1; backward: from t = 1 to 0.  In a folder of sbridge snapshots
+    these are the first and the last time."""
+    times: tuple[float, ...] = ()
+    """Times at which to write the points, in the order of the direction; by default only the end."""
+    start: Annotated[float | None, tyro.conf.arg(metavar="TIME", help_behavior_hint="(default: the first time)")] = None
+    """Time at which the points stand, if it is another than the direction says."""
     ode: bool = False
     """Move without noise, along the probability flow."""
     diffusion: Annotated[tuple[NotNegative, ...], tyro.conf.arg(help_behavior_hint=_OWN)] = ()
@@ -60,26 +64,31 @@ class Sample(PointsOfRun):
         Raises:
             InputError: the run has no bridge yet, or a file, the times or another option cannot be used.
         """
-        simulation = self._simulation()
-        check_writable(self.out)
-        run = Run.open(self.folder)
-        bridge = fitted_bridge(run)
-        points = self.asked(run, bridge)
-        states = self._move(bridge, points.values.numpy(), simulation)
-        values, end = (states if self.times else states[-1]), "t1" if self.direction == "forward" else "t0"
-        write_answer(self.out, Answer(values, _names(points, bridge), self.times or None, points, end))
-        print(f"{len(points.values)} points written to {self.out}")
-
-    def _simulation(self) -> Simulation:
         if self.ode and self.diffusion:
             raise InputError("--ode means --diffusion 0; give one of them")
-        diffusion = 0.0 if self.ode else through(self.diffusion)
-        return Simulation(self.steps, diffusion)
+        check_writable(self.out)
+        process, dim = self._process()
+        points = self.asked(process.columns, dim)
+        states, end = self._move(process, points.values.numpy())
+        values = states if self.times else states[-1]
+        write_answer(self.out, Answer(values, _names(points, process), self.times or None, points, f"t{end:g}"))
+        print(f"{len(points.values)} points written to {self.out}")
 
-    def _move(self, bridge: Bridge, x: NDArray[Any], simulation: Simulation) -> NDArray[Any]:
-        """The states at the times asked for, (len(times), n, d)."""
-        start, end = (0.0, 1.0) if self.direction == "forward" else (1.0, 0.0)
-        return bridge.trajectories(x, self.times or (end,), simulation, self.seed, start)
+    def _process(self) -> tuple[Bridge | Chain, int | None]:
+        """What the folder holds, and the dimension of its data."""
+        if (self.folder / CHAIN).is_file():
+            chain = Chain.load(self.folder / CHAIN)
+            return chain, chain.legs[0].forward_field.dim
+        run = Run.open(self.folder)
+        return fitted_bridge(run), run.problem.dim
+
+    def _move(self, process: Bridge | Chain, x: NDArray[Any]) -> tuple[NDArray[Any], float]:
+        """The states at the times asked for, (len(times), n, d), and the last of these times."""
+        first, last = (process.times[0], process.times[-1]) if isinstance(process, Chain) else (0.0, 1.0)
+        start, end = (first, last) if self.direction == "forward" else (last, first)
+        times = self.times or (end,)
+        simulation = Simulation(self.steps, 0.0 if self.ode else _spread(through(self.diffusion), first, last))
+        return process.trajectories(x, times, simulation, self.seed, start if self.start is None else self.start), end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +113,7 @@ class Likelihood(PointsOfRun):
             check_writable(self.out)
         run = Run.open(self.folder)
         bridge = fitted_bridge(run)
-        points = self.asked(run, bridge)
+        points = self.asked(bridge.columns, run.problem.dim)
         base = run.problem.equal_points()[0 if self.at == "x1" else 1]
         found = self._log_density(bridge, points.values, as_density(base, points.values))
         if self.out:
@@ -171,8 +180,15 @@ class Report(Options):
         print(f"report: {build(run)}")
 
 
-def _names(points: Points, bridge: Bridge) -> Sequence[str]:
-    return points.columns or bridge.columns or [f"c{place}" for place in range(points.values.shape[1])]
+def _spread(diffusion: Diffusion | None, first: float, last: float) -> Diffusion | None:
+    """D(t) between two times, of one between 0 and 1."""
+    if not callable(diffusion):
+        return diffusion
+    return lambda t: diffusion((t - first) / (last - first))
+
+
+def _names(points: Points, process: Bridge | Chain) -> Sequence[str]:
+    return points.columns or process.columns or [f"c{place}" for place in range(points.values.shape[1])]
 
 
 def _comparison(folder: Path, several: bool) -> Comparison:

@@ -45,7 +45,8 @@ class Moves(PointsOfRun):
             self._refuse_options_of_input()
             found = what_moves(bridge, run.problem.test0, random_state=self.seed)
         else:
-            found = what_moves(bridge, self.asked(run, bridge), loadings=self.loadings, random_state=self.seed)
+            points = self.asked(bridge.columns, run.problem.dim)
+            found = what_moves(bridge, points, loadings=self.loadings, random_state=self.seed)
         print(text(found.top(self.top).rows()))
         if self.out:
             found.to_csv(self.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -43,18 +44,18 @@ class PointsOfRun(Options):
     """Seed of the paths."""
     reading: Reading = Reading()
 
-    def asked(self, run: Run, bridge: Bridge) -> Points:
-        """The points of the file, with the columns of the run.
+    def asked(self, columns: Sequence[str] | None, dim: int | None) -> Points:
+        """The points of the file, with the columns of the run and as many of them, where that is known.
 
         Raises:
             InputError: the file cannot be read, or has other columns.
         """
-        points = read_points(self.input, self.reading, bridge.columns, f"those of {run.folder}", self.group)
-        for remark in (*points.remarks, *points.matched_by_position(bridge.columns, str(run.folder))):
+        points = read_points(self.input, self.reading, columns, f"those of {self.folder}", self.group)
+        for remark in (*points.remarks, *points.matched_by_position(columns, str(self.folder))):
             note(remark)
-        if points.values.shape[1] != run.problem.dim:
+        if dim not in (None, points.values.shape[1]):
             raise InputError(
-                f"{self.input} has {points.values.shape[1]} columns, the run's data {run.problem.dim}; "
+                f"{self.input} has {points.values.shape[1]} columns, the run's data {dim}; "
                 "--columns picks some of a file with names"
             )
         return points

@@ -19,7 +19,7 @@ from sbridge.errors import InputError
 from sbridge.estimates import rounded
 from sbridge.evaluation.certificate.statement import Certificate
 from sbridge.files import made_folder
-from sbridge.io import Reading
+from sbridge.io import CHAIN, Reading
 from sbridge.io.snapshots import read_snapshots
 from sbridge.points import Points
 from sbridge.problem import shuffled_and_cut
@@ -45,7 +45,8 @@ class SnapshotsCommand(Options):
     A number, or reg=…, blur=… or sigma=… of POT, GeomLoss or torchcfm; auto chooses it from the data.
     """
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
-    """Folder to write: chain.safetensors (for sbridge.Chain.load), chain.html, legs.csv, joints.csv, left_out.csv."""
+    """Folder to write: chain.safetensors, chain.html, legs.csv, joints.csv, left_out.csv.  sbridge sample moves points
+    with it."""
     time_column: Annotated[str | None, tyro.conf.arg(aliases=["--time-key"], help_behavior_hint="(optional)")] = None
     """Column of the table, or of obs of the .h5ad file, that has the time of each row."""
     times: Annotated[tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: 0,1,2,…)")] = ()
@@ -97,7 +98,7 @@ class SnapshotsCommand(Options):
         )
         model.fit(fitted, times, sample_weight=[one.weights for one in fitted])
         made_folder(self.out)
-        model.save(self.out / "chain.safetensors")
+        model.save(self.out / CHAIN)
         certificates = _certificates(model, tests, self.seed)
         legs = self._show("legs", _legs(model, tests, certificates, self.seed, names or ()))
         joints = self._show("joints", [_joint_row(joint) for joint in model.joints(tests)])
@@ -110,7 +111,7 @@ class SnapshotsCommand(Options):
         left = self._show("left_out", [dict(row) for table in tables for row in table.rows])
         found = ChainTables(legs, joints, left, certificates)
         page = write_chain_page(self.out, model.chain_, tests, names, found, command)
-        print(f"chain: {self.out / 'chain.safetensors'}\npage: {page}")
+        print(f"chain: {self.out / CHAIN}\npage: {page}")
 
     def _solver(self) -> Solver:
         network = MaxMin(steps=self.steps)

@@ -5,9 +5,9 @@ from sbridge.io.file_problem import FileProblem
 from sbridge.io.lock import owned
 from sbridge.io.readers import read_points
 from sbridge.io.reading import Reading
-from sbridge.io.runs import Run, check_vacant
+from sbridge.io.runs import CHAIN, Run, check_vacant
 from sbridge.io.store import Store, check_same
 from sbridge.io.writers import Answer, check_writable, write_answer
 
-__all__ = ["Answer", "FileProblem", "Reading", "Run", "Store", "check_same", "check_vacant", "check_writable"]
-__all__ += ["load_training", "owned", "read_points", "read_training", "save_training", "write_answer"]
+__all__ = ["CHAIN", "Answer", "FileProblem", "Reading", "Run", "Store", "check_same", "check_vacant"]
+__all__ += ["check_writable", "load_training", "owned", "read_points", "read_training", "save_training", "write_answer"]

@@ -48,7 +48,10 @@ from sbridge.sizes import check_npz
 from sbridge.standardise import Standardise, standardised
 from sbridge.tables import read_csv, write_csv
 
-__all__ = ["Run", "check_vacant"]
+__all__ = ["CHAIN", "Run", "check_vacant"]
+
+CHAIN = "chain.safetensors"
+"""File of the chain in a folder of `sbridge snapshots`."""
 
 _WORK = ("stages", "checkpoint.pt", "study.json")  # what the first finished work leaves
 _PARTS = ("x0", "x1", "test0", "test1")
@@ -133,8 +136,11 @@ class Run:
         """
         folder = Path(folder)
         if not (folder / "config.json").is_file():
-            if (folder / "chain.safetensors").is_file():
-                raise InputError(f"{folder} holds no run but a chain of several times: read it by sbridge.Chain.load")
+            if (folder / CHAIN).is_file():
+                raise InputError(
+                    f"{folder} holds no run but a chain of several times: sbridge sample moves points with it, and "
+                    "sbridge.Chain.load reads it"
+                )
             raise InputError(f"{folder} is not a run folder: it holds no config.json")
         return Run(folder, read_json(folder / "config.json", _Config))
 

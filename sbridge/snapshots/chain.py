@@ -62,6 +62,11 @@ class Chain(storage.Storable):
         """ε per unit of time, in squared units of the data."""
         return self.legs[0].epsilon / (self.times[1] - self.times[0])
 
+    @property
+    def columns(self) -> Sequence[str] | None:
+        """Names of the d columns of the data; None where they had none."""
+        return self.legs[0].columns
+
     def forward_drift(self, t: float | Array, x: Array) -> Array:
         """b_F(t, x): t a number or (n, 1), x (n, d) → (n, d); at a joint, that of the leg which begins there."""
         return self._field("forward_drift", t, x, per_time=True)
@@ -85,21 +90,25 @@ class Chain(storage.Storable):
         times: Times,
         simulation: Simulation | None = None,
         random_state: RandomState = None,
+        start: float | None = None,
         **options: Any,
     ) -> Array:
-        """Paths through the points x (n, d) at times[0]: the states at all `times`, (len(times), n, d).
+        """Paths through the points x (n, d): the states at all `times`, (len(times), n, d).
 
         Args:
-            times: at least two, rising (forward process) or falling (backward process).
+            times: rising (forward process) or falling (backward process): at least two, or one if `start` is another
+                time.
             simulation, options: as in `Bridge.trajectories`: `steps` are those of each leg, and the diffusion D is per
                 unit of time.
             random_state: seed of the noise.
+            start: the time at which x stands; by default times[0].
 
         Raises:
             InputError: times leave those of the snapshots or are not monotone, or as in `Bridge.trajectories`.
         """
         asked = self.legs[0].question(x)
-        answer: Array = asked.kind.paths(self._states(asked, times, simulation, random_state, **options), times)
+        states = self._states(asked, times, simulation, random_state, start, **options)
+        answer: Array = asked.kind.paths(states, times)
         return answer
 
     def _states(
@@ -108,18 +117,19 @@ class Chain(storage.Storable):
         times: Sequence[float],
         simulation: Simulation | None,
         random_state: RandomState,
+        start: float | None,
         **options: Any,
     ) -> Tensor:
-        stops = self._stops(times)
+        stops = self._stops(times if start is None or start == times[0] else [start, *times])
         exact = simulation is None and not options
         settings = None if exact else (simulation or Simulation()).changed(**options)
         noise = np.random.default_rng(seed_of(random_state))
         states = {stops[0]: self.legs[0].tensor(asked)}
-        for leg, start, stop in self._legs(reverse=stops[0] > stops[-1]):
-            part = [t for t in stops if start <= t <= stop]
+        for leg, begin, stop in self._legs(reverse=stops[0] > stops[-1]):
+            part = [t for t in stops if begin <= t <= stop]
             if len(part) > 1:
-                own = [(t - start) / (stop - start) for t in part]
-                moved = leg.trajectories(states[part[0]], own, _within(settings, start, stop), noise, own[0])
+                own = [(t - begin) / (stop - begin) for t in part]
+                moved = leg.trajectories(states[part[0]], own, _within(settings, begin, stop), noise, own[0])
                 states.update(zip(part, moved, strict=True))
         return torch.stack([states[t] for t in times])
 
@@ -149,9 +159,8 @@ class Chain(storage.Storable):
         **options: Any,
     ) -> Array:
         """Move points x (n, d) from the time `start`, by default the first, to time t; options as in `trajectories`."""
-        times = (self.times[0] if start is None else start, t)
-        asked = self.legs[0].question(x)
-        states = self._states(asked, times, simulation, random_state, **options)
+        asked, start = self.legs[0].question(x), self.times[0] if start is None else start
+        states = self._states(asked, (start, t), simulation, random_state, None, **options)
         answer: Array = asked.kind.vectors(states[-1], "x")
         return answer
 

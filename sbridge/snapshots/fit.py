@@ -175,10 +175,11 @@ class Snapshots(SolverParameters):
         times: Sequence[float],
         simulation: Simulation | None = None,
         random_state: RandomState = None,
+        start: float | None = None,
         **options: Any,
     ) -> Array:
-        """Paths through x (n, d) at times[0], (len(times), n, d); arguments as in `Chain.trajectories`."""
-        return self._fitted().trajectories(x, times, simulation, random_state, **options)
+        """Paths through x (n, d), (len(times), n, d); arguments as in `Chain.trajectories`."""
+        return self._fitted().trajectories(x, times, simulation, random_state, start, **options)
 
     def log_prob(self, x: Array, at: float, *, base: Base | None = None, **options: Any) -> LogDensity[Array]:
         """log ρ̂ at points x (n, d) at the time of a snapshot, in nats; options as in `Chain.log_prob`.
