@@ -4,7 +4,7 @@
 
 Thirteen problems with a known bridge, inside and outside the Gaussian mixture family, and eight of twelve fits of each,
 good and bad.  The certificate is made from held-out points.  Beside it stand the true divergences of the same process:
-KL(P*‖P_û), which other tables have up to t = .99, and KL(P_û‖P*), both up to t = .999.  A certificate states a figure
+KL(P*‖P_û), which other tables have up to t = .99, and KL(P_û‖P*), both up to t = .9999.  A certificate states a figure
 or, where there may be more than the points can show, a bound.  A figure is right if it is within a factor 1.5 or two
 standard errors of either divergence.  A bound holds if it is not above the larger one, and is near if it is more than
 half of the smaller one.  What is trusted is far if both are more than twice what the verdict says.
@@ -39,7 +39,7 @@ from sbridge.problems.sourced import KnownPotential
 from sbridge.sampling import graded
 from sbridge.solvers import Solver
 
-FACTOR, LAST, PATHS, SAMPLES, HELD_OUT = 1.5, 0.999, 1000, 20_000, 5000
+FACTOR, LAST, PATHS, SAMPLES, HELD_OUT = 1.5, 0.9999, 1000, 20_000, 5000
 ALWAYS, OTHERS = 3, 5  # fits of every problem, and how many of the others, in turn
 TITLES = {"problem": "problem", "fit": "fit", "direction": "", "verdict": "verdict", "stated": "states (nats)"}
 TITLES |= {"distance": "to an exact bridge", "ends": "end", "behind": "behind", "path_kl": "KL(P*‖P_û)"}

@@ -145,6 +145,7 @@ def passage(distance: float, end: float) -> Passage:
         behind=Estimate(-1.0, 0.1),
         end_error=none,
         ends=ends,
+        smooth=Estimate(0.001, 0.0005),
         column=ColumnGap("c1", 0.01, 0.02, 0.03, 0.05, 0.4),
         hjb=some,
         curl=Estimate(0.02, 0.001),

@@ -55,6 +55,7 @@ def _rows(found: Certificate) -> list[dict[str, str]]:
         ],
         "potential at its end, less that at your data (nats)": [str(one.end_error) for one in both],
         "its end from your data, by nearest neighbours": [str(one.ends) for one in both],
+        "its means and covariances from those of your data, in nats of paths": [str(one.smooth) for one in both],
         "what that check would have seen": [one.ends.power for one in both],
         "the column that is most wrong at the end": [_column(one) for one in both],
         "predictable part of the drift's change, 0 for a bridge": [_share(one.hjb, one.turning) for one in both],

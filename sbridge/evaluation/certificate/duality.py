@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.statement import Residual
-from sbridge.evaluation.certificate.walks import Walk
+from sbridge.evaluation.certificate.walks import NEAR_END, Walk
 from sbridge.networks import ResidualMLP, initialise
 from sbridge.solvers.soap import Soap
 from sbridge.solvers.training import warm_cosine
@@ -156,7 +156,7 @@ def fitted_pair(walk: Walk, steps: int, generator: torch.Generator, told: Callab
     for network in (end, start):
         initialise(network, generator)
     _start_quadratic(end, start, walk)
-    slopes0, slopes1 = walk.drift_at(0, x0) / e, walk.drift_at(-2, walk.x) / e
+    slopes0, slopes1 = walk.drift_at(0, x0) / e, walk.drift_at(NEAR_END, walk.x) / e
     target = walk.log_density.to(x0)
     parameters = [*end.parameters(), *start.parameters()]
     optimiser = Soap(parameters, lr=_RATE)

@@ -1,14 +1,19 @@
-"""Whether a process ends like the data: a two-sample check by nearest neighbours, and its power.
+"""Whether a process ends like the data: two-sample checks by nearest neighbours and by moments, in nats.
 
-Of points y of one law p and as many z of another q, in d dimensions, let ρ be a y's distance to the nearest other y and
-ν that to the nearest z.  Then
+**Neighbours.**  Of points y of one law p and as many z of another q, in d dimensions, let ρ be a y's distance to the
+nearest other y and ν that to the nearest z.  Then
 
     KL(p‖q) ≈ d · mean log(ν/ρ)
 
 (Wang, Kulkarni, Verdú, IEEE Trans. Inf. Theory 55, 2009, eq. 5 with k = 1).  Density is seen at the scale of the
-distance between neighbours; finer differences are missed, so the figure grows with the number of points and is, in
-general, too low.  Under one law all labellings of the joined points are equally likely: relabelling gives the floor.
-It measures in nats, like the divergence of the processes, of which KL(p‖q) is a part.
+distance between neighbours.  Where q is a little narrower than p, this scale is another for y than for z, and in many
+dimensions the figure is far below zero; then KL(q‖p) is as far above.  So the mean of both is taken.  Finer differences
+are missed: it grows with the number of points and is, in general, too low.  Under one law all labellings of the joined
+points are equally likely: relabelling gives the floor.
+
+**Moments.**  A smooth difference of the ends can be small in nats and large in the nats of paths.  A shift of the end
+by δ is |δ|²/2σ² nats of ends of variance σ², but the paths that mend it have |δ|²/4ε more energy, over 2ε.  For means
+and covariances of both samples this is BW²/4ε, with their Bures–Wasserstein distance, less its mean over relabellings.
 """
 
 from __future__ import annotations
@@ -21,12 +26,13 @@ from torch import Tensor
 
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate.statement import MOST_POINTS, EndCheck
-from sbridge.evaluation.distances import chance_level
+from sbridge.evaluation.distances import bures_wasserstein, chance_level, moments
 
-__all__ = ["check"]
+__all__ = ["check", "smooth_gap"]
 
 _NEIGHBOURS = 12  # kept of each point; among so many, both labels are found but for one in 4,000
 _RELABELLINGS = 199
+_FEW_RELABELLINGS = 20  # for the moments, whose distance takes long in many dimensions
 _BLOCK = 1024  # rows of a distance matrix held at once
 _BLURS = (0.05, 0.1, 0.2, 0.4, 0.8)  # in spreads of the columns
 _TINY = 1e-30
@@ -56,17 +62,14 @@ class _Neighbours:
             logs.append((exact.clamp_min(_TINY).log() / 2).clamp_min(least))
         return _Neighbours(torch.cat(rows), torch.cat(logs), joined.shape[1])
 
-    def divergences(self, is_data: Tensor) -> Tensor:
-        """d·log(ν/ρ) of every point with the label, (n,); a label that is not among the neighbours counts as next."""
-        label = is_data[self.rows[is_data]]
-        logs = self.logs[is_data]
-        own, other = self._first(label, logs), self._first(~label, logs)
-        return self.dim * (other - own)
+    def divergence(self, is_data: Tensor) -> Tensor:
+        """The mean of d·log(ν/ρ) over all points; a label that is not among the neighbours counts as next, ()."""
+        own = is_data[self.rows] == is_data[:, None]
+        return self.dim * (self._first(~own) - self._first(own)).mean()
 
-    @staticmethod
-    def _first(wanted: Tensor, logs: Tensor) -> Tensor:
+    def _first(self, wanted: Tensor) -> Tensor:
         beyond = torch.where(wanted.any(1), wanted.int().argmax(1), wanted.shape[1] - 1)
-        return logs.gather(1, beyond[:, None])[:, 0]
+        return self.logs.gather(1, beyond[:, None])[:, 0]
 
 
 def check(data: Tensor, ends: Tensor, spreads: Tensor, generator: torch.Generator) -> EndCheck:
@@ -82,14 +85,29 @@ def check(data: Tensor, ends: Tensor, spreads: Tensor, generator: torch.Generato
     least = _resolution(y)
     neighbours = _Neighbours.of(torch.cat([y, z]), least)
     is_data = torch.arange(2 * count, device=y.device) < count
-    terms = neighbours.divergences(is_data)
+    divergence = float(neighbours.divergence(is_data))
     relabelled = torch.stack([_relabelled(neighbours, generator) for _ in range(_RELABELLINGS)])
-    found = Estimate(float(terms.mean()), float(relabelled.std()))
+    found = Estimate(divergence, float(relabelled.std()))
     p_value = (1 + int((relabelled >= found.value).sum())) / (1 + _RELABELLINGS)
     halves = [_divergence(y[part::2], z[part::2], least) for part in (0, 1)]
     grown = found.value - sum(halves) / 2
     visible = 2 * sqrt(2) * found.standard_error  # of half of the points
     return EndCheck(count, found, chance_level(relabelled), p_value, grown, _seen_blur(z, visible, least, generator))
+
+
+def smooth_gap(data: Tensor, ends: Tensor, epsilon: float, generator: torch.Generator) -> Estimate:
+    """What means and covariances of the ends (m, d) miss of the data's (n, d), in nats of paths.
+
+    The standard error is that over relabellings.
+    """
+    joined = torch.cat([data, ends]).double()
+    orders = (torch.randperm(len(joined), generator=generator, device=joined.device) for _ in range(_FEW_RELABELLINGS))
+    found, *others = (
+        float(bures_wasserstein(*moments(one), *moments(other)) / (4 * epsilon))
+        for one, other in (x.tensor_split([len(data)]) for x in (joined, *(joined[order] for order in orders)))
+    )
+    chance = torch.tensor(others, dtype=torch.float64)
+    return Estimate(found - float(chance.mean()), float(chance.std()))
 
 
 def _resolution(y: Tensor) -> float:
@@ -105,13 +123,13 @@ def _resolution(y: Tensor) -> float:
 
 def _divergence(y: Tensor, z: Tensor, least: float) -> float:
     is_data = torch.arange(len(y) + len(z), device=y.device) < len(y)
-    return float(_Neighbours.of(torch.cat([y, z]), least).divergences(is_data).mean())
+    return float(_Neighbours.of(torch.cat([y, z]), least).divergence(is_data))
 
 
 def _relabelled(neighbours: _Neighbours, generator: torch.Generator) -> Tensor:
     count = len(neighbours.rows)
     order = torch.randperm(count, generator=generator, device=neighbours.rows.device)
-    return neighbours.divergences(order < count // 2).mean()
+    return neighbours.divergence(order < count // 2)
 
 
 def _seen_blur(z: Tensor, visible: float, least: float, generator: torch.Generator) -> float | None:

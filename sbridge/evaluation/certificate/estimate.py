@@ -8,8 +8,9 @@ the nearer one is taken.  The divergence of the fit from P* has two parts:
     KL(P*‖P_ψ)     ψ leads to another end than the data: to be found from points of the data.
 
 No finite sample bounds the second part from above, because it contains the divergence of the ends' laws.  A lower bound
-is KL(ρ1‖law of the ends) by nearest neighbours (`ends`), which sees fine differences; what it still gains from half
-of the points to all counts as an error.  Another lower bound, of the whole, is by how much a mixture potential fitted
+is the divergence of the laws of both ends by nearest neighbours (`ends`), which sees fine differences; what it still
+gains from half of the points to all counts as an error.  What their moments miss is smooth, small in the nats of ends
+and larger in those of paths.  Another lower bound, of the whole, is by how much a mixture potential fitted
 to half of the points is nearer to P* on the other half (`sbridge.evaluation.pairs`); it sees coarse differences, and
 all if the data are mixtures.
 
@@ -34,7 +35,7 @@ from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate import duality
 from sbridge.evaluation.certificate.columns import ColumnGap, Columns, spreads_of
 from sbridge.evaluation.certificate.duality import Care, Pair
-from sbridge.evaluation.certificate.ends import check
+from sbridge.evaluation.certificate.ends import check, smooth_gap
 from sbridge.evaluation.certificate.known import WithPotential, framed, mixed, own_pair
 from sbridge.evaluation.certificate.reference import Reference
 from sbridge.evaluation.certificate.statement import (
@@ -94,7 +95,8 @@ def certify(
                 Examination.of(process, reference, care, generator, tell).passage(generator, columns)
                 for process, reference in ((there, ahead), (back, behind))
             )
-        meeting = Meeting(*(_distance(there.at(t), back.at(1 - t), generator) for t in (0.25, 0.5, 0.75)))
+        middle = ((there.at(t, generator), back.at(1 - t, generator)) for t in (0.25, 0.5, 0.75))
+        meeting = Meeting(*(_distance(*both, generator) for both in middle))
         return Certificate(bridge.epsilon, forward, backward, meeting)
 
 
@@ -165,6 +167,10 @@ class Process:
         """Whether the process ends like the data."""
         return check(self.x1, moved, spreads_of(self.x1), generator)
 
+    def smooth(self, moved: Tensor, generator: torch.Generator) -> Estimate:
+        """What its moments miss at the end."""
+        return smooth_gap(self.x1, moved, self.walk.epsilon, generator)
+
     def column(self, moved: Tensor, columns: Columns) -> ColumnGap:
         """The column that the process's end misses most."""
         data, ends = (self.frame.points_outside(y, 1, torch.float64) for y in (self.x1, moved))
@@ -180,10 +186,10 @@ class Process:
         """Starts and ends of the paths, in the user's coordinates."""
         return self.frame.points_outside(self.walk.start, 0), self.frame.points_outside(self.walk.x, 1)
 
-    def at(self, t: float) -> Tensor:
+    def at(self, t: float, generator: torch.Generator) -> Tensor:
         """Where some paths are at a quarter, half or three quarters of the time, in the user's coordinates."""
         centre = (1 - t) * self.frame.shift0 + t * self.frame.shift1
-        return centre + self.frame.scale * self.walk.at(t)
+        return centre + self.frame.scale * self.walk.at(t, generator)
 
 
 def _drift_of(bridge: Bridge, direction: Direction) -> Field:
@@ -254,6 +260,7 @@ class Examination:
             behind=self.reference.ahead_of(process.field),
             end_error=_difference(near.pair.end(process.walk.x).double(), dual.ends),
             ends=process.ends(moved, generator),
+            smooth=process.smooth(moved, generator),
             column=process.column(moved, columns),
             hjb=hjb,
             curl=rotation(process.walk, generator),
@@ -296,6 +303,7 @@ def _exact(
         behind=behind,
         end_error=end_error,
         ends=process.ends(moved, generator),
+        smooth=process.smooth(moved, generator),
         column=process.column(moved, columns),
         hjb=hjb,
         curl=rotation(process.walk, generator),
@@ -313,7 +321,12 @@ def _exactly_back(
 ) -> Passage:
     """The backward passage of an exact bridge: what is not known of it is that of the forward process."""
     moved = back.moved(generator)
-    seen = replace(forward, ends=back.ends(moved, generator), column=back.column(moved, columns))
+    seen = replace(
+        forward,
+        ends=back.ends(moved, generator),
+        smooth=back.smooth(moved, generator),
+        column=back.column(moved, columns),
+    )
     if potential is None:
         return seen
     dual, behind, end_error = _by_potential(potential, back, reference, moved)

@@ -22,13 +22,13 @@ MOST_POINTS = 10_000
 
 Word = Literal["trust", "cannot tell", "do not trust"]
 
-_METHOD = (
-    "duality and pairs, columns by quantiles"  # written into files; certificates without it are of an earlier kind
-)
+# Written into files; certificates without it are of an earlier kind.
+_METHOD = "duality, pairs and moments, columns by quantiles"
 _WRONG = 0.5  # nats: from there on the probabilities of an event may differ by one half (Pinsker)
 _SMALL = 0.1  # nats, below which nobody asks how exactly they are known
 _SURE = 0.01  # largest p-value of a visible difference
 _DOUBTFUL = 0.05  # and of one that cannot be left out of the error
+_CLEAR = 3.0  # standard errors of a gap of moments that is visible
 _MARGIN = 1.2  # on the number of points that is advised
 _BRIDGE = "the Schrödinger bridge of your data"
 _WELL_ABOVE = 2.0  # times the floor
@@ -101,7 +101,8 @@ class EndCheck:
 
     Args:
         points: of either sample.
-        divergence: KL(data‖ends) at the scale of the distance between neighbours, in nats; finer differences add to it.
+        divergence: the mean of KL(data‖ends) and KL(ends‖data) at the scale of the distance between neighbours, in
+            nats; finer differences add to it.
         floor: what 19 of 20 pairs of samples of one law stay below, by relabelling these points.
         p_value: of one law for both, by relabelling.
         grown: by how much it has grown from half of the points to all, in nats.
@@ -147,6 +148,7 @@ class Passage:
             the other half; negative where it is farther.  The process is at least so far from that bridge.
         end_error: E ψ at the process's ends less E ψ at your data, in nats.
         ends: whether the process ends like your data.
+        smooth: what the means and covariances of its ends miss of those of your data, in nats of paths (`ends`).
         column: the column that it misses most.
         hjb, curl: the predictable part of the drift's increment along a path, and its curl; without units, and of the
             size of `turning` at most.  Both are 0 for every Schrödinger bridge:
@@ -164,6 +166,7 @@ class Passage:
     behind: Estimate
     end_error: Estimate
     ends: EndCheck
+    smooth: Estimate
     column: ColumnGap
     hjb: Estimate
     curl: Estimate
@@ -173,8 +176,9 @@ class Passage:
     def divergence(self) -> Estimate:
         """How far the process is from the Schrödinger bridge of your data, in nats, as far as these points can tell.
 
-        It is the distance to its own exact bridge, and what the law of its end misses: what the check of the end found,
-        and as much again as that gained from half of the points to all.  Or it is what the process is behind a mixture
+        It is the distance to its own exact bridge, and what its end misses: what the check of the end found, as much
+        again as that gained from half of the points to all, and for the paths that lead there what its moments miss.
+        Or it is what the process is behind a mixture
         potential, if that is more.  The error is that of the paths, of the regression, of the steps, of that gain, and
         half of what the end misses, or of what it is behind: these tell only a part of how far the process is off.
         """
@@ -230,11 +234,11 @@ class Passage:
     @property
     def missed(self) -> Estimate:
         """By how many nats the end is off; 0 where nothing is certain, and what is found once in 20 is an error."""
-        ends = self.ends.divergence
-        if self.ends.visible:
-            return ends
-        doubt = ends.value if self.ends.p_value <= _DOUBTFUL else 0.0
-        return Estimate(0.0, max(ends.standard_error, doubt))
+        ends, smooth = self.ends.divergence, self.smooth
+        seen = ends.value if self.ends.visible else 0.0
+        doubt = ends.value if not seen and self.ends.p_value <= _DOUBTFUL else 0.0
+        paths = smooth.value if smooth.value > _CLEAR * smooth.standard_error else 0.0
+        return Estimate(seen + paths, max(ends.standard_error, doubt) + smooth.standard_error)
 
     @property
     def unseen(self) -> float:
