@@ -372,7 +372,8 @@ class Certificate:
         for name, one in (("forward", self.forward), ("backward", self.backward)):
             lines.append(
                 f"{name}: {one.stated} from the bridge of the data; {one.distance} from an exact bridge to "
-                f"its own end; that end {one.ends} from the data, where {one.ends.power}"
+                f"its own end; that end {one.ends} from the data, where {one.ends.power}; its means and covariances "
+                f"{one.smooth} nats of paths"
             )
         return "\n".join(lines)
 
