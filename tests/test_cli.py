@@ -866,7 +866,7 @@ BAD_SAMPLES: dict[str, tuple[list[object], str]] = {
     "times outside": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,2"], "two numbers in [0, 1]"),
     "times back and forth": (["--input", "a.npy", "--out", "to.npy", "--times", "0.5,0.2"], "times must be"),
     "times no numbers": (["--input", "a.npy", "--out", "to.npy", "--times", "soon"], "--times"),
-    "a start at its end": (["--input", "a.npy", "--out", "to.npy", "--start", "1"], "times must be"),
+    "a start at its end": (["--input", "a.npy", "--out", "to.npy", "--start", "1"], "stand at t = 1 already"),
     "other direction": (["--input", "a.npy", "--out", "to.npy", "--direction", "up"], "--direction"),
     "noise below zero": (["--input", "a.npy", "--out", "to.npy", "--diffusion=-1"], "--diffusion[0] must"),
     "two noises": (["--input", "a.npy", "--out", "to.npy", "--ode", "--diffusion", 1], "--ode means --diffusion 0"),

@@ -86,9 +86,11 @@ class Sample(PointsOfRun):
         """The states at the times asked for, (len(times), n, d), and the last of these times."""
         first, last = (process.times[0], process.times[-1]) if isinstance(process, Chain) else (0.0, 1.0)
         start, end = (first, last) if self.direction == "forward" else (last, first)
-        times = self.times or (end,)
+        start, times = start if self.start is None else self.start, self.times or (end,)
+        if times == (start,):
+            raise InputError(f"the points stand at t = {start:g} already: give other --times, or another --direction")
         simulation = Simulation(self.steps, 0.0 if self.ode else _spread(through(self.diffusion), first, last))
-        return process.trajectories(x, times, simulation, self.seed, start if self.start is None else self.start), end
+        return process.trajectories(x, times, simulation, self.seed, start), end
 
 
 @dataclass(frozen=True, kw_only=True)
