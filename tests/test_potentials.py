@@ -654,3 +654,13 @@ def test_both_potentials_have_the_drifts_as_gradients(solver: MixturePotential) 
         (slope,) = torch.autograd.grad(potential(t, x).sum(), x)
         own = bridge.forward_field if drift == 1 else bridge.backward_field
         torch.testing.assert_close(own(t, x.detach()), drift * slope, rtol=1e-4, atol=1e-4)
+
+
+def test_the_held_out_dual_of_points_far_from_zero_is_not_rounded() -> None:
+    """A shift of both samples changes nothing; single precision would round these points to whole numbers."""
+    generator = torch.Generator().manual_seed(0)
+    x0, x1 = torch.randn(2, 600, 2, dtype=torch.float64, generator=generator)
+    near, far = (
+        MixturePotential(2).solve(Problem(x0 + shift, x1 + shift, 0.5, x0 + shift, x1 + shift)) for shift in (0.0, 2e7)
+    )
+    assert far.dual == pytest.approx(near.dual, abs=1e-4)

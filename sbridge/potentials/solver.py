@@ -190,8 +190,8 @@ def _bridge(
     known = None if problem.weights0 is None else few.weights
     starts = repeated(few.x, known, 1, torch.Generator(few.x.device).manual_seed(0))
     bridge = PotentialBridge(there, back, problem.epsilon, frame.points_outside(starts, 0, like.dtype), 0.0, 0.0)
-    outside = (frame.points_outside(x0.held_out.x, 0), frame.points_outside(x1.held_out.x, 1))
-    held_out = bridge.dual_on(*outside, x0.held_out.weights, x1.held_out.weights)
+    out0, out1 = (frame.points_outside(side.held_out.x, end, torch.float64) for end, side in enumerate((x0, x1)))
+    held_out = bridge.dual_on(out0, out1, x0.held_out.weights, x1.held_out.weights)
     bridge.columns = problem.columns
     bridge.dual, bridge.dual_error = held_out.value, held_out.standard_error
     return bridge
