@@ -28,11 +28,11 @@ def certificate(material: Material) -> Exhibit | None:
 
 _READING = (
     "How it is measured: a potential is learned from the fit's own paths, unless it has one, and a mixture potential "
-    "is fitted to half of the held-out points. Both define exact Schrödinger bridges, and the distance to the nearer "
-    "one is known. But the fit may have another end than your data, so its end is checked too, by nearest neighbours, "
-    "and by means and covariances, whose errors cost paths more than ends. "
-    "And the mixture potential may be nearer to the bridge of your data, as the other half tells. Bars are two "
-    "standard errors on each side. A dashed line is the floor: 19 of 20 pairs of samples of one law stay below."
+    "is fitted to their ends. Both define exact Schrödinger bridges, and the distance to the nearer one is known. But "
+    "the fit may have another end than your data, so its end is checked too, by nearest neighbours, and by means and "
+    "covariances, whose errors cost paths more than ends. And a mixture potential fitted to half of your held-out "
+    "points may be nearer to the bridge of your data, as the other half tells. Bars are two standard errors on each "
+    "side. A dashed line is the floor: 19 of 20 pairs of samples of one law stay below."
 )
 
 

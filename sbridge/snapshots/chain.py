@@ -160,8 +160,8 @@ class Chain(storage.Storable):
     ) -> Array:
         """Move points x (n, d) from the time `start`, by default the first, to time t; options as in `trajectories`."""
         asked, start = self.legs[0].question(x), self.times[0] if start is None else start
-        states = self._states(asked, (start, t), simulation, random_state, None, **options)
-        answer: Array = asked.kind.vectors(states[-1], "x")
+        (moved,) = self._states(asked, [t], simulation, random_state, start, **options)
+        answer: Array = asked.kind.vectors(moved, "x")
         return answer
 
     def log_prob(

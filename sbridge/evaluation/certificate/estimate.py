@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, hypot
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ from sbridge.bridge import Bridge, Direction
 from sbridge.errors import InputError
 from sbridge.estimates import Estimate
 from sbridge.evaluation.certificate import duality
-from sbridge.evaluation.certificate.columns import ColumnGap, Columns, spreads_of
+from sbridge.evaluation.certificate.columns import Columns, spreads_of
 from sbridge.evaluation.certificate.duality import Care, Pair
 from sbridge.evaluation.certificate.ends import check, smooth_gap
 from sbridge.evaluation.certificate.known import WithPotential, framed, mixed, own_pair
@@ -41,7 +42,6 @@ from sbridge.evaluation.certificate.reference import Reference
 from sbridge.evaluation.certificate.statement import (
     Certificate,
     Distance,
-    EndCheck,
     Meeting,
     Passage,
     Residual,
@@ -163,18 +163,14 @@ class Process:
         ends = self.bridge.transport(x0, self.direction, random_state=drawn_seed(generator))
         return self.frame.points_inside(ends, 1)
 
-    def ends(self, moved: Tensor, generator: torch.Generator) -> EndCheck:
-        """Whether the process ends like the data."""
-        return check(self.x1, moved, spreads_of(self.x1), generator)
-
-    def smooth(self, moved: Tensor, generator: torch.Generator) -> Estimate:
-        """What its moments miss at the end."""
-        return smooth_gap(self.x1, moved, self.walk.epsilon, generator)
-
-    def column(self, moved: Tensor, columns: Columns) -> ColumnGap:
-        """The column that the process's end misses most."""
+    def seen_at_end(self, moved: Tensor, generator: torch.Generator, columns: Columns) -> dict[str, Any]:
+        """What tells the points `moved` (m, d) from the data: `ends`, `smooth` and `column` of a `Passage`."""
         data, ends = (self.frame.points_outside(y, 1, torch.float64) for y in (self.x1, moved))
-        return columns.widest_gap(data, ends)
+        return {
+            "ends": check(self.x1, moved, spreads_of(self.x1), generator),
+            "smooth": smooth_gap(self.x1, moved, self.walk.epsilon, generator),
+            "column": columns.widest_gap(data, ends),
+        }
 
     @property
     def field(self) -> Field:
@@ -259,9 +255,7 @@ class Examination:
             dual=dual.value,
             behind=self.reference.ahead_of(process.field),
             end_error=_difference(near.pair.end(process.walk.x).double(), dual.ends),
-            ends=process.ends(moved, generator),
-            smooth=process.smooth(moved, generator),
-            column=process.column(moved, columns),
+            **process.seen_at_end(moved, generator, columns),
             hjb=hjb,
             curl=rotation(process.walk, generator),
             turning=turning,
@@ -302,9 +296,7 @@ def _exact(
         dual=dual,
         behind=behind,
         end_error=end_error,
-        ends=process.ends(moved, generator),
-        smooth=process.smooth(moved, generator),
-        column=process.column(moved, columns),
+        **process.seen_at_end(moved, generator, columns),
         hjb=hjb,
         curl=rotation(process.walk, generator),
         turning=turning,
@@ -321,12 +313,7 @@ def _exactly_back(
 ) -> Passage:
     """The backward passage of an exact bridge: what is not known of it is that of the forward process."""
     moved = back.moved(generator)
-    seen = replace(
-        forward,
-        ends=back.ends(moved, generator),
-        smooth=back.smooth(moved, generator),
-        column=back.column(moved, columns),
-    )
+    seen = replace(forward, **back.seen_at_end(moved, generator, columns))
     if potential is None:
         return seen
     dual, behind, end_error = _by_potential(potential, back, reference, moved)
