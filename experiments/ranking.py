@@ -65,7 +65,7 @@ def pairs(rows: list[dict[str, str]]) -> list[bool]:
 def main(out: Path = RESULTS / "ranking") -> None:
     torch.set_num_threads(1)
     table = Rows(out, "ranking")
-    for place, problem in enumerate(problems()):
+    for place, problem in enumerate(problems(0)):
         fitted = cache(partial(reference_for, problem, 0))
         for name in FITS:
             if name in chosen(place):
