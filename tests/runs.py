@@ -133,7 +133,7 @@ def make_run(folder: Path, kind: str) -> Run:
 
 def passage(distance: float, end: float) -> Passage:
     some, none = Estimate(0.5, 0.1), Estimate(0.0, 0.001)
-    ends = EndCheck(3700, Estimate(end, 0.02), 0.03, 0.005 if end > 0.03 else 0.4, 0.01, 0.1)
+    ends = EndCheck(3700, Estimate(end, 0.02), 0.03, 0.005 if end > 0.03 else 0.4, 0.01, 0.1, 2)
     return Passage(
         starts=256,
         paths=64,

@@ -563,7 +563,7 @@ def passage(**changes: object) -> Passage:
         dual=Estimate(5.0, 0.05),
         behind=Estimate(-1.0, 0.05),
         end_error=none,
-        ends=EndCheck(4000, Estimate(0.01, 0.02), 0.03, 0.4, 0.01, 0.1),
+        ends=EndCheck(4000, Estimate(0.01, 0.02), 0.03, 0.4, 0.01, 0.1, 2),
         smooth=none,
         column=UNSEEN,
         hjb=Estimate(2.0, 0.1),
@@ -573,9 +573,10 @@ def passage(**changes: object) -> Passage:
     return replace(good, **changes)  # type: ignore[arg-type]
 
 
-WRONG_END = EndCheck(4000, Estimate(1.6, 0.02), 0.03, 0.005, 0.1, 0.1)
-DOUBTFUL_END = EndCheck(4000, Estimate(0.3, 0.02), 0.03, 0.005, 0.1, 0.1)
-BLIND_END = EndCheck(100, Estimate(0.2, 0.5), 0.7, 0.3, 0.1, None)
+WRONG_END = EndCheck(4000, Estimate(1.6, 0.02), 0.03, 0.005, 0.1, 0.1, 2)
+DOUBTFUL_END = EndCheck(4000, Estimate(0.3, 0.02), 0.03, 0.005, 0.1, 0.1, 2)
+SLIGHT_END = EndCheck(4000, Estimate(0.1, 0.02), 0.03, 0.005, 0.01, 0.1, 2)
+BLIND_END = EndCheck(100, Estimate(0.2, 0.5), 0.7, 0.3, 0.1, None, 2)
 
 
 @pytest.mark.parametrize(
@@ -604,6 +605,10 @@ BLIND_END = EndCheck(100, Estimate(0.2, 0.5), 0.7, 0.3, 0.1, None)
         ({"column": NEAR, "ends": DOUBTFUL_END}, "cannot tell", "column b is off by 1.1"),
         ({"ends": DOUBTFUL_END}, "cannot tell", "at least 0.306 nats"),
         ({"ends": DOUBTFUL_END}, "cannot tell", "visibly differs"),
+        ({"ends": SLIGHT_END}, "trust", "within 0.2"),
+        ({"ends": replace(SLIGHT_END, dim=4)}, "trust", "within 0.2"),
+        ({"ends": replace(SLIGHT_END, dim=5)}, "cannot tell", "at least 0.1"),
+        ({"ends": replace(SLIGHT_END, dim=5), "fewer_steps": Estimate(0.3, 0.01)}, "cannot tell", "visibly differs"),
         ({"ends": BLIND_END}, "cannot tell", "10,000 would not be enough"),
         ({"residual": Residual(0.5, 1.0)}, "cannot tell", "regression"),
         ({"fewer_steps": Estimate(0.3, 0.01)}, "cannot tell", "length of the steps"),

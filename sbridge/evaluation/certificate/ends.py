@@ -92,7 +92,8 @@ def check(data: Tensor, ends: Tensor, spreads: Tensor, generator: torch.Generato
     halves = [_divergence(y[part::2], z[part::2], least) for part in (0, 1)]
     grown = found.value - sum(halves) / 2
     visible = 2 * sqrt(2) * found.standard_error  # of half of the points
-    return EndCheck(count, found, chance_level(relabelled), p_value, grown, _seen_blur(z, visible, least, generator))
+    blur = _seen_blur(z, visible, least, generator)
+    return EndCheck(count, found, chance_level(relabelled), p_value, grown, blur, data.shape[1])
 
 
 def smooth_gap(data: Tensor, ends: Tensor, epsilon: float, generator: torch.Generator) -> Estimate:
