@@ -1,7 +1,7 @@
 """Question: does the certificate, which does not know the true bridge, find a fit's divergence from it?
 
     python experiments/certificate.py
-    python experiments/certificate.py --seed 1 --fits max–min "narrow network" --out results/certificate/seed_1
+    python experiments/certificate.py --seed 1 --out results/certificate/seed_1
 
 Thirteen problems with a known bridge, inside and outside the Gaussian mixture family, and eight of twelve fits of each,
 good and bad.  The certificate is made from held-out points.  Beside it stand the true divergences of the same process:
