@@ -31,8 +31,11 @@ def describe(value: Any) -> Any:
 
 
 def environment() -> dict[str, str]:
-    """Versions and machine."""
+    """Versions and machine; the version of torch names its build, as in 2.13.0+cu130."""
+    import torch  # slow to import
+
     versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    versions["torch"] = str(torch.__version__)
     return {"python": platform.python_version(), "platform": platform.platform(), **versions}
 
 
