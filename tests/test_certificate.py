@@ -563,7 +563,7 @@ def passage(**changes: object) -> Passage:
         dual=Estimate(5.0, 0.05),
         behind=Estimate(-1.0, 0.05),
         end_error=none,
-        ends=EndCheck(4000, Estimate(0.01, 0.02), 0.03, 0.4, 0.01, 0.1, 2),
+        ends=SAME_END,
         smooth=none,
         column=UNSEEN,
         hjb=Estimate(2.0, 0.1),
@@ -573,6 +573,7 @@ def passage(**changes: object) -> Passage:
     return replace(good, **changes)  # type: ignore[arg-type]
 
 
+SAME_END = EndCheck(4000, Estimate(0.01, 0.02), 0.03, 0.4, 0.01, 0.1, 2)
 WRONG_END = EndCheck(4000, Estimate(1.6, 0.02), 0.03, 0.005, 0.1, 0.1, 2)
 DOUBTFUL_END = EndCheck(4000, Estimate(0.3, 0.02), 0.03, 0.005, 0.1, 0.1, 2)
 SLIGHT_END = EndCheck(4000, Estimate(0.1, 0.02), 0.03, 0.005, 0.01, 0.1, 2)
@@ -608,6 +609,9 @@ BLIND_END = EndCheck(100, Estimate(0.2, 0.5), 0.7, 0.3, 0.1, None, 2)
         ({"ends": SLIGHT_END}, "trust", "within 0.2"),
         ({"ends": replace(SLIGHT_END, dim=4)}, "trust", "within 0.2"),
         ({"ends": replace(SLIGHT_END, dim=5)}, "cannot tell", "at least 0.1"),
+        ({"ends": replace(SAME_END, dim=5)}, "trust", "within 0.1"),
+        ({"distance": Estimate(0.3, 0.01)}, "trust", "within 0.3"),
+        ({"distance": Estimate(0.3, 0.01), "ends": replace(SAME_END, dim=5)}, "cannot tell", "in 5 dimensions"),
         ({"ends": replace(SLIGHT_END, dim=5), "fewer_steps": Estimate(0.3, 0.01)}, "cannot tell", "visibly differs"),
         ({"ends": BLIND_END}, "cannot tell", "10,000 would not be enough"),
         ({"residual": Residual(0.5, 1.0)}, "cannot tell", "regression"),

@@ -139,8 +139,9 @@ class Learned:
 
     With L the network's lead over the closed form and C how far the two are from each other, the blend w·û + (1 − w)·b
     of their drifts is ahead of b by wL + w(1 − w)C nats, because a squared error is quadratic.  That is most for
-    w = ½(1 + L/C); then it is nearer to the bridge than either of them.  Where that lead is less than two standard
-    errors, w is 0: a closed form is an exact bridge, and does not stop being one for what may be noise.
+    w = ½(1 + L/C); then it is nearer to the bridge than either of them.  If b is the bridge of the data, L is −C.
+    Where L + C is less than two standard errors, w is 0: a closed form is an exact bridge, and does not stop being one
+    for what may be noise.
 
     Args:
         field: its drift in the time of that direction.
@@ -169,17 +170,14 @@ class Learned:
         """w, to the hundredth."""
         if self.apart == 0:
             return 0.0
-        best = round(min(1.0, max(0.0, (1 + self.lead.value / self.apart) / 2)), 2)
-        gain = self._gain(best)
-        return best if gain.value > _SURE * gain.standard_error else 0.0
+        if self.lead.value + self.apart <= _SURE * self.lead.standard_error:
+            return 0.0
+        return round(min(1.0, (1 + self.lead.value / self.apart) / 2), 2)
 
     @property
     def gain(self) -> Estimate:
         """By how many nats the blend is ahead of the closed form."""
-        return self._gain(self.share)
-
-    def _gain(self, share: float) -> Estimate:
-        lead = self.lead
+        lead, share = self.lead, self.share
         return Estimate(share * lead.value + share * (1 - share) * self.apart, share * lead.standard_error)
 
     @property

@@ -23,7 +23,7 @@ MOST_POINTS = 10_000
 Word = Literal["trust", "cannot tell", "do not trust"]
 
 # Written into files; certificates without it are of an earlier kind.
-_METHOD = "duality, pairs and moments, columns by quantiles, ends by dimension"
+_METHOD = "duality, pairs and moments, columns by quantiles, ends by dimension, hidden parts"
 _WRONG = 0.5  # nats: from there on the probabilities of an event may differ by one half (Pinsker)
 _SMALL = 0.1  # nats, below which nobody asks how exactly they are known
 _SURE = 0.01  # largest p-value of a visible difference
@@ -129,12 +129,17 @@ class EndCheck:
         return self.p_value <= _SURE and self.divergence.value > self.floor
 
     @property
-    def seen_in_part(self) -> bool:
-        """Whether they differ, in too many dimensions to say by how much.
+    def coarse(self) -> bool:
+        """Whether there are so many dimensions that neighbours are far from each other.
 
-        There, neighbours are far from each other, and a difference that is finer than their distance is not measured.
+        A difference that is finer than their distance is not measured.
         """
-        return self.visible and self.dim > _CLOSE
+        return self.dim > _CLOSE
+
+    @property
+    def seen_in_part(self) -> bool:
+        """Whether they differ, in too many dimensions to say by how much."""
+        return self.visible and self.coarse
 
     @property
     def power(self) -> str:
@@ -191,13 +196,14 @@ class Passage:
         again as that gained from half of the points to all, and for the paths that lead there what its moments miss.
         Or it is what the process is behind a mixture
         potential, if that is more.  The error is that of the paths, of the regression, of the steps, of that gain, and
-        half of what the end misses, or of what it is behind: these tell only a part of how far the process is off.
+        half of what the end misses, or of what it is behind: these tell only a part of how far the process is off.  In
+        more than four dimensions what its end hides is added, and is an error too (`hidden`).
         """
-        errors = (self._scatter, self.missed.standard_error, self.unseen, self.missed.value / 2)
+        errors = (self._scatter, self.missed.standard_error, self.unseen, self.missed.value / 2, self.hidden)
         error = hypot(*errors, self.misfit, self.fewer_steps.value / 3)
         if self.outdone:
             return Estimate(self.behind.value, hypot(error, self.behind.standard_error, self.behind.value / 2))
-        return Estimate(self._own, error)
+        return Estimate(self._own + self.hidden, error)
 
     @property
     def _own(self) -> float:
@@ -257,6 +263,15 @@ class Passage:
         return max(self.ends.grown, 0.0) if self.ends.visible else 0.0
 
     @property
+    def hidden(self) -> float:
+        """What the end is expected to miss unseen, in nats.
+
+        What a network gets wrong on the way it gets wrong at its end too.  In many dimensions no check of the end sees
+        that.  It is between nothing and about as much again as the paths show, so half of that, with an error as large.
+        """
+        return max(self.distance.value, 0.0) / 2 if self.ends.coarse else 0.0
+
+    @property
     def _scatter(self) -> float:
         return hypot(self.distance.standard_error, self.fewer_paths.value)
 
@@ -301,6 +316,7 @@ class Passage:
             "its potential is too sharp for the regression, which has more paths with more points": self.misfit,
             "its paths change with the length of the steps": abs(self.fewer_steps.value) / 3,
             "its paths scatter": self._scatter,
+            f"in {self.ends.dim} dimensions no check sees all of its end; a better fit has less to hide": self.hidden,
         }
         return max(parts, key=lambda part: parts[part])
 
