@@ -37,6 +37,7 @@ from sbridge.problem import Problem
 from sbridge.problems.gaussian import GaussianBridge, ShiftedGaussian
 from sbridge.problems.mixture import Mixture
 from sbridge.problems.planar import MoonsToEightGaussians
+from sbridge.problems.shapes import Shapes
 
 FLOAT = torch.float64
 SOLVERS = [MixturePotential, FullMixturePotential]
@@ -280,6 +281,16 @@ def test_true_drift_is_recovered_to_the_statistical_floor(dim: int, solver: type
     parameters = 5 * (dim + shape + 1) - 1
     assert path_kl(bridge, _truth(problem), problem.test0, _generator()).value < 2 * parameters / (2 * 18_000)
     assert cbw_uvp_exact(bridge, _truth(problem), problem.test0[:500]).value < 0.2
+
+
+@EVERY_SOLVER
+def test_data_that_two_components_do_not_help_get_more(solver: type[MixturePotential]) -> None:
+    """Rings and a spiral around one centre have equal means and covariances."""
+    problem = Shapes(dim=2, laws=("rings:spiral",), epsilon=0.1, samples=1000, test_samples=1000).build()
+    chosen, alone = (solver(count).solve(problem) for count in (None, 1))
+    assert chosen.components >= 8
+    values = [bridge.dual_on(problem.test0, problem.test1).value for bridge in (alone, chosen)]
+    assert values[1] > values[0] + 0.3 * (problem.truth.kinetic_energy().value - values[0])
 
 
 def test_components_are_chosen_by_held_out_points() -> None:

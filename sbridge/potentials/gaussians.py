@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sbridge.potentials.fit import Cells, Parameters, clusters, log_sum_and_shares
-from sbridge.potentials.selection import Scored, Split, Weighted, first_peak
+from sbridge.potentials.selection import Scored, Split, Weighted, simplest
 
 __all__ = ["fit_gaussians"]
 
@@ -26,7 +26,7 @@ def fit_gaussians(x: Split, random_state: int) -> Cells:
     scored = (
         Scored(cells, (log_sum_and_shares(_log_normals(cells, held_out.x))[0],), (held_out.weights,)) for cells in fits
     )
-    return _maximised(first_peak(scored, margin=1.0).fit, x.all, _LAST_STEPS)
+    return _maximised(simplest(scored).fit, x.all, _LAST_STEPS)
 
 
 def _maximised(cells: Cells, x: Weighted, steps: int) -> Cells:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Scored", "Split", "Weighted", "first_peak"]
+__all__ = ["Scored", "Split", "Weighted", "first_peak", "simplest"]
 
 _ROWS = 4096  # points at once
 _PATIENCE = 2  # fits in a row that are not better, after which the search ends
@@ -71,6 +72,11 @@ class Scored(Generic[Fit]):
             for weights, change, gain in zip(self.weights, changes, gains, strict=True)
         ]
         return bool(torch.stack(gains).sum() > margin * torch.stack(variances).sum().sqrt())
+
+
+def simplest(fits: Iterable[Scored[Fit]]) -> Scored[Fit]:
+    """The best of fits from simple to complex; a more complex one has to beat the best so far by a standard error."""
+    return reduce(lambda best, fit: fit if fit.beats(best, margin=1.0) else best, fits)
 
 
 def first_peak(fits: Iterable[Scored[Fit]], margin: float) -> Scored[Fit]:

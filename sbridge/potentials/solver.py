@@ -15,7 +15,7 @@ The potential and its dual: Korotin, Gushchin, Burnaev, arXiv 2310.01174 (LightS
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -31,7 +31,7 @@ from sbridge.potentials.field import MixtureDrift
 from sbridge.potentials.fit import Ascent, Parameters, clusters, log_sum_and_shares
 from sbridge.potentials.full import FullMixtureDrift, FullParameters
 from sbridge.potentials.gaussians import fit_gaussians
-from sbridge.potentials.selection import Scored, Split, first_peak
+from sbridge.potentials.selection import Scored, Split, first_peak, simplest
 from sbridge.problem import Frame, Problem
 from sbridge.solvers.base import Listener
 from sbridge.weights import repeated
@@ -39,10 +39,11 @@ from sbridge.weights import repeated
 __all__ = ["FullMixturePotential", "MixturePotential", "potentials_for"]
 
 _PART = 20_000  # most points per side for the first iterations, and for the held-out dual
-_FIRST, _LAST = 20, 10  # most iterations, on the part and on all points
+_FIRST, _LAST, _LAST_IN_FEW = 20, 10, 40  # most iterations: on the part, on all points, and on all in few dimensions
 _FIRST_WORK, _LAST_WORK = 160_000, 2_500_000  # most points per side × components
-_FEW_DIMS = 4  # where many components pay, the choice of their number needs twice as many points
+_FEW_DIMS = 4  # where many components pay: the choice of their number needs twice as many points
 _COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50, 80)
+_STRIDE = 3  # of them are passed over at first
 _PER_COMPONENT = 10  # points
 _STARTS = 4096  # points of x0 stored with the bridge
 _FULL_DIM = 16  # largest d for mixtures with full covariances
@@ -86,10 +87,10 @@ class MixturePotential(Checked):
         return _bridge(self._drift(found, epsilon), backward, frame, problem, x0, x1)
 
     def _best(self, x0: Split, x1: Split, e: float, random_state: int) -> Parameters:
-        fits = (self._fit(x0, x1, e, count, random_state) for count in self._counts(len(x1.all)))
-        best = first_peak(fits, margin=1.0).fit
+        best = _chosen(lambda count: self._fit(x0, x1, e, count, random_state), self._counts(len(x1.all)))
         most = _LAST_WORK // len(best.centres)
-        return _climbed(Ascent(x0.all.cut(0, most), x1.all.cut(0, most), e, best), _LAST, x0, x1).fit
+        steps = _LAST_IN_FEW if _few_dims(x1) else _LAST
+        return _climbed(Ascent(x0.all.cut(0, most), x1.all.cut(0, most), e, best), steps, x0, x1).fit
 
     def _split(self, problem: Problem, generator: torch.Generator) -> tuple[Frame, Split, Split]:
         """Both datasets, in the frame of a part of them, which is faster; any frame gives the same answer."""
@@ -105,7 +106,7 @@ class MixturePotential(Checked):
         )
         return frame, x0, x1
 
-    def _counts(self, points: int) -> Iterable[int]:
+    def _counts(self, points: int) -> list[int]:
         most = points // _PER_COMPONENT
         if self.components is None:
             return [count for count in _COUNTS if count <= max(1, most)]
@@ -115,7 +116,7 @@ class MixturePotential(Checked):
 
     def _fit(self, x0: Split, x1: Split, e: float, count: int, random_state: int) -> Scored[Parameters]:
         kind = self._parameters
-        most = (2 if x1.all.x.shape[1] <= _FEW_DIMS else 1) * _FIRST_WORK // count
+        most = (2 if _few_dims(x1) else 1) * _FIRST_WORK // count
         part0, part1 = x0.part.cut(0, most), x1.part.cut(0, most)
         whole = kind.cells.of(part0.weights[None], part0.x)
         start = kind.joining(whole, clusters(part1, count, self.starts, random_state, kind.cells), e)
@@ -161,6 +162,23 @@ def potentials_for(x0: Tensor, x1: Tensor) -> list[MixturePotential]:
     if dim <= min(_GAUSSIAN_DIM, len(x0) - 1, len(x1) - 1):
         return [FullMixturePotential(1), MixturePotential()]
     return [MixturePotential()]
+
+
+def _chosen(fit: Callable[[int], Scored[Parameters]], counts: Sequence[int]) -> Parameters:
+    """The best fit of every third count, and of the counts between that one and its neighbours.
+
+    Data of one mean and covariance gain nothing from two or three components, and much from twenty.
+    """
+    found = {count: fit(count) for count in counts[::_STRIDE]}
+    first = simplest(found.values())
+    place = next(place for place, count in enumerate(counts) if found.get(count) is first)
+    near = counts[max(0, place - _STRIDE + 1) : place + _STRIDE]
+    found |= {count: fit(count) for count in near if count not in found}
+    return simplest(found[count] for count in sorted(found)).fit
+
+
+def _few_dims(side: Split) -> bool:
+    return side.all.x.shape[1] <= _FEW_DIMS
 
 
 def _normalised(found: Parameters) -> Tensor:
