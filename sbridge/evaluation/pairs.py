@@ -27,7 +27,7 @@ from sbridge.problem import Frame, Problem
 __all__ = ["Leads", "leads_by_pairs", "parts_of"]
 
 _POINTS = 5000  # a side, at most
-_TIMES = 16  # of each end
+_TIMES = 8  # of each end
 _ITERATIONS = 50  # of a plan, after annealing
 _PARTS = 8  # plans, which share no points, so that their spread is an error
 _FEWEST = 4  # points of each, except that there are two plans at least
