@@ -39,7 +39,7 @@ from sbridge.weights import repeated
 __all__ = ["FullMixturePotential", "MixturePotential", "potentials_for"]
 
 _PART = 20_000  # most points per side for the first iterations, and for the held-out dual
-_FIRST, _LAST, _LAST_IN_FEW = 20, 10, 40  # most iterations: on the part, on all points, and on all in few dimensions
+_FIRST, _LAST, _LAST_IN_PLANE = 20, 10, 40  # most iterations: on the part, on all points, and on all in a plane
 _FIRST_WORK, _LAST_WORK = 160_000, 2_500_000  # most points per side × components
 _FEW_DIMS = 4  # where many components pay: the choice of their number needs twice as many points
 _COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50, 80)
@@ -89,7 +89,7 @@ class MixturePotential(Checked):
     def _best(self, x0: Split, x1: Split, e: float, random_state: int) -> Parameters:
         best = _chosen(lambda count: self._fit(x0, x1, e, count, random_state), self._counts(len(x1.all)))
         most = _LAST_WORK // len(best.centres)
-        steps = _LAST_IN_FEW if _few_dims(x1) else _LAST
+        steps = _LAST_IN_PLANE if _dim(x1) <= 2 else _LAST
         return _climbed(Ascent(x0.all.cut(0, most), x1.all.cut(0, most), e, best), steps, x0, x1).fit
 
     def _split(self, problem: Problem, generator: torch.Generator) -> tuple[Frame, Split, Split]:
@@ -116,7 +116,7 @@ class MixturePotential(Checked):
 
     def _fit(self, x0: Split, x1: Split, e: float, count: int, random_state: int) -> Scored[Parameters]:
         kind = self._parameters
-        most = (2 if _few_dims(x1) else 1) * _FIRST_WORK // count
+        most = (2 if _dim(x1) <= _FEW_DIMS else 1) * _FIRST_WORK // count
         part0, part1 = x0.part.cut(0, most), x1.part.cut(0, most)
         whole = kind.cells.of(part0.weights[None], part0.x)
         start = kind.joining(whole, clusters(part1, count, self.starts, random_state, kind.cells), e)
@@ -177,8 +177,8 @@ def _chosen(fit: Callable[[int], Scored[Parameters]], counts: Sequence[int]) -> 
     return simplest(found[count] for count in sorted(found)).fit
 
 
-def _few_dims(side: Split) -> bool:
-    return side.all.x.shape[1] <= _FEW_DIMS
+def _dim(side: Split) -> int:
+    return side.all.x.shape[1]
 
 
 def _normalised(found: Parameters) -> Tensor:
