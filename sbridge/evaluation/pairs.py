@@ -27,7 +27,7 @@ from sbridge.problem import Frame, Problem
 __all__ = ["Leads", "leads_by_pairs", "parts_of"]
 
 _POINTS = 5000  # a side, at most
-_TIMES = 8  # of each end
+_TIMES, _OWN_TIMES = 16, 4  # of each end, and of each that the closed form leads to: their difference has little noise
 _ITERATIONS = 50  # of a plan, after annealing
 _PARTS = 8  # plans, which share no points, so that their spread is an error
 _FEWEST = 4  # points of each, except that there are two plans at least
@@ -60,10 +60,11 @@ def leads_by_pairs(field: Field, closed: Field, x0: Tensor, x1: Tensor, epsilon:
     own = closed.draw_end(torch.zeros_like(x0[:1, :1]), x0, generator)
     mixed = replace(problem, x0=x0.roll(len(x0) // 2, 0), x1=own)  # so that no plan meets an end's own start
     count = parts_of(x0, x1)
-    starts = _partners(problem, count, generator), _partners(mixed, count, generator), x0.expand(_TIMES, -1, -1)
+    partners = _partners(problem, count, _TIMES, generator)
+    starts = partners, _partners(mixed, count, _OWN_TIMES, generator), x0.expand(_OWN_TIMES, -1, -1)
     by_plan, by_own_plan, truly = (
-        _means(_leads(field, closed, partners, ends, epsilon, random_state), count)
-        for partners, ends in zip(starts, (x1, own, own), strict=True)
+        _means(_leads(field, closed, start, ends, epsilon, random_state), count)
+        for start, ends in zip(starts, (x1, own, own), strict=True)
     )
     return Leads(by_plan.ahead - (by_own_plan.ahead - truly.ahead), by_plan.apart)
 
@@ -78,14 +79,14 @@ def parts_of(x0: Tensor, x1: Tensor) -> int:
     return max(2, min(_PARTS, len(x0) // _FEWEST, len(x1) // _FEWEST))
 
 
-def _partners(problem: Problem, count: int, generator: torch.Generator) -> Tensor:
+def _partners(problem: Problem, count: int, times: int, generator: torch.Generator) -> Tensor:
     """Points of x0 that plans between so many parts of the points join to each of x1, (times, n1, d)."""
     inside = Frame.of(problem).inside(problem)
     parts = (x.tensor_split(count) for x in (inside.x1, inside.x0, problem.x0))
     found = []
     for end, start, places in zip(*parts, strict=True):
         f = refined(end, start, annealed_potential(end, start, inside.epsilon), inside.epsilon, _ITERATIONS)
-        found.append(places[drawn_partners(end, start, f, inside.epsilon, _TIMES, generator).rows])
+        found.append(places[drawn_partners(end, start, f, inside.epsilon, times, generator).rows])
     return torch.cat(found).transpose(0, 1)
 
 
