@@ -211,10 +211,10 @@ def test_a_gain_that_may_be_noise_leaves_the_closed_form(error: float, share: fl
 
 def test_a_blend_is_nearer_to_the_bridge_than_its_parts() -> None:
     """A quadratic error: by as much as was foretold."""
-    problem = Shapes(dim=2, laws=("clusters:moons",), epsilon=0.5, samples=1000, test_samples=3000).build()
+    problem = Mixture(dim=2, epsilon=0.5, samples=1000, test_samples=3000, seed=2).build()
     truth = problem.truth
     assert truth is not None
-    fit = sbridge.MixturePotential(8).solve(problem)
+    fit = sbridge.MixturePotential(3).solve(problem)
     side = HeldOut(problem, (problem.test0, problem.test1), 0)
     way = Learned(Wavy(truth.forward_field), Way(fit.forward_field, side, fit))
     bridges = [Bridge(field, truth.backward_field, 0.5) for field in (fit.forward_field, way.field, way.blend)]
