@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -155,16 +154,11 @@ class Contest:
         )
         self.began = perf_counter() - state["seconds"]
 
-    def _left(self) -> float:
-        """Seconds of the budget."""
-        return inf if self.budget is None else self.budget - (perf_counter() - self.began)
-
     def _paced(self, training: Training) -> Iterator[Progress]:
         if self.budget is None:
             return iter(training)
-        comparison = self._comparison_of(training)
-        left = self._left() - comparison
-        return paced(training, perf_counter() + left, self.most) if left > 0 else iter(())
+        end = self.began + self.budget - self._comparison_of(training)
+        return paced(training, end, self.most) if end > perf_counter() else iter(())
 
     def _comparison_of(self, training: Training) -> float:
         """Seconds that the comparison of the network will take, by the time of one with a tenth of the points."""

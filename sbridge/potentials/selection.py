@@ -79,12 +79,12 @@ def simplest(fits: Iterable[Scored[Fit]]) -> Scored[Fit]:
     return reduce(lambda best, fit: fit if fit.beats(best, margin=1.0) else best, fits)
 
 
-def first_peak(fits: Iterable[Scored[Fit]], margin: float) -> Scored[Fit]:
-    """The best fit so far, once two fits in a row do not beat it by the margin, or after all."""
+def first_peak(fits: Iterable[Scored[Fit]]) -> Scored[Fit]:
+    """The best fit so far, once two fits in a row are not better, or after all."""
     remaining = iter(fits)
     best, worse = next(remaining), 0
     for fit in remaining:
-        best, worse = (fit, 0) if fit.beats(best, margin) else (best, worse + 1)
+        best, worse = (fit, 0) if fit.beats(best, margin=0.0) else (best, worse + 1)
         if worse == _PATIENCE:
             break
     return best

@@ -43,7 +43,7 @@ _FIRST, _LAST, _LAST_IN_PLANE = 20, 10, 40  # most iterations: on the part, on a
 _FIRST_WORK, _LAST_WORK = 160_000, 2_500_000  # most points per side × components
 _FEW_DIMS = 4  # where many components pay: the choice of their number needs twice as many points
 _COUNTS = (1, 2, 3, 5, 8, 12, 20, 32, 50, 80)
-_STRIDE = 3  # of them are passed over at first
+_STRIDE = 3  # every third of them is tried first
 _PER_COMPONENT = 10  # points
 _STARTS = 4096  # points of x0 stored with the bridge
 _FULL_DIM = 16  # largest d for mixtures with full covariances
@@ -194,7 +194,7 @@ def _climbed(ascent: Ascent, steps: int, x0: Split, x1: Split) -> Scored[Paramet
         end, start = (log_sum_and_shares(side)[0] for side in terms)
         return Scored(parameters, (end, -start), (x1.held_out.weights, x0.held_out.weights))
 
-    return first_peak((scored(state.parameters) for state in ascent.states(steps)), margin=0.0)
+    return first_peak(scored(state.parameters) for state in ascent.states(steps))
 
 
 def _bridge(
